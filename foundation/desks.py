@@ -1,0 +1,344 @@
+"""Every desk: what one domain may ask of another, and the descriptions that cross.
+
+A desk is a Protocol; `assembly.py` binds it to an object of the same process or to the other end of
+a private Unix socket (`desk_socket`). Only frozen dataclasses cross: descriptions, never sockets.
+A refusal crosses as `Refusal`, with a kind that signalling maps to its own status codes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+
+class RefusalKind(StrEnum):
+    """Why a desk refused; SIP, H.323 and HTTP each have their own number for it."""
+
+    NO_COMMON_CODEC = "no-common-codec"
+    BAD_DESCRIPTION = "bad-description"
+    UNKNOWN_CONFERENCE = "unknown-conference"
+    UNKNOWN_PARTICIPANT = "unknown-participant"
+    NO_CAPACITY = "no-capacity"
+    NO_PORT = "no-port"
+    WORKER_LOST = "worker-lost"
+    NOT_RESUMABLE = "not-resumable"
+
+
+class Refusal(Exception):
+    """A desk does not do what was asked; `detail` says who erred, in words for an operator."""
+
+    def __init__(self, kind: RefusalKind, detail: str, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+# --- what two ends say about their media (RFC 3264 without the syntax of RFC 4566) -------------------
+
+
+class SectionKind(StrEnum):
+    AUDIO = "audio"
+    VIDEO = "video"
+    OTHER = "other"  # an m-line that we answer with port 0
+
+
+class Direction(StrEnum):
+    """RFC 3264 5.1, from the describing side's point of view."""
+
+    SENDRECV = "sendrecv"
+    SENDONLY = "sendonly"
+    RECVONLY = "recvonly"
+    INACTIVE = "inactive"
+
+    @property
+    def sends(self) -> bool:
+        return self in (Direction.SENDRECV, Direction.SENDONLY)
+
+    @property
+    def receives(self) -> bool:
+        return self in (Direction.SENDRECV, Direction.RECVONLY)
+
+    @property
+    def reversed(self) -> Direction:
+        """The same agreement seen from the other side."""
+        return {
+            Direction.SENDONLY: Direction.RECVONLY,
+            Direction.RECVONLY: Direction.SENDONLY,
+        }.get(self, self)
+
+
+@dataclass(frozen=True, slots=True)
+class CodecDescription:
+    """One payload type: RTP encoding name in upper case, clock, fmtp parameters, RTCP feedback.
+
+    `feedback` holds the values of `a=rtcp-fb` ("nack", "nack pli", "ccm fir", "goog-remb" ...).
+    """
+
+    name: str
+    payload_type: int
+    clock_rate: int
+    channels: int = 1
+    parameters: dict[str, str] = field(default_factory=dict)
+    feedback: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CryptoKey:
+    """An SDES key (RFC 4568): suite name, base64 of master key and salt, tag of its a=crypto line."""
+
+    tag: int
+    suite: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class IceDescription:
+    """RFC 8839 credentials; `candidates` are the values of a=candidate lines."""
+
+    ufrag: str
+    password: str
+    candidates: tuple[str, ...] = ()
+    lite: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DtlsDescription:
+    """RFC 8842: certificate fingerprint ("sha-256", "AB:CD...") and setup role."""
+
+    algorithm: str
+    fingerprint: str
+    setup: str
+
+
+@dataclass(frozen=True, slots=True)
+class MediaSection:
+    """One m-line.
+
+    `port` 0 is a refused section. `rtcp_port` None means the RTP port + 1, or the RTP port itself when
+    `rtcp_mux`. `bandwidth_bps` is b=TIAS, or b=AS in bit/s (with headers). `protocol` is mirrored in
+    the answer ("RTP/AVP", "UDP/TLS/RTP/SAVPF" ...).
+    """
+
+    kind: SectionKind
+    address: str
+    port: int
+    protocol: str = "RTP/AVP"
+    codecs: tuple[CodecDescription, ...] = ()
+    direction: Direction = Direction.SENDRECV
+    mid: str | None = None
+    content: str | None = None
+    label: str | None = None
+    bandwidth_bps: int | None = None
+    rtcp_port: int | None = None
+    rtcp_mux: bool = False
+    rtcp_rsize: bool = False
+    ptime: int | None = None
+    crypto: tuple[CryptoKey, ...] = ()
+    ice: IceDescription | None = None
+    dtls: DtlsDescription | None = None
+    extensions: dict[int, str] = field(default_factory=dict)
+    ssrc: int | None = None
+    rtx_ssrc: int | None = None
+    cname: str | None = None
+    media: str = ""  # the m-line's own media and format words, kept for a section of kind OTHER
+
+
+@dataclass(frozen=True, slots=True)
+class MediaDescription:
+    """All sections of one offer or answer, in order, and the session's bandwidth in bit/s."""
+
+    sections: tuple[MediaSection, ...]
+    bandwidth_bps: int | None = None
+    bundle: tuple[str, ...] = ()
+
+
+# --- meetings --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a participant's media may use, IP packets with all headers, bit/s, seen from the meeting."""
+
+    to_site_bps: int
+    from_site_bps: int
+
+
+class PictureMode(StrEnum):
+    MOSAIC = "mosaic"
+    FULL_SCREEN = "full-screen"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What the participants see: everyone in a mosaic, or one of them on the full screen."""
+
+    mode: PictureMode = PictureMode.MOSAIC
+    participant_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConferenceSpec:
+    """A meeting as its worker must know it."""
+
+    conference_id: str
+    number: str
+    title: str
+    picture: Picture = Picture()
+
+
+class Dialled(StrEnum):
+    """Which transport a participant's media takes when we are the one who offers."""
+
+    PLAIN = "plain"
+    WEBRTC = "webrtc"
+
+
+@dataclass(frozen=True, slots=True)
+class ParticipantSpec:
+    """Who joins: `name` is drawn under the picture, `network` says which addresses and ports serve."""
+
+    participant_id: str
+    conference_id: str
+    name: str
+    network: str
+    budget: Budget
+    site_id: str | None = None
+    muted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LegReport:
+    """One direction of one medium at one instant; rates in bit/s over the last second."""
+
+    participant_id: str
+    kind: SectionKind
+    outgoing: bool
+    codec: str
+    bitrate_bps: int
+    packets: int
+    lost: int
+    jitter_ms: float
+    round_trip_ms: float | None
+    frames: int
+    width: int = 0
+    height: int = 0
+    source: str = ""  # of an outgoing picture: "pass-through:<participant>" or the encoder's class
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderReport:
+    """A running encoder and why it runs."""
+
+    key: str
+    codec: str
+    width: int
+    height: int
+    bitrate_bps: int
+    receivers: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WireReport:
+    """IP bytes of one participant since it joined, and in the last whole second."""
+
+    participant_id: str
+    sent_bytes: int
+    received_bytes: int
+    sent_last_second: int
+    received_last_second: int
+    peak_sent_second: int
+    peak_received_second: int
+    last_heard_ago: float
+
+
+@dataclass(frozen=True, slots=True)
+class ConferenceReport:
+    """What a meeting's worker measures, for metrics and the operator's page."""
+
+    conference_id: str
+    worker_pid: int
+    legs: tuple[LegReport, ...] = ()
+    encoders: tuple[EncoderReport, ...] = ()
+    wires: tuple[WireReport, ...] = ()
+    speakers: tuple[str, ...] = ()
+    late_ticks: int = 0
+
+
+class ConferenceDesk(Protocol):
+    """The media side of meetings, as signalling sees it; one a media worker.
+
+    Every method raises `Refusal`. `admit`, `offer` and `open` are idempotent by id: asked again they
+    replace what was there, so that a caller may retry after a lost answer.
+    """
+
+    async def open(self, spec: ConferenceSpec) -> None:
+        """Make the meeting, or change its title and picture."""
+        ...
+
+    async def close(self, conference_id: str) -> None:
+        """End the meeting and free all it holds; unknown is no error."""
+        ...
+
+    async def admit(
+        self, participant: ParticipantSpec, offer: MediaDescription, resume: MediaDescription | None = None
+    ) -> MediaDescription:
+        """Take a participant in and answer its offer.
+
+        `resume` is the answer a lost worker gave before: the same ports, codecs and keys are taken
+        again, so that the peer need not notice; `Refusal(NOT_RESUMABLE)` if that cannot be done.
+        """
+        ...
+
+    async def offer(self, participant: ParticipantSpec, dialled: Dialled) -> MediaDescription:
+        """Make room for a participant whom we call, and describe what we can do."""
+        ...
+
+    async def answered(self, participant_id: str, answer: MediaDescription) -> MediaDescription:
+        """The called side answered; returns our side as agreed (what `resume` takes later)."""
+        ...
+
+    async def resume_dialled(
+        self, participant: ParticipantSpec, ours: MediaDescription, theirs: MediaDescription
+    ) -> None:
+        """Take a dialled participant of a lost worker over, on the same ports."""
+        ...
+
+    async def renegotiate(self, participant_id: str, offer: MediaDescription) -> MediaDescription:
+        """Answer a later offer (re-INVITE, UPDATE, ICE restart) of the same participant."""
+        ...
+
+    async def set_budget(self, participant_id: str, budget: Budget) -> None:
+        """Hold the participant to a new budget within a second."""
+        ...
+
+    async def set_picture(self, conference_id: str, picture: Picture) -> None: ...
+
+    async def set_muted(self, participant_id: str, muted: bool) -> None:
+        """Take a participant's sound out of the mix, or back in."""
+        ...
+
+    async def refresh_picture(self, participant_id: str) -> None:
+        """The peer asked for a key frame by signalling (SIP INFO, H.245)."""
+        ...
+
+    async def drop(self, participant_id: str) -> None:
+        """Free a participant's legs; unknown is no error."""
+        ...
+
+    async def report(self, conference_id: str) -> ConferenceReport: ...
+
+
+# --- streams ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRef:
+    """Names a stream anywhere on this node: which process has it, its id there, its codec."""
+
+    node: str
+    worker: str
+    id: str
+    codec: str

@@ -1,0 +1,138 @@
+"""Every event that crosses a domain, on one page.
+
+An event says what is already so: the row is written first, the event announced second. A lost
+event costs latency only, since whoever acts on it also rescans the rows. All are frozen and
+msgspec-encodable, named on the wire by their class names (`EVENT_TYPES`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """The common ancestor; carries nothing."""
+
+
+# --- meetings, announced by signalling --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ConferenceOpened(Event):
+    conference_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConferenceChanged(Event):
+    """Picture, title or lock changed; the row has the new state."""
+
+    conference_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConferenceEnded(Event):
+    conference_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ParticipantChanged(Event):
+    """A participant was called, joined, was muted, held, given another budget, or left."""
+
+    conference_id: str
+    participant_id: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class RenegotiationNeeded(Event):
+    """The participant's page must offer anew: its media worker is gone and keys with it."""
+
+    conference_id: str
+    participant_id: str
+
+
+# --- media workers -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady(Event):
+    worker: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost(Event):
+    """A worker process died or stopped answering; its meetings must move."""
+
+    worker: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ParticipantSilent(Event):
+    """Neither RTP nor RTCP came for `seconds`; signalling probes the peer, then lets it go."""
+
+    conference_id: str
+    participant_id: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ParticipantHeard(Event):
+    """Media came again after `ParticipantSilent`, or for the first time."""
+
+    conference_id: str
+    participant_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class MediaFailed(Event):
+    """A participant's transport cannot work (a DTLS handshake failed, a port was lost)."""
+
+    conference_id: str
+    participant_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpeakersChanged(Event):
+    """Who speaks now, loudest first."""
+
+    conference_id: str
+    participant_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FastUpdateWanted(Event):
+    """We need a key frame of a peer that negotiated no RTCP feedback: ask by signalling."""
+
+    conference_id: str
+    participant_id: str
+
+
+# --- the bus itself --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BusReconnected(Event):
+    """Events may have been lost: rescan the rows."""
+
+
+EVENT_TYPES: Final[tuple[type[Event], ...]] = (
+    ConferenceOpened,
+    ConferenceChanged,
+    ConferenceEnded,
+    ParticipantChanged,
+    RenegotiationNeeded,
+    WorkerReady,
+    WorkerLost,
+    ParticipantSilent,
+    ParticipantHeard,
+    MediaFailed,
+    SpeakersChanged,
+    FastUpdateWanted,
+    BusReconnected,
+)
