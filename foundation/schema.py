@@ -1,0 +1,276 @@
+"""The tables, as SQLAlchemy sees them. Repositories use them; nothing else does.
+
+Times are aware UTC datetimes (`UtcDateTime`), rates are IP-level bits a second, ids are 32 hex digits from
+`new_id()` except a site's, which is a slug people write ("guangxi-nanning"). The migrations in
+foundation/migrations make the same tables; a test compares both.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+__all__ = [
+    "AuditRow",
+    "Base",
+    "ConferenceRow",
+    "JobRow",
+    "LinkRow",
+    "ParticipantLogRow",
+    "ParticipantRow",
+    "SessionRow",
+    "SipAccountRow",
+    "SiteAddressRow",
+    "SiteRow",
+    "UserGrantRow",
+    "UserRow",
+    "UtcDateTime",
+    "new_id",
+]
+
+
+def new_id() -> str:
+    """A fresh id: 32 hex digits."""
+    return uuid4().hex
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware datetime in UTC on both databases (SQLite itself forgets the zone)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("times in the database are aware datetimes")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own declarative attribute
+        datetime: UtcDateTime,
+        dict[str, Any]: JSON(),
+        list[str]: JSON(),
+    }
+
+
+class SiteRow(Base):
+    """A node of the site tree."""
+
+    __tablename__ = "sites"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    parent_id: Mapped[str | None] = mapped_column(ForeignKey("sites.id"), index=True)
+    name: Mapped[str] = mapped_column(String(200))
+    kind: Mapped[str] = mapped_column(String(40))
+    conference_budget_bps: Mapped[int] = mapped_column(BigInteger)
+    access_capacity_bps: Mapped[int] = mapped_column(BigInteger)
+
+
+class LinkRow(Base):
+    """The line between a site and the one above it."""
+
+    __tablename__ = "links"
+    __table_args__ = (UniqueConstraint("upper_site_id", "lower_site_id"),)
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    upper_site_id: Mapped[str] = mapped_column(ForeignKey("sites.id"))
+    lower_site_id: Mapped[str] = mapped_column(ForeignKey("sites.id"), index=True)
+    capacity_bps: Mapped[int] = mapped_column(BigInteger)
+
+
+class SiteAddressRow(Base):
+    """An address or prefix on a network that identifies a caller as a site."""
+
+    __tablename__ = "site_addresses"
+
+    network: Mapped[str] = mapped_column(String(64), primary_key=True)
+    prefix: Mapped[str] = mapped_column(String(49), primary_key=True)
+    site_id: Mapped[str] = mapped_column(ForeignKey("sites.id", ondelete="CASCADE"), index=True)
+
+
+class SipAccountRow(Base):
+    """Digest credentials of a terminal; only the HA1 values are kept (RFC 7616 3.4.2)."""
+
+    __tablename__ = "sip_accounts"
+
+    username: Mapped[str] = mapped_column(String(128), primary_key=True)
+    realm: Mapped[str] = mapped_column(String(128), primary_key=True)
+    ha1_md5: Mapped[str] = mapped_column(String(32))
+    ha1_sha256: Mapped[str] = mapped_column(String(64))
+    site_id: Mapped[str] = mapped_column(ForeignKey("sites.id", ondelete="CASCADE"), index=True)
+
+
+class UserRow(Base):
+    __tablename__ = "users"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    display_name: Mapped[str] = mapped_column(String(200))
+    password_hash: Mapped[str] = mapped_column(String(255))
+    roles: Mapped[list[str]]
+    site_id: Mapped[str] = mapped_column(ForeignKey("sites.id"), index=True)
+    enabled: Mapped[bool]
+    created_at: Mapped[datetime]
+    password_changed_at: Mapped[datetime]
+
+
+class UserGrantRow(Base):
+    """One more subtree a user may act in, outside the jurisdiction (grants may cross trees)."""
+
+    __tablename__ = "user_grants"
+
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    site_id: Mapped[str] = mapped_column(ForeignKey("sites.id", ondelete="CASCADE"), primary_key=True)
+
+
+class SessionRow(Base):
+    """A signed-in session; the token itself is never stored."""
+
+    __tablename__ = "sessions"
+
+    token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    kind: Mapped[str] = mapped_column(String(10))
+    address: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+    idle_expires_at: Mapped[datetime] = mapped_column(index=True)
+    expires_at: Mapped[datetime]
+
+
+class ConferenceRow(Base):
+    __tablename__ = "conferences"
+    __table_args__ = (
+        Index(
+            "uq_conferences_number_in_use",
+            "number",
+            unique=True,
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    number: Mapped[str] = mapped_column(String(32))
+    title: Mapped[str] = mapped_column(String(200))
+    host_site_id: Mapped[str] = mapped_column(ForeignKey("sites.id"), index=True)
+    pin_hash: Mapped[str | None] = mapped_column(String(255))
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    layout: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+
+
+class ParticipantRow(Base):
+    """A site or guest in a conference; `description` is what is needed to pick its call up again."""
+
+    __tablename__ = "participants"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    conference_id: Mapped[str] = mapped_column(ForeignKey("conferences.id", ondelete="CASCADE"), index=True)
+    site_id: Mapped[str | None] = mapped_column(ForeignKey("sites.id"), index=True)
+    name: Mapped[str] = mapped_column(String(200))
+    address: Mapped[str] = mapped_column(String(500))
+    state: Mapped[str] = mapped_column(String(16))
+    description: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    created_at: Mapped[datetime]
+    joined_at: Mapped[datetime | None]
+    left_at: Mapped[datetime | None]
+
+
+class ParticipantLogRow(Base):
+    """What happened to a participant, in order."""
+
+    __tablename__ = "participant_log"
+
+    id: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    )
+    participant_id: Mapped[str] = mapped_column(ForeignKey("participants.id", ondelete="CASCADE"), index=True)
+    at: Mapped[datetime]
+    event: Mapped[str] = mapped_column(String(40))
+    detail: Mapped[dict[str, Any]]
+
+
+class AuditRow(Base):
+    """A link of the audit chain. `detail` is the canonical JSON that was hashed, kept as text."""
+
+    __tablename__ = "audit"
+
+    sequence: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False
+    )
+    at: Mapped[datetime] = mapped_column(index=True)
+    actor: Mapped[str] = mapped_column(String(64), index=True)
+    action: Mapped[str] = mapped_column(String(64), index=True)
+    subject: Mapped[str] = mapped_column(String(200))
+    outcome: Mapped[str] = mapped_column(String(16))
+    address: Mapped[str] = mapped_column(String(64))
+    detail: Mapped[str] = mapped_column(Text)
+    previous_hash: Mapped[str] = mapped_column(String(64))
+    hash: Mapped[str] = mapped_column(String(64))
+
+
+class JobRow(Base):
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index("ix_jobs_state_run_at", "state", "run_at"),
+        Index(
+            "uq_jobs_key_open",
+            "key",
+            unique=True,
+            sqlite_where=text("state IN ('ready', 'leased')"),
+            postgresql_where=text("state IN ('ready', 'leased')"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(64))
+    key: Mapped[str | None] = mapped_column(String(128))
+    payload: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(String(10))
+    attempts: Mapped[int]
+    max_attempts: Mapped[int]
+    run_at: Mapped[datetime]
+    lease: Mapped[str | None] = mapped_column(String(32))
+    worker: Mapped[str | None] = mapped_column(String(128))
+    leased_until: Mapped[datetime | None]
+    last_error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
