@@ -1,0 +1,167 @@
+"""Which codec two ends use (RFC 3264 6, RFC 6184 8.2.2), as pure functions.
+
+Sound follows the offerer's order. Pictures prefer H.264 over VP8, mode 1 over mode 0 and baseline
+over main over high: what most sites share can be forwarded, and encoded once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from foundation.desks import CodecDescription, MediaDescription, MediaSection, SectionKind
+
+AUDIO_CODECS = {"OPUS": 48_000, "PCMA": 8_000, "PCMU": 8_000}
+VIDEO_CODECS = ("H264", "VP8")
+VIDEO_FEEDBACK = ("nack", "nack pli", "ccm fir", "goog-remb")
+
+_H264_PROFILES = ("42", "4d", "64")  # profile_idc of baseline, main, high
+_OUR_LEVEL = "1f"  # 3.1: 1280x720 at 30
+
+AUDIO_EXTENSIONS = ("urn:ietf:params:rtp-hdrext:sdes:mid",)
+VIDEO_EXTENSIONS = AUDIO_EXTENSIONS
+
+# What we offer when we call: dynamic payload types as terminals like them.
+OFFERED_AUDIO = (
+    CodecDescription("OPUS", 96, 48_000, 2, {"useinbandfec": "1", "minptime": "20"}),
+    CodecDescription("PCMA", 8, 8_000),
+    CodecDescription("PCMU", 0, 8_000),
+    CodecDescription("TELEPHONE-EVENT", 101, 8_000, 1, {"0-15": ""}),
+)
+OFFERED_VIDEO = (
+    CodecDescription(
+        "H264", 97, 90_000, 1, {"profile-level-id": "42e01f", "packetization-mode": "1"}, VIDEO_FEEDBACK
+    ),
+    CodecDescription(
+        "H264", 98, 90_000, 1, {"profile-level-id": "42e01f", "packetization-mode": "0"}, VIDEO_FEEDBACK
+    ),
+    CodecDescription("VP8", 99, 90_000, 1, {}, VIDEO_FEEDBACK),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AgreedCodecs:
+    """What one section came to: the codec that carries the medium, and its companions.
+
+    `main.parameters` are the peer's (they bound what we send); `answer` lists what our answer says.
+    `rtx` is the payload type of retransmissions, `events` that of telephone events.
+    """
+
+    main: CodecDescription
+    answer: tuple[CodecDescription, ...]
+    rtx: int | None = None
+    events: int | None = None
+
+
+def agree(section: MediaSection) -> AgreedCodecs | None:
+    """The codecs of our answer to `section`; None when there is no common one."""
+    if section.kind is SectionKind.AUDIO:
+        return _agree_audio(section.codecs)
+    if section.kind is SectionKind.VIDEO:
+        return _agree_video(section.codecs)
+    return None
+
+
+def settle(offered: MediaSection, answered: MediaSection) -> AgreedCodecs | None:
+    """The codecs after the peer's answer to our own offer.
+
+    Payload types are those that the answer names (RFC 3264 6.1); a codec that we did not offer is
+    passed over.
+    """
+    names = {codec.name for codec in offered.codecs}
+    usable = replace(answered, codecs=tuple(c for c in answered.codecs if c.name in names))
+    agreed = agree(usable)
+    return agreed if agreed is not None and answered.port else None
+
+
+def _agree_audio(codecs: Iterable[CodecDescription]) -> AgreedCodecs | None:
+    codecs = tuple(codecs)
+    main = next((c for c in codecs if AUDIO_CODECS.get(c.name) == c.clock_rate), None)
+    if main is None:
+        return None
+    ours = replace(main, parameters=_our_audio_parameters(main), feedback=())
+    events = [c for c in codecs if c.name == "TELEPHONE-EVENT"]
+    event = next((c for c in events if c.clock_rate == main.clock_rate), events[0] if events else None)
+    answer = (ours,) if event is None else (ours, replace(event, parameters={"0-15": ""}, feedback=()))
+    return AgreedCodecs(main, answer, events=None if event is None else event.payload_type)
+
+
+def _our_audio_parameters(codec: CodecDescription) -> dict[str, str]:
+    return {"useinbandfec": "1", "minptime": "10"} if codec.name == "OPUS" else {}
+
+
+def _agree_video(codecs: Iterable[CodecDescription]) -> AgreedCodecs | None:
+    codecs = tuple(codecs)
+    usable = [c for c in codecs if c.name in VIDEO_CODECS and c.clock_rate == 90_000 and _h264_usable(c)]
+    if not usable:
+        return None
+    main = min(usable, key=_video_rank)
+    ours = replace(
+        main,
+        parameters=_our_video_parameters(main),
+        feedback=tuple(value for value in main.feedback if value in VIDEO_FEEDBACK),
+    )
+    rtx = next(
+        (c for c in codecs if c.name == "RTX" and c.parameters.get("apt") == str(main.payload_type)), None
+    )
+    if rtx is None or "nack" not in main.feedback:
+        return AgreedCodecs(main, (ours,))
+    return AgreedCodecs(main, (ours, replace(rtx, feedback=())), rtx=rtx.payload_type)
+
+
+def packetization_mode(codec: CodecDescription) -> int:
+    """RFC 6184 8.1: a missing mode means 0, single NAL units."""
+    value = codec.parameters.get("packetization-mode", "0")
+    return int(value) if value.isdigit() else 0
+
+
+def profile_level_id(codec: CodecDescription) -> str:
+    """RFC 6184 8.1: a missing profile-level-id means baseline, level 1."""
+    value = codec.parameters.get("profile-level-id", "42000a").lower()
+    return value if len(value) == 6 else "42000a"
+
+
+def _h264_usable(codec: CodecDescription) -> bool:
+    if codec.name != "H264":
+        return True
+    return packetization_mode(codec) in (0, 1) and profile_level_id(codec)[:2] in _H264_PROFILES
+
+
+def _video_rank(codec: CodecDescription) -> tuple[int, int, int, int]:
+    """Smaller is better."""
+    if codec.name != "H264":
+        return (1, 0, 0, 0)
+    profile = profile_level_id(codec)
+    constrained = int(profile[2:4], 16) & 0x40  # constraint_set1: every decoder of ours and theirs
+    return (0, -packetization_mode(codec), _H264_PROFILES.index(profile[:2]), 0 if constrained else 1)
+
+
+def _our_video_parameters(codec: CodecDescription) -> dict[str, str]:
+    """The answer keeps the configuration point: profile and mode (RFC 6184 8.2.2).
+
+    With level asymmetry allowed we state our own level; without it, the offer's, which both keep.
+    """
+    if codec.name != "H264":
+        return {}
+    offered = profile_level_id(codec)
+    asymmetric = codec.parameters.get("level-asymmetry-allowed") == "1"
+    parameters = {
+        "profile-level-id": offered[:4] + (_OUR_LEVEL if asymmetric else offered[4:]),
+        "packetization-mode": str(packetization_mode(codec)),
+    }
+    if asymmetric:
+        parameters["level-asymmetry-allowed"] = "1"
+    return parameters
+
+
+def chosen_sections(description: MediaDescription) -> dict[SectionKind, int]:
+    """Which section serves each kind: the first usable sound, the first usable main picture.
+
+    A second picture (a=content:slides) and a duplicate in another profile are answered with port 0.
+    """
+    chosen: dict[SectionKind, int] = {}
+    for index, section in enumerate(description.sections):
+        wanted = section.kind in (SectionKind.AUDIO, SectionKind.VIDEO) and section.port != 0
+        if wanted and section.kind not in chosen and section.content != "slides" and agree(section):
+            chosen[section.kind] = index
+    return chosen

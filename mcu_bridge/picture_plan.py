@@ -1,0 +1,196 @@
+"""Who gets which picture, and from which encoder: one pure function.
+
+Pass-through first, encode once. A full-screen site is forwarded untouched to every receiver that can
+take it as it is; the others, and everyone who sees a mosaic, go to a class: one encode for each
+(content, codec, size, frame rate, bit rate, NAL limit), however many receivers it has. A receiver
+with little room goes to a lower class of its own and drags nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from foundation.desks import Picture, PictureMode
+
+MACROBLOCK = 16
+
+
+@dataclass(frozen=True, slots=True)
+class PictureLimits:
+    """What a receiver can take: codec, macroblocks a frame and a second, profiles, rate, NAL size.
+
+    `profiles` are the H.264 profile_idc values its decoder knows; `max_nal` bounds a NAL unit in
+    bytes for packetization mode 0, else None.
+    """
+
+    codec: str
+    bitrate_bps: int
+    max_frame_size: int = 3600
+    max_macroblock_rate: int = 108_000
+    profiles: frozenset[int] = frozenset({66})
+    max_nal: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PictureSource:
+    """A site's own picture as it comes in, measured: size 0 while unknown."""
+
+    codec: str
+    bitrate_bps: int
+    width: int = 0
+    height: int = 0
+    frame_rate: float = 30.0
+    profile: int = 66
+    largest_nal: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What is composed: the mosaic, or one site on the whole canvas."""
+
+    full_screen: str | None = None
+
+    def __str__(self) -> str:
+        return "mosaic" if self.full_screen is None else f"full-screen:{self.full_screen}"
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderClass:
+    """The key of one encoder; `max_nal` None lets it write whole slices."""
+
+    content: Content
+    codec: str
+    width: int
+    height: int
+    frame_rate: int
+    bitrate_bps: int
+    max_nal: int | None = None
+
+    def __str__(self) -> str:
+        nal = "" if self.max_nal is None else f" nal<={self.max_nal}"
+        return (
+            f"{self.content} {self.codec} {self.width}x{self.height}@{self.frame_rate} "
+            f"{self.bitrate_bps // 1000}k{nal}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PassThrough:
+    """The receiver gets the frames of this participant as they came."""
+
+    source: str
+
+    def __str__(self) -> str:
+        return f"pass-through:{self.source}"
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """What one receiver gets, and why it is not the better thing."""
+
+    what: PassThrough | EncoderClass
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One rung of the ladder: from `bitrate_bps` on, this size and frame rate look best."""
+
+    bitrate_bps: int
+    width: int
+    height: int
+    frame_rate: int
+
+    @property
+    def frame_size(self) -> int:
+        """Macroblocks a frame."""
+        return -(-self.width // MACROBLOCK) * -(-self.height // MACROBLOCK)
+
+
+# Few rungs, so that sites share encoders.
+LADDER = (
+    Step(2_400_000, 1280, 720, 25),
+    Step(1_600_000, 1280, 720, 25),
+    Step(1_000_000, 848, 480, 25),
+    Step(600_000, 640, 360, 25),
+    Step(360_000, 640, 360, 15),
+    Step(200_000, 320, 180, 15),
+    Step(100_000, 320, 180, 10),
+    Step(56_000, 176, 96, 8),
+)
+
+
+def plan(
+    picture: Picture, sources: Mapping[str, PictureSource], receivers: Mapping[str, PictureLimits]
+) -> dict[str, Feed]:
+    """The feed of every receiver, by participant id. A receiver with no room at all is left out."""
+    feeds = {}
+    for participant_id, limits in receivers.items():
+        feed = _feed(participant_id, limits, picture, sources)
+        if feed is not None:
+            feeds[participant_id] = feed
+    return feeds
+
+
+def _feed(
+    participant_id: str, limits: PictureLimits, picture: Picture, sources: Mapping[str, PictureSource]
+) -> Feed | None:
+    shown = picture.participant_id if picture.mode is PictureMode.FULL_SCREEN else None
+    source = None if shown is None else sources.get(shown)
+    if shown is None or source is None:
+        return _encoded(Content(), limits, "mosaic")
+    if shown == participant_id:
+        return _encoded(Content(), limits, "shown site sees the mosaic")
+    obstacle = cannot_forward(source, limits)
+    if obstacle is None:
+        return Feed(PassThrough(shown), "full screen")
+    return _encoded(Content(shown), limits, obstacle)
+
+
+def _encoded(content: Content, limits: PictureLimits, reason: str) -> Feed | None:
+    """The highest rung that the receiver can take; None below the last one."""
+    for step in LADDER:
+        fits = (
+            step.bitrate_bps <= limits.bitrate_bps
+            and step.frame_size <= limits.max_frame_size
+            and step.frame_size * step.frame_rate <= limits.max_macroblock_rate
+        )
+        if fits:
+            what = EncoderClass(
+                content=content,
+                codec=limits.codec,
+                width=step.width,
+                height=step.height,
+                frame_rate=step.frame_rate,
+                bitrate_bps=step.bitrate_bps,
+                max_nal=limits.max_nal,
+            )
+            return Feed(what, reason)
+    return None
+
+
+def cannot_forward(source: PictureSource, limits: PictureLimits) -> str | None:
+    """Why a source cannot be passed to a receiver untouched; None if it can."""
+    if source.codec != limits.codec:
+        return f"source is {source.codec}, receiver takes {limits.codec}"
+    if source.width == 0:
+        return "source's parameters are not known yet"
+    if source.codec == "H264" and source.profile not in limits.profiles:
+        return f"source's H.264 profile {source.profile} is above the receiver's"
+    frame_size = -(-source.width // MACROBLOCK) * -(-source.height // MACROBLOCK)
+    if (
+        frame_size > limits.max_frame_size
+        or frame_size * source.frame_rate > limits.max_macroblock_rate * 1.05
+    ):
+        return f"source's {source.width}x{source.height} is above the receiver's level"
+    if source.bitrate_bps > limits.bitrate_bps:
+        return f"source's {source.bitrate_bps // 1000} kbit/s do not fit {limits.bitrate_bps // 1000}"
+    if limits.max_nal is not None and source.largest_nal > limits.max_nal:
+        return "receiver takes single NAL units only"
+    return None
+
+
+def contents(feeds: Iterable[Feed]) -> set[Content]:
+    """The contents that need composing."""
+    return {feed.what.content for feed in feeds if isinstance(feed.what, EncoderClass)}

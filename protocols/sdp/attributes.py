@@ -1,0 +1,190 @@
+"""The attribute values the product understands; each parses and prints itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Self
+
+from protocols.sdp.session import Media, SdpError, SessionDescription
+
+# RFC 3551 6: payload types that need no a=rtpmap.
+STATIC_PAYLOADS = {
+    0: ("PCMU", 8000, 1),
+    3: ("GSM", 8000, 1),
+    4: ("G723", 8000, 1),
+    8: ("PCMA", 8000, 1),
+    9: ("G722", 8000, 1),
+    15: ("G728", 8000, 1),
+    18: ("G729", 8000, 1),
+    26: ("JPEG", 90_000, 1),
+    31: ("H261", 90_000, 1),
+    32: ("MPV", 90_000, 1),
+    33: ("MP2T", 90_000, 1),
+    34: ("H263", 90_000, 1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RtpMap:
+    """a=rtpmap (RFC 8866 6.6)."""
+
+    payload_type: int
+    name: str
+    clock_rate: int
+    channels: int = 1
+
+    @classmethod
+    def parse(cls, value: str) -> Self:
+        number, _, encoding = value.partition(" ")
+        parts = encoding.strip().split("/")
+        if not number.isdigit() or len(parts) < 2 or not parts[1].isdigit():
+            raise SdpError(f"rtpmap cannot be read: {value}")
+        channels = int(parts[2]) if len(parts) > 2 and parts[2].isdigit() else 1
+        return cls(int(number), parts[0].upper(), int(parts[1]), channels)
+
+    def __str__(self) -> str:
+        channels = f"/{self.channels}" if self.channels != 1 else ""
+        return f"{self.payload_type} {self.name}/{self.clock_rate}{channels}"
+
+
+@dataclass(frozen=True, slots=True)
+class FormatParameters:
+    """a=fmtp (RFC 8866 6.15); a parameter without "=" has the value ""."""
+
+    payload_type: int
+    parameters: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, value: str) -> Self:
+        number, _, text = value.partition(" ")
+        if not number.isdigit():
+            raise SdpError(f"fmtp cannot be read: {value}")
+        parameters = {}
+        for item in text.split(";"):
+            name, _, setting = item.strip().partition("=")
+            if name:
+                parameters[name.strip().lower()] = setting.strip()
+        return cls(int(number), parameters)
+
+    def __str__(self) -> str:
+        items = [f"{name}={value}" if value else name for name, value in self.parameters.items()]
+        return f"{self.payload_type} {';'.join(items)}"
+
+
+@dataclass(frozen=True, slots=True)
+class RtcpFeedback:
+    """a=rtcp-fb (RFC 4585 4.2); payload type None stands for "*"."""
+
+    payload_type: int | None
+    feedback: str
+
+    @classmethod
+    def parse(cls, value: str) -> Self:
+        number, _, feedback = value.partition(" ")
+        if number != "*" and not number.isdigit():
+            raise SdpError(f"rtcp-fb cannot be read: {value}")
+        return cls(None if number == "*" else int(number), " ".join(feedback.split()).lower())
+
+    def __str__(self) -> str:
+        return f"{'*' if self.payload_type is None else self.payload_type} {self.feedback}"
+
+
+@dataclass(frozen=True, slots=True)
+class Crypto:
+    """a=crypto (RFC 4568 9.1): one inline key; lifetime and MKI are accepted and not used."""
+
+    tag: int
+    suite: str
+    key: str
+
+    @classmethod
+    def parse(cls, value: str) -> Self:
+        words = value.split()
+        if len(words) < 3 or not words[0].isdigit() or not words[2].lower().startswith("inline:"):
+            raise SdpError(f"crypto cannot be read: {value[:40]}")
+        return cls(
+            int(words[0]), words[1].upper(), words[2][len("inline:") :].split("|", 1)[0].split(";", 1)[0]
+        )
+
+    def __str__(self) -> str:
+        return f"{self.tag} {self.suite} inline:{self.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """a=fingerprint (RFC 8122 5)."""
+
+    algorithm: str
+    value: str
+
+    @classmethod
+    def parse(cls, value: str) -> Self:
+        algorithm, _, fingerprint = value.partition(" ")
+        if not fingerprint:
+            raise SdpError(f"fingerprint cannot be read: {value}")
+        return cls(algorithm.lower(), fingerprint.strip().upper())
+
+    def __str__(self) -> str:
+        return f"{self.algorithm} {self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """a=candidate (RFC 8839 5.1), UDP host and reflexive ones as far as an ICE-lite side needs them."""
+
+    foundation: str
+    component: int
+    transport: str
+    priority: int
+    address: str
+    port: int
+    kind: str
+
+    @classmethod
+    def parse(cls, value: str) -> Self:
+        words = value.split()
+        if len(words) < 8 or words[6] != "typ" or not (words[1] + words[3] + words[5]).isdigit():
+            raise SdpError(f"candidate cannot be read: {value}")
+        return cls(
+            words[0], int(words[1]), words[2].lower(), int(words[3]), words[4], int(words[5]), words[7]
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.foundation} {self.component} {self.transport} {self.priority} "
+            f"{self.address} {self.port} typ {self.kind}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Bandwidth:
+    """The limit that b= lines set, in bit/s with IP headers as RFC 4566 5.8 counts AS.
+
+    TIAS (RFC 3890) counts without transport headers and names a rate more exactly, so it is taken
+    first. A limit of 0 is kept: it says "send nothing".
+    """
+
+    bits_per_second: int
+
+    @classmethod
+    def of(cls, description: Media | SessionDescription) -> Self | None:
+        limits = dict(description.bandwidth)
+        if "TIAS" in limits:
+            return cls(limits["TIAS"])
+        kilobits = limits.get("AS", limits.get("CT"))
+        return None if kilobits is None else cls(kilobits * 1000)
+
+
+def rtp_maps(media: Media) -> list[RtpMap]:
+    """The codecs of a section in the order of its m-line; static payload types filled in."""
+    mapped = {rtp_map.payload_type: rtp_map for rtp_map in map(RtpMap.parse, media.values("rtpmap"))}
+    found = []
+    for word in media.formats:
+        if not word.isdigit():
+            continue
+        number = int(word)
+        if number in mapped:
+            found.append(mapped[number])
+        elif number in STATIC_PAYLOADS:
+            found.append(RtpMap(number, *STATIC_PAYLOADS[number]))
+    return found

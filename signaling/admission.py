@@ -1,0 +1,164 @@
+"""What a participant may use of its site's budget and of the links on its way.
+
+A pure ledger. Every participant's media is counted on its site and on each link between the site and
+the meeting's host, each direction apart, in bit/s of IP packets. What does not fit is granted lower;
+what cannot fit is refused, naming the link, its capacity, what it carries and what was asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+from foundation.authorisation import SiteTree
+from foundation.desks import Budget
+
+_Direction = Callable[[Budget], int]
+
+# Sound in G.711 with its headers and RTCP, and a picture that still shows who is there.
+MINIMUM_BPS = 160_000
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The line between a site and the one above it; `capacity_bps` holds in each direction."""
+
+    link_id: str
+    upper_site_id: str
+    lower_site_id: str
+    capacity_bps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A participant who wants in: where it is, where the meeting is, what it would use."""
+
+    participant_id: str
+    site_id: str | None
+    host_site_id: str
+    wanted: Budget
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What stands in the way: a link's or a site's capacity, in the direction that is short."""
+
+    name: str
+    kind: str
+    capacity_bps: int
+    carried_bps: int
+    asked_bps: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kind} {self.name} is full: capacity {_rate(self.capacity_bps)}, "
+            f"carries {_rate(self.carried_bps)}, asked {_rate(self.asked_bps)}"
+        )
+
+
+class NotAdmitted(Exception):
+    """The participant cannot fit; `limit` names what is full."""
+
+    def __init__(self, limit: Limit) -> None:
+        super().__init__(str(limit))
+        self.limit = limit
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a participant got, and the limit that made it less than asked, if any."""
+
+    budget: Budget
+    lowered_by: Limit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Holding:
+    ask: Ask
+    budget: Budget
+
+
+class Admission:
+    """The ledger of a node. Not shared between threads; every method is instant."""
+
+    def __init__(
+        self, sites: SiteTree, links: Iterable[Link], site_budgets: Mapping[str, int], guest_budget_bps: int
+    ) -> None:
+        self._sites = sites
+        self._links = {(link.upper_site_id, link.lower_site_id): link for link in links}
+        self._site_budgets = dict(site_budgets)
+        self._guest_budget_bps = guest_budget_bps
+        self._held: dict[str, _Holding] = {}
+
+    def replace_tree(self, sites: SiteTree, links: Iterable[Link], site_budgets: Mapping[str, int]) -> None:
+        """The tree was edited. What is held stays held, even where a capacity shrank below it."""
+        self._sites = sites
+        self._links = {(link.upper_site_id, link.lower_site_id): link for link in links}
+        self._site_budgets = dict(site_budgets)
+
+    def admit(self, ask: Ask) -> Grant:
+        """Grant at most what was asked; raises `NotAdmitted`. Asked again, it replaces the old grant."""
+        outgoing, lowered_out = self._fit(ask, lambda budget: budget.to_site_bps)
+        incoming, lowered_in = self._fit(ask, lambda budget: budget.from_site_bps)
+        budget = Budget(to_site_bps=outgoing, from_site_bps=incoming)
+        self._held[ask.participant_id] = _Holding(ask, budget)
+        return Grant(budget, lowered_out or lowered_in)
+
+    def restore(self, ask: Ask, budget: Budget) -> None:
+        """Put back what a running participant holds, as the rows tell after a restart."""
+        self._held[ask.participant_id] = _Holding(ask, budget)
+
+    def release(self, participant_id: str) -> None:
+        self._held.pop(participant_id, None)
+
+    def carried_bps(self, link_id: str) -> int:
+        """What the link carries in its fuller direction."""
+        link = next((link for link in self._links.values() if link.link_id == link_id), None)
+        if link is None:
+            return 0
+        crossing = [h.budget for h in self._held.values() if link in self._path(h.ask)]
+        return max(sum(b.to_site_bps for b in crossing), sum(b.from_site_bps for b in crossing))
+
+    def _fit(self, ask: Ask, direction: _Direction) -> tuple[int, Limit | None]:
+        """The most that fits in one direction, and what limited it."""
+        asked = direction(ask.wanted)
+        limits = [self._site_limit(ask, direction, asked)]
+        limits += [self._link_limit(link, ask, direction, asked) for link in self._path(ask)]
+        tightest = min(limits, key=lambda limit: limit.capacity_bps - limit.carried_bps)
+        free = tightest.capacity_bps - tightest.carried_bps
+        if free >= asked:
+            return asked, None
+        if free < MINIMUM_BPS:
+            raise NotAdmitted(tightest)
+        return free, tightest
+
+    def _site_limit(self, ask: Ask, direction: _Direction, asked: int) -> Limit:
+        if ask.site_id is None:
+            return Limit("guest", "budget of", self._guest_budget_bps, 0, asked)
+        capacity = self._site_budgets.get(ask.site_id, 0)
+        others = self._others(ask)
+        carried = sum(direction(h.budget) for h in others if h.ask.site_id == ask.site_id)
+        return Limit(ask.site_id, "budget of site", capacity, carried, asked)
+
+    def _link_limit(self, link: Link, ask: Ask, direction: _Direction, asked: int) -> Limit:
+        crossing = [h for h in self._others(ask) if link in self._path(h.ask)]
+        return Limit(
+            link.link_id, "link", link.capacity_bps, sum(direction(h.budget) for h in crossing), asked
+        )
+
+    def _others(self, ask: Ask) -> list[_Holding]:
+        return [h for key, h in self._held.items() if key != ask.participant_id]
+
+    def _path(self, ask: Ask) -> list[Link]:
+        """The links between the participant's site and the host of its meeting."""
+        if ask.site_id is None or ask.site_id not in self._sites or ask.host_site_id not in self._sites:
+            return []
+        path = self._sites.path(ask.site_id, ask.host_site_id)
+        steps = pairwise(path)
+        found = [self._links.get((a, b)) or self._links.get((b, a)) for a, b in steps]
+        return [link for link in found if link is not None]
+
+
+def _rate(bits_per_second: int) -> str:
+    return f"{bits_per_second / 1_000_000:g} Mbit/s"
