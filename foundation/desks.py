@@ -165,16 +165,16 @@ class Budget:
     from_site_bps: int
 
 
-class PictureMode(StrEnum):
+class ViewMode(StrEnum):
     MOSAIC = "mosaic"
     FULL_SCREEN = "full-screen"
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class View:
     """What the participants see: everyone in a mosaic, or one of them on the full screen."""
 
-    mode: PictureMode = PictureMode.MOSAIC
+    mode: ViewMode = ViewMode.MOSAIC
     participant_id: str | None = None
 
 
@@ -185,7 +185,7 @@ class ConferenceSpec:
     conference_id: str
     number: str
     title: str
-    picture: Picture = Picture()
+    view: View = View()
 
 
 class Dialled(StrEnum):
@@ -275,7 +275,7 @@ class ConferenceDesk(Protocol):
     """
 
     async def open(self, spec: ConferenceSpec) -> None:
-        """Make the meeting, or change its title and picture."""
+        """Make the meeting, or change its title and view."""
         ...
 
     async def close(self, conference_id: str) -> None:
@@ -314,7 +314,7 @@ class ConferenceDesk(Protocol):
         """Hold the participant to a new budget within a second."""
         ...
 
-    async def set_picture(self, conference_id: str, picture: Picture) -> None: ...
+    async def set_view(self, conference_id: str, view: View) -> None: ...
 
     async def set_muted(self, participant_id: str, muted: bool) -> None:
         """Take a participant's sound out of the mix, or back in."""

@@ -26,7 +26,7 @@ class ConferenceOpened(Event):
 
 @dataclass(frozen=True, slots=True)
 class ConferenceChanged(Event):
-    """Picture, title or lock changed; the row has the new state."""
+    """View, title or lock changed; the row has the new state."""
 
     conference_id: str
 

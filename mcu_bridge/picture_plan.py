@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from foundation.desks import Picture, PictureMode
+from foundation.desks import View, ViewMode
 
 MACROBLOCK = 16
 
@@ -122,21 +122,21 @@ LADDER = (
 
 
 def plan(
-    picture: Picture, sources: Mapping[str, PictureSource], receivers: Mapping[str, PictureLimits]
+    view: View, sources: Mapping[str, PictureSource], receivers: Mapping[str, PictureLimits]
 ) -> dict[str, Feed]:
     """The feed of every receiver, by participant id. A receiver with no room at all is left out."""
     feeds = {}
     for participant_id, limits in receivers.items():
-        feed = _feed(participant_id, limits, picture, sources)
+        feed = _feed(participant_id, limits, view, sources)
         if feed is not None:
             feeds[participant_id] = feed
     return feeds
 
 
 def _feed(
-    participant_id: str, limits: PictureLimits, picture: Picture, sources: Mapping[str, PictureSource]
+    participant_id: str, limits: PictureLimits, view: View, sources: Mapping[str, PictureSource]
 ) -> Feed | None:
-    shown = picture.participant_id if picture.mode is PictureMode.FULL_SCREEN else None
+    shown = view.participant_id if view.mode is ViewMode.FULL_SCREEN else None
     source = None if shown is None else sources.get(shown)
     if shown is None or source is None:
         return _encoded(Content(), limits, "mosaic")
