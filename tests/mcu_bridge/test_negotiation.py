@@ -1,0 +1,106 @@
+"""Which codec comes out, for the offers that terminals really make."""
+
+from dataclasses import replace
+
+from foundation.desks import CodecDescription, MediaDescription, MediaSection, SectionKind
+from mcu_bridge.negotiation import (
+    OFFERED_AUDIO,
+    OFFERED_VIDEO,
+    agree,
+    chosen_sections,
+    packetization_mode,
+    settle,
+)
+
+
+def h264(payload_type: int, profile: str, mode: int | None, **more: str) -> CodecDescription:
+    parameters = {"profile-level-id": profile, **more}
+    if mode is not None:
+        parameters["packetization-mode"] = str(mode)
+    return CodecDescription("H264", payload_type, 90_000, 1, parameters, ("nack", "nack pli", "transport-cc"))
+
+
+def rtx(payload_type: int, apt: int) -> CodecDescription:
+    return CodecDescription("RTX", payload_type, 90_000, 1, {"apt": str(apt)})
+
+
+def video(*codecs: CodecDescription) -> MediaSection:
+    return MediaSection(SectionKind.VIDEO, "192.0.2.1", 30_000, codecs=codecs)
+
+
+VP8 = CodecDescription("VP8", 96, 90_000, 1, {}, ("nack", "nack pli"))
+
+
+def test_chromium_gets_constrained_baseline_in_mode_1_with_its_retransmissions() -> None:
+    section = video(
+        VP8,
+        rtx(97, 96),
+        h264(102, "42001f", 1),
+        h264(104, "42001f", 0),
+        h264(106, "42e01f", 1, **{"level-asymmetry-allowed": "1"}),
+        rtx(107, 106),
+        h264(108, "42e01f", 0),
+        h264(112, "64001f", 1),
+    )
+    agreed = agree(section)
+    assert agreed is not None
+    assert (agreed.main.payload_type, agreed.rtx) == (106, 107)
+    assert agreed.answer[0].parameters == {
+        "profile-level-id": "42e01f",
+        "packetization-mode": "1",
+        "level-asymmetry-allowed": "1",
+    }
+    assert agreed.answer[0].feedback == ("nack", "nack pli")
+
+
+def test_without_level_asymmetry_the_answer_keeps_the_offered_level() -> None:
+    agreed = agree(video(h264(96, "428014", None)))
+    assert agreed is not None
+    assert agreed.answer[0].parameters == {"profile-level-id": "428014", "packetization-mode": "0"}
+    assert packetization_mode(agreed.main) == 0
+
+
+def test_vp8_is_the_fallback_and_a_high_profile_is_taken_in() -> None:
+    only_vp8 = agree(video(VP8))
+    assert only_vp8 is not None
+    assert only_vp8.main.name == "VP8"
+    high = agree(video(h264(96, "640028", 1)))
+    assert high is not None
+    assert high.answer[0].parameters["profile-level-id"] == "640028"
+
+
+def test_sound_follows_the_offers_order_and_takes_the_event_clock_that_fits() -> None:
+    codecs = (
+        CodecDescription("G723", 4, 8_000),
+        CodecDescription("PCMA", 8, 8_000),
+        CodecDescription("OPUS", 111, 48_000, 2),
+        CodecDescription("TELEPHONE-EVENT", 110, 48_000),
+        CodecDescription("TELEPHONE-EVENT", 101, 8_000),
+    )
+    agreed = agree(MediaSection(SectionKind.AUDIO, "192.0.2.1", 30_000, codecs=codecs))
+    assert agreed is not None
+    assert (agreed.main.name, agreed.events) == ("PCMA", 101)
+
+
+def test_nothing_in_common_is_none() -> None:
+    g729 = CodecDescription("G729", 18, 8_000)
+    assert agree(MediaSection(SectionKind.AUDIO, "192.0.2.1", 30_000, codecs=(g729,))) is None
+    assert agree(video(CodecDescription("H265", 96, 90_000))) is None
+
+
+def test_the_main_picture_is_chosen_and_slides_are_left() -> None:
+    slides = replace(video(h264(96, "42e01f", 1)), content="slides")
+    main = video(h264(96, "42e01f", 1))
+    refused = replace(main, port=0)
+    assert chosen_sections(MediaDescription((slides, refused, main))) == {SectionKind.VIDEO: 2}
+
+
+def test_an_answer_to_our_offer_settles_on_what_it_names() -> None:
+    offered = video(*OFFERED_VIDEO)
+    answered = video(OFFERED_VIDEO[1])
+    settled = settle(offered, answered)
+    assert settled is not None
+    assert (settled.main.payload_type, packetization_mode(settled.main)) == (98, 0)
+    assert settle(offered, replace(answered, port=0)) is None
+    sound = MediaSection(SectionKind.AUDIO, "192.0.2.1", 30_000, codecs=OFFERED_AUDIO)
+    assert settle(sound, replace(sound, codecs=(CodecDescription("G729", 18, 8_000),))) is None

@@ -1,0 +1,98 @@
+"""Who is forwarded to, who shares an encoder, who drags nobody."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foundation.desks import View, ViewMode
+from mcu_bridge.picture_plan import (
+    LADDER,
+    Content,
+    EncoderClass,
+    PassThrough,
+    PictureLimits,
+    PictureSource,
+    contents,
+    plan,
+)
+
+SPEAKER = PictureSource("H264", 1_500_000, 1280, 720, 25.0, profile=66, largest_nal=9_000)
+ROOM = PictureLimits("H264", 2_700_000)
+FULL = View(ViewMode.FULL_SCREEN, "speaker")
+
+
+def test_a_full_screen_site_is_forwarded_and_sees_the_mosaic_itself() -> None:
+    feeds = plan(FULL, {"speaker": SPEAKER}, {"speaker": ROOM, "a": ROOM, "b": ROOM})
+    assert feeds["a"].what == feeds["b"].what == PassThrough("speaker")
+    shown = feeds["speaker"].what
+    assert isinstance(shown, EncoderClass)
+    assert shown.content == Content()
+
+
+def test_receivers_that_cannot_take_it_go_to_a_class_and_say_why() -> None:
+    receivers = {
+        "slow": replace(ROOM, bitrate_bps=700_000),
+        "vp8": replace(ROOM, codec="VP8"),
+        "cif": replace(ROOM, max_frame_size=396, max_macroblock_rate=11_880),
+        "single-nal": replace(ROOM, max_nal=1_200),
+        "good": ROOM,
+    }
+    feeds = plan(FULL, {"speaker": SPEAKER}, receivers)
+    assert feeds["good"].what == PassThrough("speaker")
+    assert {name: feed.reason for name, feed in feeds.items() if name != "good"} == {
+        "slow": "source's 1500 kbit/s do not fit 700",
+        "vp8": "source is H264, receiver takes VP8",
+        "cif": "source's 1280x720 is above the receiver's level",
+        "single-nal": "receiver takes single NAL units only",
+    }
+    assert contents(feeds.values()) == {Content("speaker")}
+    cif = feeds["cif"].what
+    assert isinstance(cif, EncoderClass)
+    assert (cif.width, cif.height) == (320, 180)
+
+
+def test_a_high_profile_source_is_not_forwarded_to_a_baseline_decoder() -> None:
+    high = replace(SPEAKER, profile=100)
+    feeds = plan(FULL, {"speaker": high}, {"a": ROOM, "b": replace(ROOM, profiles=frozenset({66, 77, 100}))})
+    assert isinstance(feeds["a"].what, EncoderClass)
+    assert feeds["b"].what == PassThrough("speaker")
+
+
+@given(
+    st.dictionaries(
+        st.text("abcdef", min_size=1, max_size=3),
+        st.builds(
+            PictureLimits,
+            codec=st.sampled_from(["H264", "VP8"]),
+            bitrate_bps=st.integers(0, 4_000_000),
+            max_frame_size=st.sampled_from([99, 396, 1620, 3600, 8160]),
+            max_macroblock_rate=st.sampled_from([1485, 11_880, 40_500, 108_000, 245_760]),
+            max_nal=st.sampled_from([None, 1200]),
+        ),
+        max_size=30,
+    ),
+    st.booleans(),
+)
+def test_nobody_gets_more_than_it_can_take_and_encoders_are_shared(
+    receivers: dict[str, PictureLimits], full_screen: bool
+) -> None:
+    feeds = plan(FULL if full_screen else View(), {"speaker": SPEAKER}, receivers)
+    for name, feed in feeds.items():
+        limits = receivers[name]
+        if isinstance(feed.what, EncoderClass):
+            assert feed.what.codec == limits.codec
+            assert feed.what.bitrate_bps <= limits.bitrate_bps
+            macroblocks = -(-feed.what.width // 16) * -(-feed.what.height // 16)
+            assert macroblocks <= limits.max_frame_size
+            assert macroblocks * feed.what.frame_rate <= limits.max_macroblock_rate
+        else:
+            assert limits.bitrate_bps >= SPEAKER.bitrate_bps
+    left_out = set(receivers) - set(feeds)
+    assert all(
+        receivers[name].bitrate_bps < LADDER[-1].bitrate_bps
+        or receivers[name].max_macroblock_rate < LADDER[-1].frame_size * LADDER[-1].frame_rate
+        for name in left_out
+    )
+    # two codecs, with and without a NAL limit, over two contents
+    assert len({feed.what for feed in feeds.values()}) <= 8 * len(LADDER) + 1
