@@ -1,0 +1,98 @@
+"""What a user agent refuses before looking at the meaning of a request (RFC 3261 8.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from protocols.sip.grammar import SipSyntaxError, excerpt, is_token
+from protocols.sip.headers import parse_contacts
+from protocols.sip.message import VERSION, Request
+from protocols.sip.uri import OtherUri, parse_uri
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The response a request earns: status, reason phrase, extra header fields."""
+
+    status: int
+    reason: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What this user agent takes: methods (upper case), option tags and media types (lower case)."""
+
+    methods: tuple[str, ...]
+    extensions: tuple[str, ...] = ()
+    media_types: tuple[str, ...] = ("application/sdp",)
+    schemes: frozenset[str] = field(default=frozenset({"sip", "sips", "tel"}))
+
+    def fields(self) -> tuple[tuple[str, str], ...]:
+        """Allow, Accept and Supported header fields."""
+        fields = [("Allow", ", ".join(self.methods)), ("Accept", ", ".join(self.media_types))]
+        if self.extensions:
+            fields.append(("Supported", ", ".join(self.extensions)))
+        return tuple(fields)
+
+
+def fault_of(request: Request) -> Refusal | None:
+    """505 or 400 when the request cannot be worked with: version, mandatory headers, their syntax."""
+    if request.version != VERSION:
+        return Refusal(505, f"SIP Version Not Supported: {excerpt(request.version)}")
+    readers: tuple[Callable[[], object], ...] = (
+        lambda: request.via,
+        lambda: [address.uri for address in (request.from_, request.to)],
+        lambda: request.call_id,
+        lambda: request.cseq,
+        lambda: request.max_forwards,
+        lambda: request.record_routes,
+        lambda: parse_contacts(request.headers.items("Contact")),
+        lambda: request.content_type,
+        lambda: parse_uri(request.uri),
+    )
+    try:
+        for read in readers:
+            read()
+        if request.cseq.method != request.method:
+            return Refusal(400, f"CSeq says {request.cseq.method}, the request line {request.method}")
+        if not is_token(request.via.branch or "2543"):
+            return Refusal(400, "the branch of Via is not a token")
+    except SipSyntaxError as error:
+        return Refusal(400, f"Bad Request: {error}")
+    return None
+
+
+def refusal_of(request: Request, own: Capabilities) -> Refusal | None:
+    """405, 416, 483, 420 in the order of RFC 3261 8.2; None when the request may go on. Not for ACK."""
+    if request.method not in own.methods:
+        return Refusal(405, f"Method Not Allowed: {request.method}", (("Allow", ", ".join(own.methods)),))
+    target = request.target
+    if isinstance(target, OtherUri) and target.scheme not in own.schemes:
+        return Refusal(416, f"Unsupported URI Scheme: {target.scheme}")
+    if request.max_forwards == 0:
+        return Refusal(483, "Too Many Hops")
+    if request.method != "CANCEL":
+        required = request.headers.tokens("Require")
+        unknown = sorted(required - {name.lower() for name in own.extensions})
+        if unknown:
+            return Refusal(420, "Bad Extension", (("Unsupported", ", ".join(unknown)),))
+    return None
+
+
+def body_refusal(request: Request, own: Capabilities) -> Refusal | None:
+    """415 for a body of a type or encoding we cannot read (RFC 3261 8.2.3), unless it is marked optional."""
+    if not request.body:
+        return None
+    encoding = request.headers.tokens("Content-Encoding") - {"identity"}
+    if encoding:
+        return Refusal(415, "Unsupported Content-Encoding", (("Accept-Encoding", "identity"),))
+    kind = request.content_type
+    known = kind is None or kind.name in own.media_types or kind.type == "multipart"
+    optional = (
+        "handling=optional" in (request.headers.get("Content-Disposition") or "").replace(" ", "").lower()
+    )
+    if known or optional:
+        return None
+    return Refusal(415, f"Unsupported Media Type: {kind}", (("Accept", ", ".join(own.media_types)),))
