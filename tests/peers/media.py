@@ -16,7 +16,7 @@ BAR = 0.92  # the moving bar lies below this part of the height, outside every r
 
 @dataclass(frozen=True, slots=True)
 class Footage:
-    """A picture of one colour over which a small bar travels along the lower edge, so that no two frames are equal.
+    """A picture of one colour; a small bar travels along its lower edge, so that no two frames are equal.
 
     `detail` (0 to 100) adds noise of that amplitude to the brightness, for a picture that costs bits to code.
     """
@@ -47,7 +47,7 @@ class Footage:
 
 
 def write_h264(path: Path, footage: Footage, seconds: float = 4.0, bit_rate: int = 2_000_000) -> Path:
-    """Video alone, baseline (so no B frames), a key frame a second: what baresip's avformat source can loop."""
+    """Video alone, baseline (so no B frames), a key frame a second: what baresip can loop."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=footage.rate)
         stream.width, stream.height, stream.pix_fmt = footage.width, footage.height, "yuv420p"
@@ -74,7 +74,7 @@ def write_y4m(path: Path, footage: Footage, frames: int = 50) -> Path:
 def tone(
     frequency: float, rate: int = 48_000, seconds: float = 4.0, amplitude: float = 0.25
 ) -> NDArray[np.int16]:
-    """A mono sine of 16 bits; a whole number of periods where the length allows, so that a loop has no click."""
+    """A mono sine of 16 bits, of a whole number of periods so that a loop has no click."""
     periods = round(frequency * seconds)
     count = round(periods * rate / frequency)
     return np.round(np.sin(2 * np.pi * frequency * np.arange(count) / rate) * amplitude * 32767).astype(

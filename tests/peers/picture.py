@@ -37,7 +37,7 @@ class Region:
     bottom: float
 
     def tile(self, column: int, row: int, columns: int, rows: int) -> "Region":
-        """One tile of a mosaic that fills this region, less a margin for borders, captions and blurred edges."""
+        """One tile of a mosaic that fills this region, less a margin for borders and captions."""
         width, height = (self.right - self.left) / columns, (self.bottom - self.top) / rows
         left, top = self.left + column * width, self.top + row * height
         return Region(left + 0.15 * width, top + 0.15 * height, left + 0.85 * width, top + 0.7 * height)
@@ -72,7 +72,7 @@ def near(seen: Colour, meant: Colour, tolerance: int = CODED) -> bool:
 
 
 def shows(picture: Picture, meant: Colour, region: Region = CENTRE, tolerance: int = CODED) -> bool:
-    """Whether a region's mean is the colour and no quarter of it is another (two colours may average to a third)."""
+    """Whether a region and each quarter of it has the colour (two colours may average to a third)."""
     middle_x, middle_y = (region.left + region.right) / 2, (region.top + region.bottom) / 2
     quarters = [
         Region(left, top, right, bottom)

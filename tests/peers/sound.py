@@ -41,7 +41,8 @@ def spectrum(sound: Sound) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Frequencies in Hz, and the level of a sine there in dBFS."""
     window = np.hanning(len(sound.samples))
     bins = np.abs(np.fft.rfft(sound.samples * window)) * 2 / max(float(window.sum()), 1e-9)
-    return np.fft.rfftfreq(len(sound.samples), 1 / sound.rate), 20 * np.log10(np.maximum(bins, 1e-10))
+    levels = 20 * np.log10(np.maximum(bins, 1e-10)).astype(np.float64)
+    return np.fft.rfftfreq(len(sound.samples), 1 / sound.rate).astype(np.float64), levels
 
 
 def dominant_tone(sound: Sound) -> float | None:
