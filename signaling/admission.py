@@ -11,23 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from foundation.authorisation import SiteTree
 from foundation.desks import Budget
+from foundation.repositories.sites import Link
+from foundation.site_tree import NoPath, SiteTree
 
 _Direction = Callable[[Budget], int]
 
 # Sound in G.711 with its headers and RTCP, and a picture that still shows who is there.
 MINIMUM_BPS = 160_000
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """The line between a site and the one above it; `capacity_bps` holds in each direction."""
-
-    link_id: str
-    upper_site_id: str
-    lower_site_id: str
-    capacity_bps: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +105,7 @@ class Admission:
 
     def carried_bps(self, link_id: str) -> int:
         """What the link carries in its fuller direction."""
-        link = next((link for link in self._links.values() if link.link_id == link_id), None)
+        link = next((link for link in self._links.values() if link.id == link_id), None)
         if link is None:
             return 0
         crossing = [h.budget for h in self._held.values() if link in self._path(h.ask)]
@@ -143,9 +134,7 @@ class Admission:
 
     def _link_limit(self, link: Link, ask: Ask, direction: _Direction, asked: int) -> Limit:
         crossing = [h for h in self._others(ask) if link in self._path(h.ask)]
-        return Limit(
-            link.link_id, "link", link.capacity_bps, sum(direction(h.budget) for h in crossing), asked
-        )
+        return Limit(link.id, "link", link.capacity_bps, sum(direction(h.budget) for h in crossing), asked)
 
     def _others(self, ask: Ask) -> list[_Holding]:
         return [h for key, h in self._held.items() if key != ask.participant_id]
@@ -154,7 +143,10 @@ class Admission:
         """The links between the participant's site and the host of its meeting."""
         if ask.site_id is None or ask.site_id not in self._sites or ask.host_site_id not in self._sites:
             return []
-        path = self._sites.path(ask.site_id, ask.host_site_id)
+        try:
+            path = self._sites.path(ask.site_id, ask.host_site_id)
+        except NoPath:
+            return []  # a grant across trees: no line of ours lies between them
         steps = pairwise(path)
         found = [self._links.get((a, b)) or self._links.get((b, a)) for a, b in steps]
         return [link for link in found if link is not None]

@@ -1,0 +1,125 @@
+"""A running meeting and its members, and the record of a call that outlives the process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from foundation.desks import Budget, ConferenceSpec, MediaDescription, ParticipantSpec, View
+from signaling.line import Line, NoLine
+
+
+class MemberState(StrEnum):
+    CALLING = "calling"
+    CONNECTED = "connected"
+    SILENT = "silent"
+    LEFT = "left"
+
+
+class Access(StrEnum):
+    """How a participant's media came about, which decides how it is taken up on another worker."""
+
+    DIALLED_IN = "dialled-in"
+    DIALLED_OUT = "dialled-out"
+    BROWSER = "browser"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, as the edge resolved it; a guest has no site."""
+
+    name: str
+    site_id: str | None
+    network: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class MediaRecord:
+    """What both ends said last; enough to take the call up again on other sockets of the same ports."""
+
+    ours: MediaDescription
+    theirs: MediaDescription
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """What a participant's row keeps for recovery; `dialog` belongs to the protocol that made it."""
+
+    access: Access
+    network: str
+    wanted: Budget
+    budget: Budget
+    muted: bool = False
+    media: MediaRecord | None = None
+    dialog: dict[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        encoded: dict[str, Any] = msgspec.to_builtins(self)
+        return encoded
+
+    @classmethod
+    def from_json(cls, encoded: dict[str, Any]) -> CallRecord:
+        """Raises msgspec.ValidationError for what an older or foreign version wrote."""
+        return msgspec.convert(encoded, cls)
+
+
+@dataclass(slots=True)
+class Member:
+    """A participant of a running meeting."""
+
+    participant_id: str
+    conference_id: str
+    caller: Caller
+    access: Access
+    wanted: Budget
+    budget: Budget
+    line: Line = field(default_factory=NoLine)
+    state: MemberState = MemberState.CALLING
+    muted: bool = False
+    media: MediaRecord | None = None
+    dialog: dict[str, Any] | None = None
+
+    @property
+    def spec(self) -> ParticipantSpec:
+        return ParticipantSpec(
+            participant_id=self.participant_id,
+            conference_id=self.conference_id,
+            name=self.caller.name,
+            network=self.caller.network,
+            budget=self.budget,
+            site_id=self.caller.site_id,
+            muted=self.muted,
+        )
+
+    @property
+    def record(self) -> CallRecord:
+        return CallRecord(
+            access=self.access,
+            network=self.caller.network,
+            wanted=self.wanted,
+            budget=self.budget,
+            muted=self.muted,
+            media=self.media,
+            dialog=self.dialog,
+        )
+
+
+@dataclass(slots=True)
+class Meeting:
+    """A running meeting."""
+
+    conference_id: str
+    number: str
+    title: str
+    host_site_id: str
+    pin_hash: str | None
+    view: View = field(default_factory=View)
+    members: dict[str, Member] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> ConferenceSpec:
+        return ConferenceSpec(self.conference_id, self.number, self.title, self.view)

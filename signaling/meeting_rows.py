@@ -1,0 +1,114 @@
+"""Meetings and participants as rows: written before anything is announced."""
+
+from __future__ import annotations
+
+import msgspec
+
+from foundation.clock import Clock
+from foundation.database import Database
+from foundation.desks import View
+from foundation.repositories.conferences import (
+    Conference,
+    ConferenceRepository,
+    ConferenceState,
+    Participant,
+    ParticipantState,
+)
+from signaling.meeting import Meeting, Member
+
+
+class MeetingRows:
+    """What meeting control writes; each method is one transaction."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def running(self) -> list[Meeting]:
+        """The meetings that were running when the rows were last written, oldest first."""
+        async with self._database.reading() as tx:
+            rows = await ConferenceRepository(tx).all(states=[ConferenceState.RUNNING])
+        return [
+            Meeting(
+                row.id,
+                row.number,
+                row.title,
+                row.host_site_id,
+                row.pin_hash,
+                view=msgspec.convert(row.layout, View) if row.layout else View(),
+            )
+            for row in reversed(rows)
+        ]
+
+    async def opened(self, meeting: Meeting) -> None:
+        """Raises NumberTaken."""
+        now = self._clock.now()
+        async with self._database.transaction() as tx:
+            await ConferenceRepository(tx).add(
+                Conference(
+                    id=meeting.conference_id,
+                    number=meeting.number,
+                    title=meeting.title,
+                    host_site_id=meeting.host_site_id,
+                    created_at=now,
+                    state=ConferenceState.RUNNING,
+                    pin_hash=meeting.pin_hash,
+                    layout=msgspec.to_builtins(meeting.view),
+                    started_at=now,
+                )
+            )
+
+    async def view(self, conference_id: str, view: View) -> None:
+        async with self._database.transaction() as tx:
+            await ConferenceRepository(tx).set_layout(conference_id, msgspec.to_builtins(view))
+
+    async def ended(self, conference_id: str) -> None:
+        async with self._database.transaction() as tx:
+            await ConferenceRepository(tx).set_state(conference_id, ConferenceState.ENDED, self._clock.now())
+
+    async def joining(self, member: Member) -> None:
+        async with self._database.transaction() as tx:
+            await ConferenceRepository(tx).add_participant(
+                Participant(
+                    id=member.participant_id,
+                    conference_id=member.conference_id,
+                    name=member.caller.name,
+                    address=member.caller.address,
+                    created_at=self._clock.now(),
+                    site_id=member.caller.site_id,
+                    state=ParticipantState.CALLING,
+                    description=member.record.to_json(),
+                )
+            )
+
+    async def connected(self, member: Member) -> None:
+        async with self._database.transaction() as tx:
+            conferences = ConferenceRepository(tx)
+            await conferences.describe(member.participant_id, member.record.to_json())
+            await conferences.set_participant_state(
+                member.participant_id, ParticipantState.JOINED, self._clock.now()
+            )
+
+    async def changed(self, member: Member) -> None:
+        """Anything that recovery needs is different now."""
+        async with self._database.transaction() as tx:
+            await ConferenceRepository(tx).describe(member.participant_id, member.record.to_json())
+
+    async def left(self, participant_id: str, reason: str) -> None:
+        """Final: failed for one who never joined, left for the others; the reason goes to the log."""
+        now = self._clock.now()
+        async with self._database.transaction() as tx:
+            conferences = ConferenceRepository(tx)
+            row = await conferences.participant(participant_id)
+            if row is None or row.state.final:
+                return
+            joined = row.state is ParticipantState.JOINED
+            state = ParticipantState.LEFT if joined else ParticipantState.FAILED
+            await conferences.set_participant_state(participant_id, state, now)
+            await conferences.log(participant_id, "reason", now, {"reason": reason})
+
+    async def unfinished(self, conference_id: str) -> list[str]:
+        """Participants whom the rows still hold to be in the meeting."""
+        async with self._database.reading() as tx:
+            rows = await ConferenceRepository(tx).participants(conference_id, present=True)
+        return [row.id for row in rows]
