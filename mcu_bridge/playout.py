@@ -1,0 +1,219 @@
+"""A source's sound between its arrival and the mixer's tick.
+
+    queue = PlayoutQueue()
+    queue.push(samples); queue.push_lost(count)      as packets come, or are known to be lost
+    queue.pop(quiet) -> 960 samples | None           every 20 ms; None while there is nothing to play
+    queue.depth, queue.target                        seconds held and wished for
+    queue.counts
+
+Pure: no clock, no lock. The wished depth starts at 40 ms, grows by 20 ms with each underrun up to 120 ms and
+shrinks slowly while there is slack. A sender's clock that runs faster or slower shows as a drifting depth and
+is met by stretching: at most 0.5 % in sound, 10 % in quiet. A frame that is missing is continued from the
+pitch of what came before, fading over 60 ms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from media.resampling import Samples
+from media.sound_codecs import FRAME, RATE
+
+LEAST = RATE * 40 // 1000
+MOST = RATE * 120 // 1000
+STEP = RATE * 20 // 1000
+OVERFULL = RATE * 200 // 1000
+"""Samples held beyond which the oldest go at once."""
+SLACK_TICKS = 500
+"""Ticks (10 s) without underrun after which the wished depth may shrink."""
+STRETCH = 5
+"""Samples a frame of 960 by which sound may be stretched unheard (0.5 %)."""
+STRETCH_QUIET = 96
+FADE_FRAMES = 3
+"""Missing frames that are continued before silence."""
+SEAM = 240
+"""Samples (5 ms) over which continued and new sound are blended."""
+
+_RAMP = np.linspace(0.0, 1.0, SEAM, endpoint=False, dtype=np.float32)
+
+
+@dataclass(slots=True)
+class PlayoutCounts:
+    """In samples, but for `underruns` (events) and `concealed` (frames)."""
+
+    received: int = 0
+    lost: int = 0
+    stretched: int = 0
+    shrunk: int = 0
+    overrun: int = 0
+    underruns: int = 0
+    concealed: int = 0
+
+
+class PlayoutQueue:
+    def __init__(self) -> None:
+        self.counts = PlayoutCounts()
+        self._store = np.zeros(4 * OVERFULL, np.int16)
+        self._start = 0
+        self._end = 0
+        self._target = LEAST
+        self._playing = False
+        self._mean = 0.0
+        self._calm = 0
+        self._lowest = OVERFULL
+        self._past = np.zeros(2 * FRAME, np.int16)
+        self._missing = 0
+
+    @property
+    def depth(self) -> float:
+        return self._held / RATE
+
+    @property
+    def target(self) -> float:
+        return self._target / RATE
+
+    @property
+    def _held(self) -> int:
+        return self._end - self._start
+
+    def push(self, samples: Samples) -> None:
+        """Takes decoded samples in the order they were sent; any number."""
+        self.counts.received += len(samples)
+        if len(samples) > OVERFULL:
+            self.counts.overrun += len(samples) - OVERFULL
+            samples = samples[-OVERFULL:]
+        if self._end + len(samples) > len(self._store):
+            self._store[: self._held] = self._store[self._start : self._end]
+            self._start, self._end = 0, self._held
+        self._store[self._end : self._end + len(samples)] = samples
+        self._end += len(samples)
+        if self._held > OVERFULL:
+            self._discard(self._held - self._target)
+
+    def push_lost(self, count: int) -> None:
+        """Fills a gap of `count` samples known from sequence numbers, so that loss does not eat the depth."""
+        count = min(count, FADE_FRAMES * FRAME)
+        self.counts.lost += count
+        past = self._store[max(self._start, self._end - 2 * FRAME) : self._end]
+        if len(past) < 2 * FRAME:
+            past = np.concatenate((self._past[len(past) :], past))
+        self.push(continue_sound(past, count, 0))
+
+    def pop(self, quiet: bool) -> Samples | None:
+        """The next frame, or None when nothing is to be played. `quiet`: the last frame held no speech, so
+        this one may be stretched more."""
+        held = self._held
+        if not self._playing:
+            if held < max(self._target, FRAME):
+                return None
+            self._playing = True
+            self._mean = float(held)
+            self._missing = 0
+        self._observe(held)
+        frame = self._conceal() if held < FRAME + STRETCH_QUIET else self._take(self._correction(quiet))
+        if frame is None:
+            return None
+        self._past = np.concatenate((self._past[FRAME:], frame))
+        return frame
+
+    def _observe(self, held: int) -> None:
+        self._mean += (held - self._mean) * 0.02
+        self._lowest = min(self._lowest, held)
+        self._calm += 1
+        if self._calm >= SLACK_TICKS:
+            if self._lowest > FRAME + STEP // 2:
+                self._target = max(LEAST, self._target - STEP // 4)
+            self._calm, self._lowest = 0, OVERFULL
+
+    def _correction(self, quiet: bool) -> int:
+        """Samples to take more (or less) than a frame holds."""
+        excess = self._mean - self._target
+        if abs(excess) < STEP // 2:
+            return 0
+        most = STRETCH_QUIET if quiet else STRETCH
+        return int(np.clip(excess / 20, -most, most))
+
+    def _take(self, more: int) -> Samples:
+        count = FRAME + more
+        taken = self._store[self._start : self._start + count]
+        if more:
+            frame = stretch(taken)
+            self.counts.stretched += max(-more, 0)
+            self.counts.shrunk += max(more, 0)
+            self._mean -= more
+        else:
+            frame = taken.copy()
+        self._start += count
+        if self._missing:
+            blend(continue_sound(self._past, SEAM, self._missing), frame)
+            self._missing = 0
+        return frame
+
+    def _conceal(self) -> Samples | None:
+        """A frame when too little is held: what is left, then its continuation."""
+        if self._held >= FRAME:
+            return self._take(0)
+        if self._missing == 0:
+            self.counts.underruns += 1
+            self._target = min(MOST, self._target + STEP)
+            self._calm, self._lowest = 0, OVERFULL
+        if self._missing >= FADE_FRAMES:
+            self._playing = False
+            return None
+        self.counts.concealed += 1
+        rest = self._store[self._start : self._end].copy()
+        self._start = self._end
+        past = np.concatenate((self._past, rest))[-2 * FRAME :]
+        frame = np.concatenate((rest, continue_sound(past, FRAME - len(rest), self._missing)))
+        self._missing += 1
+        return frame
+
+    def _discard(self, count: int) -> None:
+        """Drops the oldest `count` samples, blending over the cut."""
+        self.counts.overrun += count
+        seam = self._store[self._start : self._start + SEAM].copy()
+        self._start += count
+        blend(seam, self._store[self._start : self._end])
+        self._mean = float(self._held)
+
+
+def stretch(samples: Samples) -> Samples:
+    """Any number of samples as one frame, by linear interpolation; the ends stay in place."""
+    positions = np.linspace(0, len(samples) - 1, FRAME, dtype=np.float32)
+    return np.interp(positions, np.arange(len(samples), dtype=np.float32), samples).astype(np.int16)
+
+
+def blend(old: Samples, new: Samples) -> None:
+    """Fades from `old` into `new` over the first 5 ms of `new`, in place."""
+    count = min(SEAM, len(old), len(new))
+    ramp = _RAMP[:count]
+    new[:count] = (old[:count] * (1 - ramp) + new[:count] * ramp).astype(np.int16)
+
+
+def continue_sound(past: Samples, count: int, missing: int) -> Samples:
+    """`count` samples that go on from `past` (40 ms) by repeating its last pitch period.
+
+    `missing` frames were continued already: the sound fades to nothing over `FADE_FRAMES` (after the manner
+    of ITU-T G.711 appendix I).
+    """
+    period = _pitch_period(past)
+    cycle = past[len(past) - period :].astype(np.float32)
+    repeated = np.resize(cycle, count)
+    age = missing + np.arange(count, dtype=np.float32) / FRAME
+    return (repeated * np.clip(1 - age / FADE_FRAMES, 0, 1)).astype(np.int16)
+
+
+def _pitch_period(past: Samples) -> int:
+    """The distance, 2.5 to 15 ms, at which the end of `past` is most like what went before, in samples."""
+    thin = past[len(past) % 6 :: 6].astype(np.float32)
+    template = thin[-160:]
+    shortest, longest = 20, 120
+    scores = np.correlate(thin[-160 - longest : -shortest], template, "valid")
+    best = longest - int(np.argmax(scores))
+    coarse = best * 6
+    whole = past.astype(np.float32)
+    tail = whole[-480:]
+    near = range(max(coarse - 5, shortest * 6), coarse + 6)
+    return max(near, key=lambda lag: float(np.dot(tail, whole[-480 - lag : -lag])))
