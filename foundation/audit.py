@@ -5,9 +5,9 @@
         await AuditTrail(tx, clock).append(AuditEntry(actor.name, "grant-roles", "user:liu", "done"))
     report = await verify(database)                             # report.broken_at: first bad sequence number
 
-hash = SHA-256 of the previous row's hash (64 hex digits) + canonical JSON of the row. Appending takes a lock
-until the transaction ends: append last. A cut-off tail leaves a valid shorter chain, so whoever needs to prove
-completeness keeps `head()` elsewhere and hands it to `verify` as `expected`.
+hash = SHA-256 of the previous row's hash (64 hex digits) + canonical JSON of the row. Appending takes a
+lock until the transaction ends: append last. A cut-off tail leaves a valid shorter chain, so
+whoever needs to prove completeness keeps `head()` elsewhere and hands it to `verify` as `expected`.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class AuditTrail:
 
 
 def canonical_json(value: object) -> str:
-    """One spelling for one value: sorted keys, no spaces, pure ASCII, no NaN. Raises ValueError, TypeError."""
+    """One spelling for one value: sorted keys, no spaces, pure ASCII, no NaN. Raises ValueError."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 

@@ -218,9 +218,8 @@ class SiteRepository:
         return removed.first() is not None
 
     async def _parents(self) -> dict[str, str | None]:
-        return {
-            site: parent for site, parent in await self._tx.execute(select(SiteRow.id, SiteRow.parent_id))
-        }
+        found = await self._tx.execute(select(SiteRow.id, SiteRow.parent_id))
+        return dict(found.tuples().all())
 
 
 def _site(row: SiteRow) -> Site:
