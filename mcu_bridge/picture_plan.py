@@ -122,26 +122,31 @@ LADDER = (
 
 
 def plan(
-    view: View, sources: Mapping[str, PictureSource], receivers: Mapping[str, PictureLimits]
+    view: View,
+    sources: Mapping[str, PictureSource],
+    receivers: Mapping[str, PictureLimits],
+    counterpart: str | None = None,
 ) -> dict[str, Feed]:
-    """The feed of every receiver, by participant id. A receiver with no room at all is left out."""
+    """The feed of every receiver, by participant id. A receiver with no room at all is left out.
+
+    A site on the full screen does not see itself but its `counterpart`: whoever spoke or was shown
+    before it.
+    """
     feeds = {}
     for participant_id, limits in receivers.items():
-        feed = _feed(participant_id, limits, view, sources)
+        shown = view.participant_id if view.mode is ViewMode.FULL_SCREEN else None
+        if shown is not None and shown in sources and shown == participant_id:
+            shown = counterpart if counterpart != participant_id else None
+        feed = _feed(limits, shown, sources)
         if feed is not None:
             feeds[participant_id] = feed
     return feeds
 
 
-def _feed(
-    participant_id: str, limits: PictureLimits, view: View, sources: Mapping[str, PictureSource]
-) -> Feed | None:
-    shown = view.participant_id if view.mode is ViewMode.FULL_SCREEN else None
+def _feed(limits: PictureLimits, shown: str | None, sources: Mapping[str, PictureSource]) -> Feed | None:
     source = None if shown is None else sources.get(shown)
     if shown is None or source is None:
         return _encoded(Content(), limits, "mosaic")
-    if shown == participant_id:
-        return _encoded(Content(), limits, "shown site sees the mosaic")
     obstacle = cannot_forward(source, limits)
     if obstacle is None:
         return Feed(PassThrough(shown), "full screen")

@@ -22,10 +22,17 @@ ROOM = PictureLimits("H264", 2_700_000)
 FULL = View(ViewMode.FULL_SCREEN, "speaker")
 
 
-def test_a_full_screen_site_is_forwarded_and_sees_the_mosaic_itself() -> None:
-    feeds = plan(FULL, {"speaker": SPEAKER}, {"speaker": ROOM, "a": ROOM, "b": ROOM})
+def test_a_full_screen_site_is_forwarded_and_sees_its_counterpart() -> None:
+    sources = {"speaker": SPEAKER, "a": SPEAKER}
+    receivers = {"speaker": ROOM, "a": ROOM, "b": ROOM}
+    feeds = plan(FULL, sources, receivers, counterpart="a")
     assert feeds["a"].what == feeds["b"].what == PassThrough("speaker")
-    shown = feeds["speaker"].what
+    assert feeds["speaker"].what == PassThrough("a")
+    assert contents(feeds.values()) == set()
+
+
+def test_a_full_screen_site_without_a_counterpart_sees_the_mosaic() -> None:
+    shown = plan(FULL, {"speaker": SPEAKER}, {"speaker": ROOM})["speaker"].what
     assert isinstance(shown, EncoderClass)
     assert shown.content == Content()
 

@@ -1,0 +1,96 @@
+"""One coded stream to its receivers: split once a packetization, sent to each.
+
+A receiver that is given another stream keeps the old one until the new one's next key frame, so that
+no switch shows black or grey. Work is per frame: the payloads are made once and shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Protocol
+
+from media.packet import Packet
+from media.stream import Stream
+from protocols.payloads import Packetizer
+
+
+class PictureReceiver(Protocol):
+    """A leg that can be sent pictures.
+
+    Legs with equal `packetization` are sent the same payloads. `outlet` is whose pictures it shows.
+    """
+
+    outlet: Outlet | None
+
+    @property
+    def packetization(self) -> Hashable: ...
+
+    def make_packetizer(self) -> Packetizer: ...
+
+    def send_picture(self, payloads: Sequence[bytes], packet: Packet, *, first: bool) -> None:
+        """Send one frame; `first` when the stream is another than that of the frame before."""
+        ...
+
+
+class Outlet:
+    """The receivers of one stream. `run` lives as long as the stream or until it is cancelled."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.unsendable = 0
+        self._receivers: list[PictureReceiver] = []
+        self._packetizers: dict[Hashable, Packetizer] = {}
+
+    @property
+    def receivers(self) -> int:
+        return len(self._receivers)
+
+    def attach(self, receiver: PictureReceiver) -> None:
+        """From the next key frame on, `receiver` shows this stream."""
+        if receiver not in self._receivers:
+            self._receivers.append(receiver)
+            self.stream.request_keyframe()
+
+    def detach(self, receiver: PictureReceiver) -> None:
+        if receiver in self._receivers:
+            self._receivers.remove(receiver)
+        if receiver.outlet is self:
+            receiver.outlet = None
+
+    async def run(self) -> None:
+        async with self.stream.reader() as reader:
+            async for packet in reader:
+                self.send(packet)
+
+    def send(self, packet: Packet) -> None:
+        """One frame to every receiver that shows this stream, or can begin to with this frame."""
+        split: dict[Hashable, Sequence[bytes]] = {}
+        for receiver in tuple(self._receivers):
+            first = receiver.outlet is not self
+            if first and not packet.keyframe:
+                continue
+            key = receiver.packetization
+            if key not in split:
+                split[key] = self._split(receiver, packet)
+            payloads = split[key]
+            if not payloads:
+                continue
+            if first:
+                self._take(receiver)
+            receiver.send_picture(payloads, packet, first=first)
+
+    def _take(self, receiver: PictureReceiver) -> None:
+        before = receiver.outlet
+        receiver.outlet = self
+        if before is not None:
+            before.detach(receiver)
+
+    def _split(self, receiver: PictureReceiver, packet: Packet) -> Sequence[bytes]:
+        key = receiver.packetization
+        if key not in self._packetizers:
+            self._packetizers[key] = receiver.make_packetizer()
+        try:
+            return self._packetizers[key].packetize(packet.data)
+        except ValueError:
+            self.unsendable += 1
+            return ()
