@@ -8,9 +8,9 @@
     await identity.sign_out(token, address)
     await identity.change_password(actor, old, new, address, keep=token)
 
-A token is 256 random bits and stored only as its SHA-256; a cookie's token is no bearer token
-nor the other way round. A session ends after `idle` without use and after `absolute` in any case; a disabled
-user's sessions stop at once. The cookie is to be set HttpOnly, Secure, SameSite=Strict, Path=/; the CSRF token
+A token is 256 random bits and stored only as its SHA-256; a cookie's token is no bearer token nor the other
+way round. A session ends after `idle` without use and after `absolute` in any case; a disabled user's
+sessions stop at once. The cookie is to be set HttpOnly, Secure, SameSite=Strict, Path=/; the CSRF token
 travels in the body of the sign-in answer and comes back in a header.
 
 Raises WrongCredentials (whatever was wrong: name, password or a disabled account), TooManyAttempts (wait
