@@ -112,7 +112,7 @@ class PlayoutQueue:
             self._mean = float(held)
             self._missing = 0
         self._observe(held)
-        frame = self._conceal() if held < FRAME + STRETCH_QUIET else self._take(self._correction(quiet))
+        frame = self._conceal() if held < FRAME else self._take(min(self._correction(quiet), held - FRAME))
         if frame is None:
             return None
         self._past = np.concatenate((self._past[FRAME:], frame))
@@ -130,7 +130,7 @@ class PlayoutQueue:
     def _correction(self, quiet: bool) -> int:
         """Samples to take more (or less) than a frame holds."""
         excess = self._mean - self._target
-        if abs(excess) < STEP // 2:
+        if abs(excess) < STEP // 4:
             return 0
         most = STRETCH_QUIET if quiet else STRETCH
         return int(np.clip(excess / 20, -most, most))
@@ -153,8 +153,6 @@ class PlayoutQueue:
 
     def _conceal(self) -> Samples | None:
         """A frame when too little is held: what is left, then its continuation."""
-        if self._held >= FRAME:
-            return self._take(0)
         if self._missing == 0:
             self.counts.underruns += 1
             self._target = min(MOST, self._target + STEP)
