@@ -1,0 +1,153 @@
+"""A meeting's sound from payloads to payloads, in the sound clock's thread.
+
+Legs put payloads in (`push`) from the event loop; every 20 ms the clock's thread decodes what came,
+mixes, encodes each mix once a codec and hands the event loop one batch for all listeners. Nothing
+waits for anything: what the loop does not fetch in time is dropped with the batch and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from mcu_bridge.audio_mixer import AudioMixer, Mix, MixedTick
+from media.sound_codecs import SoundCodec, SoundDecoder, SoundEncoder, sound_decoder, sound_encoder
+
+INBOX_PAYLOADS = 25
+MAX_BATCHES_BEHIND = 10
+
+
+@dataclass(frozen=True, slots=True)
+class SoundFrame:
+    """20 ms for these listeners, coded once."""
+
+    listeners: tuple[str, ...]
+    codec: SoundCodec
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SoundBatch:
+    """What one tick made: `index` counts ticks of 20 ms, `speakers` who spoke last comes first."""
+
+    index: int
+    frames: tuple[SoundFrame, ...]
+    speakers: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Arrival:
+    payload: bytes
+    lost_samples: int
+
+
+class _Source:
+    """A participant's incoming sound: payloads that wait, and the decoder of the clock's thread."""
+
+    def __init__(self, codec: SoundCodec) -> None:
+        self.codec = codec
+        self.decoder: SoundDecoder = sound_decoder(codec)
+        self.inbox: deque[_Arrival] = deque(maxlen=INBOX_PAYLOADS)
+        self.overrun = 0
+
+
+class MeetingSound:
+    """Sound of one meeting. `tick` belongs to the clock's thread, all else to the event loop."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        deliver: Callable[[SoundBatch], None],
+        opus_bitrate: int = 32_000,
+    ) -> None:
+        self.mixer = AudioMixer()
+        self.dropped_batches = 0
+        self._loop = loop
+        self._deliver = deliver
+        self._opus_bitrate = opus_bitrate
+        # Replaced whole, never changed in place: the clock's thread iterates over what it fetched.
+        self._sources: Mapping[str, _Source] = {}
+        self._listening: Mapping[str, SoundCodec] = {}
+        self._encoders: dict[tuple[str, SoundCodec], SoundEncoder] = {}
+        self._behind = 0
+
+    def add(self, participant_id: str, heard: SoundCodec | None, listens: SoundCodec | None) -> None:
+        """`heard` is the codec it sends, `listens` the one it is sent; None where that way is shut."""
+        self.remove(participant_id)
+        if heard is not None:
+            self.mixer.add_source(participant_id)
+            self._sources = {**self._sources, participant_id: _Source(heard)}
+        if listens is not None:
+            self._listening = {**self._listening, participant_id: listens}
+            self.mixer.add_listener(participant_id, own=participant_id if heard is not None else None)
+
+    def remove(self, participant_id: str) -> None:
+        self._sources = {key: value for key, value in self._sources.items() if key != participant_id}
+        self._listening = {key: value for key, value in self._listening.items() if key != participant_id}
+        self.mixer.remove_listener(participant_id)
+        self.mixer.remove_source(participant_id)
+
+    def set_muted(self, participant_id: str, muted: bool) -> None:
+        if participant_id in self._sources:
+            self.mixer.set_muted(participant_id, muted)
+
+    def push(self, participant_id: str, payload: bytes, lost_samples: int = 0) -> None:
+        """A payload came, after `lost_samples` at 48 kHz that will not come."""
+        source = self._sources.get(participant_id)
+        if source is None:
+            return
+        if len(source.inbox) == INBOX_PAYLOADS:
+            source.overrun += 1
+        source.inbox.append(_Arrival(payload, lost_samples))
+
+    def tick(self, now: float) -> None:
+        """20 ms of everything; called by the sound clock."""
+        for participant_id, source in self._sources.items():
+            self._decode(participant_id, source)
+        mixed = self.mixer.tick(now)
+        listening = self._listening
+        frames = tuple(frame for mix in mixed.mixes for frame in self._encode(mix, listening))
+        self._forget_idle_encoders(mixed, listening)
+        if self._behind >= MAX_BATCHES_BEHIND:
+            self.dropped_batches += 1
+            return
+        self._behind += 1
+        self._loop.call_soon_threadsafe(self._hand_over, SoundBatch(mixed.index, frames, mixed.speakers))
+
+    def _decode(self, participant_id: str, source: _Source) -> None:
+        while source.inbox:
+            arrival = source.inbox.popleft()
+            if arrival.lost_samples:
+                self.mixer.push_lost(participant_id, arrival.lost_samples)
+            samples = source.decoder.decode(arrival.payload)
+            if len(samples):
+                self.mixer.push(participant_id, samples)
+
+    def _encode(self, mix: Mix, listening: Mapping[str, SoundCodec]) -> list[SoundFrame]:
+        """The mix once for each codec that somebody hears it in."""
+        by_codec: dict[SoundCodec, list[str]] = {}
+        for listener in mix.listeners:
+            codec = listening.get(listener)
+            if codec is not None:
+                by_codec.setdefault(codec, []).append(listener)
+        frames = []
+        for codec, listeners in by_codec.items():
+            encoder = self._encoders.get((mix.key, codec))
+            if encoder is None:
+                encoder = self._encoders[mix.key, codec] = sound_encoder(codec, self._opus_bitrate)
+            frames.append(SoundFrame(tuple(listeners), codec, encoder.encode(mix.samples)))
+        return frames
+
+    def _forget_idle_encoders(self, mixed: MixedTick, listening: Mapping[str, SoundCodec]) -> None:
+        """A speaker's own mix ends when the speech does: its encoder is kept for no one else."""
+        if len(self._encoders) <= len(mixed.mixes) * len(SoundCodec):
+            return
+        keys = {mix.key for mix in mixed.mixes}
+        codecs = set(listening.values())
+        self._encoders = {k: v for k, v in self._encoders.items() if k[0] in keys and k[1] in codecs}
+
+    def _hand_over(self, batch: SoundBatch) -> None:
+        self._behind -= 1
+        self._deliver(batch)
