@@ -14,6 +14,8 @@ from enum import Enum, auto
 
 from protocols.sip.authorization import Challenge, DigestCredentials, is_digest
 from protocols.sip.grammar import SipSyntaxError
+from protocols.sip.message import Request
+from protocols.sip.uri import SipUri
 
 HASHES: Mapping[str, Callable[[bytes], str]] = {
     "SHA-256": lambda data: hashlib.sha256(data).hexdigest(),
@@ -49,7 +51,7 @@ def hashed_password(username: str, realm: str, password: str, algorithm: str) ->
 
 
 def expected_response(credentials: DigestCredentials, secret: Secret, method: str, body: bytes) -> str | None:
-    """What the right password makes of these credentials; None without the algorithm or its HA1."""
+    """What the right password makes of it; None for want of algorithm or HA1."""
     named = (credentials.algorithm or "MD5").upper()
     base = named.removesuffix("-SESS")
     hash_of = HASHES.get(base)
@@ -80,7 +82,7 @@ class Outcome(Enum):
     ABSENT = auto()
     VERIFIED = auto()
     STALE = auto()
-    """The password may be right, but the nonce is old, of another life, or its count was seen: challenge anew."""
+    """The right password, but the nonce is old, of another life, or its count was seen: challenge anew."""
     WRONG = auto()
 
 
@@ -100,8 +102,10 @@ class _Use:
 
 
 class DigestServer:
-    """Issues and checks nonces. A nonce proves itself (time, serial, HMAC), so a flood of challenges costs no
-    memory; only nonces that were used rightly are kept, at most ``limit``, for the replay check of their counts.
+    """Issues and checks nonces.
+
+    A nonce proves itself (time, serial, HMAC), so a flood of challenges costs no memory; only nonces that
+    were used rightly are kept, at most ``limit``, for the replay check of their counts.
 
     ``secret`` is random bytes of this process: nonces of another life are stale, not wrong.
     """
@@ -137,13 +141,16 @@ class DigestServer:
                 return credentials
         return None
 
-    def check(
-        self, claim: DigestCredentials, secret: Secret | None, method: str, body: bytes, now: float
-    ) -> Verdict:
-        """Judge a claim; ``secret`` None is an unknown user: as slow as a wrong password and not told from it."""
-        expected = expected_response(claim, secret or Password(""), method, body)
+    def check(self, claim: DigestCredentials, secret: Secret | None, request: Request, now: float) -> Verdict:
+        """Judge a claim. ``secret`` None is an unknown user: as slow as a wrong password, and alike.
+
+        Without a qop nothing ties the answer to one request, so there its URI must name the same user.
+        """
+        expected = expected_response(claim, secret or Password(""), request.method, request.body)
         right = hmac.compare_digest(_encoded(expected or "-"), _encoded(claim.response))
         if secret is None or expected is None or not right or claim.qop not in (None, "auth", "auth-int"):
+            return Verdict(Outcome.WRONG, claim.username)
+        if claim.qop is None and _user_of(claim.uri) != _user_of(request.uri):
             return Verdict(Outcome.WRONG, claim.username)
         issued = self._issued(claim.nonce)
         if issued is None or now - issued > self._lifetime or issued < self._not_before:
@@ -250,6 +257,13 @@ class DigestClient:
         response = expected_response(blank, Password(self._login.password), method, body)
         assert response is not None, "the challenge was chosen for its algorithm"
         return replace(blank, response=response)
+
+
+def _user_of(uri: str) -> str:
+    try:
+        return SipUri.parse(uri).user_text
+    except SipSyntaxError:
+        return uri
 
 
 def _base(challenge: Challenge) -> str:

@@ -65,10 +65,13 @@ class Via:
         return replace(self, parameters=parameters)
 
     def reply_address(self) -> tuple[str, int]:
-        """Where a response goes that cannot use the request's connection (RFC 3261 18.2.2, RFC 3581 4)."""
-        host = self.parameters.get("maddr") or self.parameters.get("received") or self.host
+        """Where a response goes that cannot use the request's connection (RFC 3261 18.2.2, RFC 3581 4).
+
+        maddr is passed over: it serves multicast only, and lets a stranger point our answers at others.
+        """
+        host = self.parameters.get("received") or self.host
         rport = self.parameters.get("rport")
-        if rport and rport.isdigit() and not self.parameters.get("maddr"):
+        if rport and rport.isdigit():
             return host, int(rport)
         default = 5061 if self.transport == "TLS" else 5060
         return host, self.port if self.port is not None else default
