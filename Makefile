@@ -49,6 +49,7 @@ demo: setup  ## a service, a room and a running meeting; CHECK=1 measures it for
 	$(BIN)/anshi demo $(if $(CHECK),--check)
 
 test: setup apt-peers  ## all tests; ARGS="tests/media -x" for fewer
+	$(if $(WEB),$(if $(ARGS),,cd web && npm run test --if-present))
 	$(BIN)/python -m pytest $(ARGS)
 
 check: setup  ## format, lint, types, import contracts, pages

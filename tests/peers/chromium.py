@@ -50,7 +50,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Tone:
-    """The loudest frequency (Hz) of what an element plays, its level (dBFS), and that of the one asked for."""
+    """The loudest frequency (Hz) of what an element plays, its level (dBFS), and that of the asked one."""
 
     frequency: float
     level: float
