@@ -2,5 +2,6 @@
 
 Lifecycle: each module here with a `run() -> list[Result]` is a benchmark of the module's name. The runner
 starts each in a process of its own, one after another, so that none inherits another's threads and memory. A
-benchmark makes its inputs itself, measures its peer in the same run, and counts CPU seconds of the process under test.
+benchmark makes its inputs itself, measures its peer in the same run, and counts CPU seconds of the process
+under test.
 """
