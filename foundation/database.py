@@ -255,6 +255,14 @@ def _sqlite_cause(error: BaseException | None) -> BaseException | None:
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
+    try:
+        _set_pragmas(connection)
+    except BaseException:
+        connection.close()  # nobody else knows of it yet
+        raise
+
+
+def _set_pragmas(connection: Any) -> None:
     cursor = connection.cursor()
     for pragma in (
         "journal_mode=WAL",

@@ -170,7 +170,7 @@ class SiteRepository:
                 SiteAddressRow.network == network, SiteAddressRow.prefix.in_(widest_last)
             )
         )
-        sites = dict(found.tuples().all())
+        sites = {row[0]: row[1] for row in found}
         return next((sites[prefix] for prefix in widest_last if prefix in sites), None)
 
     async def addresses(self) -> tuple[SiteAddress, ...]:
@@ -219,7 +219,7 @@ class SiteRepository:
 
     async def _parents(self) -> dict[str, str | None]:
         found = await self._tx.execute(select(SiteRow.id, SiteRow.parent_id))
-        return dict(found.tuples().all())
+        return {row[0]: row[1] for row in found}
 
 
 def _site(row: SiteRow) -> Site:
