@@ -34,6 +34,7 @@ $(VENV)/.installed: $(VENV)/.locked pyproject.toml
 	@touch $@
 
 web/node_modules/.installed: web/package-lock.json web/package.json
+	@command -v npm >/dev/null || { echo "the pages need Node 20 with npm" >&2; exit 1; }
 	cd web && npm ci --no-audit --no-fund
 	@touch $@
 
