@@ -52,15 +52,16 @@ class FrameReader:
         self._buffer += data
         payloads: list[bytes] = []
         position = 0
-        while len(self._buffer) - position >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(self._buffer, position)
-            if length > self._limit:
-                raise FrameTooLong(f"a frame of {length} bytes where {self._limit} are allowed")
-            start = position + _LENGTH.size
-            if len(self._buffer) - start < length:
-                break
-            payloads.append(bytes(self._buffer[start : start + length]))
-            position = start + length
+        with memoryview(self._buffer) as view:
+            while len(view) - position >= _LENGTH.size:
+                (length,) = _LENGTH.unpack_from(view, position)
+                if length > self._limit:
+                    raise FrameTooLong(f"a frame of {length} bytes where {self._limit} are allowed")
+                start = position + _LENGTH.size
+                if len(view) - start < length:
+                    break
+                payloads.append(bytes(view[start : start + length]))
+                position = start + length
         del self._buffer[:position]
         return payloads
 
