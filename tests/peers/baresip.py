@@ -23,10 +23,12 @@ from tests.peers.sound import Sound, dominant_tone, hears, read_wav
 from tests.peers.waiting import until, until_true
 
 MODULES = "/usr/lib/baresip/modules"
-CODECS = ("g711", "g722", "opus", "vp8", "avcodec")
+CODECS = ("g711", "g722", "opus", "avcodec", "vp8")
 DEVICES = ("avformat", "fakevideo", "aufile", "aubridge", "sndfile", "swscale", "snapshot")
 TRANSPORTS = ("srtp", "dtls_srtp", "stun", "turn", "ice", "uuid")
 APPLICATIONS = ("contact", "debug_cmd", "menu", "ctrl_tcp")
+AUDIO = ("PCMU/8000/1", "PCMA/8000/1", "G722/16000/1", "opus/48000/2")
+VIDEO = ("H264", "H263", "VP8")
 SOURCE_RATE = 48_000
 
 
@@ -34,7 +36,8 @@ SOURCE_RATE = 48_000
 class Room:
     """What the terminal is and can do.
 
-    Codecs in baresip's words, first preferred. `transport` is udp, tcp or tls. `encryption` is "", srtp,
+    Codecs in baresip's words, first preferred; none means all it has. H264 by name is packetization mode 0,
+    among all it is offered in modes 0 and 1. `transport` is udp, tcp or tls. `encryption` is "", srtp,
     srtp-mand or dtls_srtp. With a `registrar` (host:port) it registers there as `user` and dials through it.
     """
 
@@ -49,7 +52,6 @@ class Room:
     rate: int = 25
     detail: int = 0
     video_bit_rate: int = 600_000
-    profile_level_id: str = "42801f"
     encryption: str = ""
     nat: str = ""
     password: str = ""
@@ -57,6 +59,12 @@ class Room:
     answers: bool = True
     address: str = "127.0.0.1"
     certificate: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a codec that baresip does not know: it would quietly offer all others."""
+        unknown = {*self.audio_codecs, *self.video_codecs} - {*AUDIO, *VIDEO}
+        if unknown:
+            raise ValueError(f"baresip has no codec {', '.join(sorted(unknown))}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +334,6 @@ class Baresip:
             "ctrl_tcp_listen": f"127.0.0.1:{self._control_port}",
             "avcodec_h264enc": "libx264",
             "avcodec_h264dec": "h264",
-            "avcodec_profile_level_id": room.profile_level_id,
             "opus_bitrate": "28000",
             "opus_stereo": "no",
         }

@@ -33,6 +33,25 @@ async def test_two_terminals_see_and_hear_each_other(tmp_path: Path, transport: 
         await callee.closed()
 
 
+async def test_a_terminal_of_all_codecs_prefers_h264_and_offers_both_modes(tmp_path: Path) -> None:
+    async with (
+        Baresip(tmp_path / "a", Room("a", video_codecs=())) as caller,
+        Baresip(tmp_path / "b", Room("b", YELLOW, video_codecs=())) as callee,
+    ):
+        await caller.dial(callee.uri)
+        await caller.established()
+        await caller.sees(YELLOW)
+        offer = (tmp_path / "b" / "baresip.log").read_text().partition("m=video")[2]
+        assert offer.index("H264/90000") < offer.index("VP8/90000")
+        assert "packetization-mode=0" in offer
+        assert "packetization-mode=1" in offer
+
+
+def test_a_codec_it_lacks_is_refused() -> None:
+    with pytest.raises(ValueError, match="H264/1"):
+        Room(video_codecs=("H264/1",))
+
+
 async def test_a_call_to_nobody_ends_with_the_reason(tmp_path: Path) -> None:
     rejecting = Room("quiet", answers=False)
     async with Baresip(tmp_path / "a") as caller, Baresip(tmp_path / "b", rejecting) as callee:
