@@ -19,7 +19,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -73,6 +73,7 @@ class Database:
         self.busy_timeout = busy_timeout
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._writer = _WriterQueue()
+        self._file_tried = False
         if self.is_sqlite:
             # Transactions are begun by our own statement: the driver would begin them too late, as readers.
             arguments: dict[str, Any] = {"timeout": busy_timeout, "isolation_level": None}
@@ -139,6 +140,8 @@ class Database:
     async def _session(self, engine: AsyncEngine) -> AsyncIterator[Transaction]:
         async with AsyncSession(engine, expire_on_commit=False) as session:
             try:
+                if self.is_sqlite and not self._file_tried:
+                    await asyncio.to_thread(self._try_file)
                 await session.connection()  # begins now, so that a lock or a dead server shows up here
             except TimeoutError:
                 raise DatabaseUnavailable(f"database {self.name} does not answer in time") from None
@@ -154,6 +157,12 @@ class Database:
                 if explained is error:
                     raise
                 raise explained from error
+
+    def _try_file(self) -> None:
+        """Open the file without the driver, whose thread outlives a failure. Raises sqlite3.Error."""
+        with closing(sqlite3.connect(self.url.database or "", timeout=self.busy_timeout)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+        self._file_tried = True
 
     def explain(self, error: Exception) -> Exception:
         """The error that says who erred, or `error` itself when it is not about locks or reachability."""
@@ -255,14 +264,6 @@ def _sqlite_cause(error: BaseException | None) -> BaseException | None:
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    try:
-        _set_pragmas(connection)
-    except BaseException:
-        connection.close()  # nobody else knows of it yet
-        raise
-
-
-def _set_pragmas(connection: Any) -> None:
     cursor = connection.cursor()
     for pragma in (
         "journal_mode=WAL",
