@@ -1,7 +1,7 @@
 """The sockets of SIP on one network: UDP, TCP and TLS, with connection reuse and bounds.
 
     listener = SipListener(ListenerSettings("extranet", "10.0.0.5", advertised_host="203.0.113.7"), inbox)
-    await listener.start(group)              # group: the asyncio.TaskGroup that owns the connections
+    await listener.start(scope)              # scope: the TaskScope that owns the connections
     flow = await listener.connect("TCP", "192.0.2.9", 5060)
     listener.send(flow, data) -> bool        # False: there is no way to that peer any more
     await listener.aclose()
@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from weakref import WeakValueDictionary
 
+from foundation.tasks import TaskScope
 from protocols.sip.framing import Framed, FramingLost, KeepAlive, StreamFramer
 
 Transport = Literal["UDP", "TCP", "TLS"]
@@ -140,7 +141,7 @@ class SipListener:
         self._connections: dict[int, _Connection] = {}
         self._by_address: dict[tuple[Transport, str, int], _Connection] = {}
         self._serials = itertools.count(1)
-        self._group: asyncio.TaskGroup | None = None
+        self._scope: TaskScope | None = None
         self._opening: WeakValueDictionary[tuple[str, str, int], asyncio.Lock] = WeakValueDictionary()
 
     @property
@@ -164,9 +165,9 @@ class SipListener:
     def connection_count(self) -> int:
         return len(self._connections)
 
-    async def start(self, group: asyncio.TaskGroup) -> None:
+    async def start(self, scope: TaskScope) -> None:
         """Bind every socket; raises OSError that names the address when one is taken."""
-        self._group = group
+        self._scope = scope
         settings = self.settings
         try:
             if settings.udp_port is not None:
@@ -233,7 +234,7 @@ class SipListener:
     def _accept(
         self, transport: Transport, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        if len(self._connections) >= self._limits.connections or self._group is None:
+        if len(self._connections) >= self._limits.connections or self._scope is None:
             self.counters.connections_refused += 1
             writer.transport.abort()
             return
@@ -251,7 +252,7 @@ class SipListener:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> Flow:
-        assert self._group is not None
+        assert self._scope is not None
         flow = Flow(self.settings.network, transport, host, port, next(self._serials))
         connection = _Connection(flow, reader, writer, _certified(writer))
         self._connections[flow.connection] = connection
@@ -260,7 +261,7 @@ class SipListener:
         if sock is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._group.create_task(self._read_stream(connection), name=f"sip-{transport}-{flow.connection}")
+        self._scope.spawn(f"{transport}-{flow.connection}", self._read_stream(connection))
         return flow
 
     async def _read_stream(self, connection: _Connection) -> None:

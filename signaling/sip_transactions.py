@@ -30,6 +30,8 @@ from protocols.sip.transaction_layer import Known, TransactionLayer
 from signaling.sip_listener import Flow, ListenerTable, NoWay
 
 FlowTransaction = Transaction[Flow]
+Spawn = Callable[[str, Coroutine[Any, Any, None]], "asyncio.Task[None] | None"]
+"""Puts a named piece of work into the endpoint's scope; None when that is over."""
 
 
 class ClientUser(Protocol):
@@ -45,7 +47,10 @@ class ClientUser(Protocol):
 
 
 class ServerUser(Protocol):
-    """Who answers an INVITE."""
+    """Who answers an INVITE; ``tag`` is the To tag of its responses, None when the request has one."""
+
+    @property
+    def tag(self) -> str | None: ...
 
     def on_cancel(self) -> None:
         """The caller gave up before a final response."""
@@ -71,14 +76,14 @@ def new_branch() -> str:
 
 
 class SipTransactions:
-    """The transaction layer of one endpoint. ``spawn`` puts a coroutine into the endpoint's task group."""
+    """The transaction layer of one endpoint. ``spawn`` puts work into the endpoint's scope."""
 
     def __init__(
         self,
         listeners: ListenerTable,
         timing: Timing,
         limit: int,
-        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        spawn: Spawn,
     ) -> None:
         self.counters = SipCounters()
         self.timing = timing
@@ -166,7 +171,7 @@ class SipTransactions:
         if flow.is_reliable:
             if self._listeners.send(flow, response.to_bytes()):
                 return True
-            self._spawn(self._send_elsewhere(response, flow))
+            self._spawn("response", self._send_elsewhere(response, flow))
             return True
         host, port = response.via.reply_address()
         return self._listeners.send(Flow(flow.network, "UDP", host, port), response.to_bytes())

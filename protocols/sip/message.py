@@ -244,6 +244,12 @@ def _parse_request_line(line: str, headers: Headers, body: bytes) -> tuple[Reque
     return request, "the Request-URI contains a space" if len(parts) > 3 else ""
 
 
+def parse_headers(block: bytes) -> Headers:
+    """A block of header lines on its own, as in a part of a multipart body; what is no header is skipped."""
+    unfolded = _FOLD.sub(" ", block.decode("utf-8", "surrogateescape"))
+    return _parse_headers(line.replace("\r", " ") for line in _LINE_END.split(unfolded))[0]
+
+
 def _parse_headers(lines: Iterable[str]) -> tuple[Headers, str]:
     fields: list[tuple[str, str]] = []
     fault = ""

@@ -1,0 +1,660 @@
+"""A live SIP call: its dialog, the requests both ways inside it, its session timer and its end.
+
+async for event in call.events():        # Reinvited, InfoReceived, Refreshed, and Ended as the last
+    ...
+answer = await call.reinvite(sdp)        # ReinviteRefused, CallOver
+await call.bye()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
+from typing import Literal
+
+from protocols.sip.body import SDP, sdp_of
+from protocols.sip.dialog import Dialog, DialogId
+from protocols.sip.digest import Login
+from protocols.sip.grammar import SipSyntaxError
+from protocols.sip.message import Message, Request, Response
+from protocols.sip.session_timer import (
+    SessionAgreement,
+    SessionAnswer,
+    answer_session,
+    request_session,
+    session_of_answer,
+)
+from protocols.sip.transaction import Trouble
+from protocols.sip.uri import SipUri
+from protocols.sip.validation import Refusal, body_refusal
+from signaling.sip_answers import UnacknowledgedAnswers
+from signaling.sip_core import Credentials, NoAnswer, SipCore
+from signaling.sip_events import (
+    CallEvent,
+    CallOver,
+    CallSnapshot,
+    EndCause,
+    Ended,
+    InfoReceived,
+    Refreshed,
+    Reinvited,
+    ReinviteRefused,
+)
+from signaling.sip_listener import Flow, NoWay
+from signaling.sip_routing import is_hidden, way_to
+from signaling.sip_transactions import FlowTransaction
+
+_MAX_EVENTS = 64
+_SDP_FIELD = (("Content-Type", SDP),)
+_OTHERS_TRIES = 4
+Fields = Iterable[tuple[str, str]]
+
+
+class Call:
+    """One confirmed dialog. Made by the endpoint: never constructed by its users."""
+
+    def __init__(
+        self,
+        core: SipCore,
+        dialog: Dialog,
+        flow: Flow,
+        *,
+        adjacent: bool,
+        login: Login | None = None,
+        peer: Message | None = None,
+    ) -> None:
+        self._core = core
+        self._dialog = dialog
+        self._flow = flow
+        self._adjacent = adjacent
+        self._credentials = Credentials(login)
+        self._events: deque[CallEvent] = deque()
+        self._news = asyncio.Event()
+        self._ended: Ended | None = None
+        self._over = asyncio.Event()
+        self._hanging_up: asyncio.Task[None] | None = None
+        self._answers = UnacknowledgedAnswers(core.policy.timing, self._unacknowledged)
+        self._acks: dict[int, tuple[bytes, Flow]] = {}
+        self._turn = asyncio.Lock()
+        self._calm = asyncio.Event()
+        self._calm.set()
+        self._our_offer = False
+        self._their_offer: _Offer | None = None
+        self._session: SessionAgreement | None = None
+        self._session_since = 0.0
+        self._session_timers: list[asyncio.TimerHandle] = []
+        self._behind_nat = False
+        self.peer_allows: frozenset[str] = frozenset()
+        self.local_sdp: bytes | None = None
+        self.remote_sdp: bytes | None = None
+        self.established: asyncio.Future[bytes | None] | None = None
+        self.events_dropped = 0
+        if peer is not None:
+            self._learn(peer)
+
+    # -- what it is
+
+    @property
+    def id(self) -> DialogId:
+        """Call-ID, local tag, remote tag."""
+        return self._dialog.id
+
+    @property
+    def call_id(self) -> str:
+        return self._dialog.id[0]
+
+    @property
+    def network(self) -> str:
+        return self._flow.network
+
+    @property
+    def flow(self) -> Flow:
+        """Where the peer was last heard."""
+        return self._flow
+
+    @property
+    def remote_uri(self) -> str:
+        """The peer's From or To value, without its tag: what it claims to be."""
+        return self._dialog.state.remote_uri
+
+    @property
+    def ended(self) -> Ended | None:
+        return self._ended
+
+    async def events(self) -> AsyncIterator[CallEvent]:
+        """What the peer does, in order; the iteration stops after Ended. For one reader."""
+        while True:
+            while self._events:
+                event = self._events.popleft()
+                yield event
+                if isinstance(event, Ended):
+                    return
+            self._news.clear()
+            await self._news.wait()
+
+    async def wait_established(self) -> bytes | None:
+        """Wait for the ACK of our answer; the SDP in it, if any. Raises CallOver when it never comes."""
+        if self.established is None:
+            return None
+        try:
+            return await asyncio.shield(self.established)
+        except asyncio.CancelledError:
+            if self._ended is not None:
+                raise CallOver(self._ended) from None
+            raise
+
+    async def wait_ended(self) -> Ended:
+        await self._over.wait()
+        assert self._ended is not None
+        return self._ended
+
+    def snapshot(self) -> CallSnapshot:
+        """The call as a value that can be stored; see ``SipEndpoint.restore``."""
+        left = None
+        if self._session is not None:
+            left = self._session.expires_at(self._session_since) - _now()
+        return CallSnapshot(
+            dialog=self._dialog.state,
+            network=self._flow.network,
+            transport=self._flow.transport,
+            host=self._flow.host,
+            port=self._flow.port,
+            behind_nat=self._behind_nat,
+            adjacent=self._adjacent,
+            local_sdp=self.local_sdp,
+            remote_sdp=self.remote_sdp,
+            session=self._session,
+            session_left=left,
+            peer_allows=self.peer_allows,
+        )
+
+    @classmethod
+    def restored(cls, core: SipCore, snapshot: CallSnapshot) -> Call:
+        """A call from its snapshot. A stream of the former process is gone: the next request opens one."""
+        flow = Flow(snapshot.network, snapshot.transport, snapshot.host, snapshot.port)
+        call = cls(core, Dialog(snapshot.dialog), flow, adjacent=snapshot.adjacent)
+        call._behind_nat = snapshot.behind_nat
+        call.local_sdp, call.remote_sdp = snapshot.local_sdp, snapshot.remote_sdp
+        call.peer_allows = snapshot.peer_allows
+        if snapshot.session is not None and snapshot.session_left is not None:
+            whole = snapshot.session.expires_at(0.0)
+            call.agree(snapshot.session, _now() - (whole - max(snapshot.session_left, 5.0)))
+        return call
+
+    # -- what it does
+
+    async def reinvite(self, sdp: bytes) -> bytes | None:
+        """Offer other media; the peer's answer. Glare is waited out (RFC 3261 14.1).
+
+        Raises ReinviteRefused (the session stays as it was) or CallOver.
+        """
+        return await self._offer("INVITE", sdp)
+
+    async def update(self, sdp: bytes) -> bytes | None:
+        """The same by UPDATE (RFC 3311), for peers whose Allow has it."""
+        return await self._offer("UPDATE", sdp)
+
+    async def info(self, content_type: str, body: bytes) -> int:
+        """Send an INFO; its final status, 408 when none came. Raises CallOver."""
+        try:
+            response = await self._ask("INFO", (("Content-Type", content_type),), body)
+        except NoAnswer:
+            return 408
+        return response.status
+
+    async def probe(self, timeout: float = 4.0) -> bool:
+        """Ask for a sign of life (OPTIONS in the dialog): any response but 481 and 408 is one."""
+        try:
+            async with asyncio.timeout(timeout):
+                response = await self._ask("OPTIONS", (("Accept", SDP),), b"")
+        except (NoAnswer, TimeoutError, CallOver):
+            return False
+        return response.status not in (408, 481)
+
+    async def bye(self, reason: str | None = None, cause: EndCause = EndCause.LOCAL_BYE) -> None:
+        """Hang up and wait for the peer's answer; harmless when the call is over. ``reason`` is told."""
+        self.hang_up(reason, cause)
+        if self._hanging_up is not None:
+            await asyncio.shield(self._hanging_up)
+
+    def hang_up(self, reason: str | None = None, cause: EndCause = EndCause.LOCAL_BYE) -> None:
+        """Begin to hang up: the call is over for its owner at once, the BYE goes its way."""
+        if self._ended is not None:
+            return
+        self._end(Ended(cause, reason or ""), forget=False)
+        self._hanging_up = self._core.spawn("bye", self._say_bye(reason))
+
+    def start_answered(
+        self, transaction: FlowTransaction, response: Response, agreement: SessionAgreement | None
+    ) -> None:
+        """The 200 of an incoming call is out: repeat it until its ACK, run the session timer."""
+        self.established = self.await_ack(transaction, response)
+        self._settle()
+        self.agree(agreement)
+
+    def acknowledge(self, sdp: bytes | None = None) -> None:
+        """The ACK of an outgoing call's answer; needed from outside only when the call was offerless."""
+        self.local_sdp = sdp or self.local_sdp
+        self.send_ack(self._dialog.state.local_cseq, sdp)
+
+    # -- inside
+
+    async def _say_bye(self, reason: str | None) -> None:
+        try:
+            if self._answers:
+                # RFC 3261 15: not before the ACK of our 2xx came, or can no longer come.
+                await asyncio.wait((self.established,) if self.established else (), timeout=2.0)
+            self._answers.close()
+            text = f'SIP;cause=200;text="{reason}"' if reason and '"' not in reason else None
+            await self._ask("BYE", (("Reason", text),) if text else (), b"", while_over=True)
+        except NoAnswer:
+            return
+        finally:
+            self._forget()
+
+    def _unacknowledged(self) -> None:
+        self.hang_up("no ACK", EndCause.NO_ACK)
+
+    def _end(self, ended: Ended, forget: bool = True) -> None:
+        if self._ended is not None:
+            return
+        self._ended = ended
+        self.agree(None)
+        if self._their_offer is not None:
+            self._their_offer.refuse(487, None)
+        if forget:
+            self._answers.close()
+            self._forget()
+        self._events.append(ended)
+        self._news.set()
+        self._over.set()
+        self._calm.set()
+
+    def _forget(self) -> None:
+        if self._core.dialogs.get(self.id) is self:
+            del self._core.dialogs[self.id]
+
+    def _tell(self, event: CallEvent) -> bool:
+        if len(self._events) >= _MAX_EVENTS:
+            self.events_dropped += 1
+            return False
+        self._events.append(event)
+        self._news.set()
+        return True
+
+    def _learn(self, message: Message) -> None:
+        """Note what the peer's INVITE or answer says of it: methods, and whether a NAT hides its Contact."""
+        allowed = message.headers.tokens("Allow")
+        if allowed:
+            self.peer_allows = frozenset(name.upper() for name in allowed)
+        contact = message.contact
+        uri = contact.sip_uri if contact is not None else None
+        direct = self._adjacent and not self._dialog.state.route_set
+        translated = False
+        if isinstance(message, Request):
+            via = message.via
+            translated = via.parameters.get("received") not in (None, via.host)
+        if uri is not None:
+            hidden = is_hidden(uri.host, self._flow.host)
+            same_host = uri.host == self._flow.host
+            self._behind_nat = direct and (hidden or (translated and not same_host))
+
+    async def _way(self, size: int) -> Flow:
+        """Where our next request goes. Raises NoAnswer."""
+        flow, hop = self._flow, self._dialog.next_hop()
+        usable = self._core.listeners.is_open(flow)
+        if self._behind_nat and usable:
+            return flow
+        if flow.is_reliable and usable and (self._adjacent or _points_at(hop, flow)):
+            return flow
+        try:
+            return await way_to(hop, size, flow.network, self._core.listeners)
+        except NoWay:
+            if flow.is_reliable and usable:
+                return flow
+            raise NoAnswer(Trouble.TRANSPORT) from None
+
+    async def _ask(self, method: str, headers: Fields, body: bytes, while_over: bool = False) -> Response:
+        """One request and its final response, credentials added when asked. Raises NoAnswer, CallOver."""
+        extra = list(headers)
+        while True:
+            if self._ended is not None and not while_over:
+                raise CallOver(self._ended)
+            request = self._dialog.request(method, extra, body)
+            response = await self._core.ask(request, await self._way(len(body) + 800))
+            if response.status in (401, 407):
+                answer = self._credentials.answer(response, request)
+                if answer is not None:
+                    extra = [*headers, answer]
+                    continue
+            self._credentials.accepted()
+            if response.status == 481:
+                self._end(Ended(EndCause.PEER_GONE, "481"))
+            return response
+
+    async def _offer(self, method: Literal["INVITE", "UPDATE"], sdp: bytes) -> bytes | None:
+        async with self._turn:
+            for _ in range(_OTHERS_TRIES):
+                await self._calm.wait()
+                if self._ended is not None:
+                    raise CallOver(self._ended)
+                response = await self._offer_once(method, sdp)
+                if response.status < 300:
+                    self.local_sdp = sdp
+                    answer = sdp_of(response)
+                    self.remote_sdp = answer or self.remote_sdp
+                    return answer
+                if response.status != 491:
+                    raise ReinviteRefused(response.status, response.reason)
+                await asyncio.sleep(self._glare_wait())
+        raise ReinviteRefused(491, "Request Pending")
+
+    async def _offer_once(self, method: Literal["INVITE", "UPDATE"], sdp: bytes) -> Response:
+        headers = [*_SDP_FIELD, *self._session_fields()]
+        self._our_offer = True
+        try:
+            if method == "UPDATE":
+                response = await self._ask(method, headers, sdp)
+            else:
+                response = await self._invite(headers, sdp)
+            if response.status < 300:
+                self._dialog.refresh_target(response)
+                self.agree(session_of_answer(response))
+        except NoAnswer as error:
+            self.hang_up("no answer to re-INVITE", EndCause.PEER_GONE)
+            raise ReinviteRefused(408, str(error)) from None
+        except SipSyntaxError as error:
+            raise ReinviteRefused(502, f"the answer is malformed: {error}") from None
+        finally:
+            self._our_offer = False
+        if response.status in (408, 481):
+            self.hang_up("the peer lost the call", EndCause.PEER_GONE)
+        return response
+
+    def _session_fields(self) -> tuple[tuple[str, str], ...]:
+        policy = self._core.policy
+        fields: tuple[tuple[str, str], ...] = (("Supported", "timer"),)
+        if self._session is None:
+            return fields
+        return fields + request_session(self._session.seconds, policy.least_session_interval, self._session)
+
+    async def _invite(self, headers: Fields, sdp: bytes) -> Response:
+        extra = list(headers)
+        while True:
+            request = self._dialog.request(
+                "INVITE", [*extra, ("Allow", ", ".join(self._core.own.methods))], sdp
+            )
+            waiter = _Reinvite(self, request.cseq.number)
+            flow = await self._way(len(sdp) + 800)
+            self._core.transactions.start(request, flow, waiter)
+            response = await waiter.response
+            if response.status in (401, 407):
+                answer = self._credentials.answer(response, request)
+                if answer is not None:
+                    extra = [*headers, answer]
+                    continue
+            self._credentials.accepted()
+            return response
+
+    def _glare_wait(self) -> float:
+        """RFC 3261 14.1: the owner of the Call-ID waits longer, in steps of 10 ms."""
+        if self._dialog.state.role == "uac":
+            return random.randint(210, 400) / 100
+        return random.randint(0, 200) / 100
+
+    def send_ack(self, number: int, sdp: bytes | None = None) -> None:
+        """Send (and keep for repetitions) the ACK of the 2xx with that CSeq number."""
+        ack = self._dialog.acknowledge(number, _SDP_FIELD if sdp else (), sdp or b"")
+        flow, hop = self._flow, self._dialog.next_hop()
+        listeners = self._core.listeners
+        near = self._behind_nat or flow.is_reliable or _points_at(hop, flow)
+        if near and listeners.is_open(flow):
+            self._acks[number] = (self._core.transactions.acknowledge(ack, flow), flow)
+        else:
+            self._core.spawn("ack", self._send_ack_far(number, ack))
+        while len(self._acks) > 4:
+            del self._acks[min(self._acks)]
+
+    async def _send_ack_far(self, number: int, ack: Request) -> None:
+        try:
+            flow = await self._way(len(ack.body) + 800)
+        except NoAnswer:
+            return  # the peer repeats its 2xx, and then hangs up
+        self._acks[number] = (self._core.transactions.acknowledge(ack, flow), flow)
+
+    def repeat_ack(self, number: int) -> None:
+        """The peer repeated a 2xx: its ACK was lost."""
+        if (kept := self._acks.get(number)) is not None:
+            data, flow = kept
+            self._core.listeners.send(flow, data)
+
+    # -- what the peer sends
+
+    def take_ack(self, ack: Request) -> None:
+        try:
+            sdp = sdp_of(ack)
+        except SipSyntaxError:
+            sdp = None
+        if self._answers.acknowledge(ack.cseq.number, sdp):
+            self.remote_sdp = sdp or self.remote_sdp
+            self._settle()
+
+    def take(self, request: Request, transaction: FlowTransaction, flow: Flow) -> bool:
+        """A request inside the dialog."""
+        if request.method == "BYE":
+            self._core.respond(transaction, 200)
+            self._end(Ended(EndCause.REMOTE_BYE, request.headers.get("Reason") or ""))
+            return True
+        if self._ended is not None:
+            self._core.respond(transaction, 481)
+            return True
+        refusal = self._refusal_of(request) or self._dialog.take(request)
+        if refusal is not None:
+            self._core.refuse(transaction, refusal)
+            return True
+        if flow.is_reliable == self._flow.is_reliable:
+            self._flow = flow
+        match request.method:
+            case "INVITE" | "UPDATE":
+                self._take_offer(request, transaction)
+            case "INFO":
+                self._core.respond(transaction, 200)
+                kind = request.content_type
+                self._tell(InfoReceived(kind.name if kind else "", request.body, request))
+            case "OPTIONS":
+                self._core.respond(transaction, 200, None, self._core.own.fields())
+            case _:
+                return False
+        return True
+
+    def _refusal_of(self, request: Request) -> Refusal | None:
+        if request.method not in ("INVITE", "UPDATE"):
+            return None
+        busy = self._their_offer is not None
+        if self._our_offer and (request.method == "INVITE" or request.body):
+            return Refusal(491, "Request Pending")
+        if busy:
+            return Refusal(
+                500, "An earlier offer is unanswered", (("Retry-After", str(random.randint(0, 10))),)
+            )
+        return body_refusal(request, self._core.own)
+
+    def _take_offer(self, request: Request, transaction: FlowTransaction) -> None:
+        policy = self._core.policy
+        self._learn(request)
+        wanted = policy.session_interval or 1800
+        session = answer_session(request, wanted, policy.least_session_interval)
+        if isinstance(session, Refusal):
+            self._core.refuse(transaction, session)
+            return
+        offer = sdp_of(request)
+        if request.method == "UPDATE" and offer is None:
+            self.agree(session.agreement)
+            contact = ("Contact", self._dialog.state.local_contact)
+            self._core.respond(transaction, 200, None, (contact, *session.headers))
+            self._tell(Refreshed(by_peer=True))
+            return
+        method: Literal["INVITE", "UPDATE"] = "UPDATE" if request.method == "UPDATE" else "INVITE"
+        pending = _Offer(self, request, transaction, session)
+        self._their_offer = pending
+        self._calm.clear()
+        if method == "INVITE":
+            self._core.transactions.serve(transaction, pending)
+        if not self._tell(Reinvited(method, offer, request, pending)):
+            pending.refuse(500, "too many events wait")
+
+    def accept_offer(self, pending: _Offer, sdp: bytes | None) -> asyncio.Future[bytes | None]:
+        """Send the 200 of a re-INVITE or UPDATE."""
+        self._their_offer = None
+        fields = [
+            ("Contact", self._dialog.state.local_contact),
+            *self._core.own.fields(),
+            *pending.session.headers,
+        ]
+        if sdp:
+            fields.extend(_SDP_FIELD)
+        response = self._core.respond(pending.transaction, 200, None, fields, sdp or b"")
+        self.local_sdp = sdp or self.local_sdp
+        self.remote_sdp = sdp_of(pending.request) or self.remote_sdp
+        self.agree(pending.session.agreement)
+        if pending.request.method == "INVITE":
+            future = self.await_ack(pending.transaction, response)
+        else:
+            future = asyncio.get_running_loop().create_future()
+            future.set_result(None)
+        self._settle()
+        return future
+
+    def await_ack(self, transaction: FlowTransaction, response: Response) -> asyncio.Future[bytes | None]:
+        """Repeat a 2xx of ours until its ACK comes."""
+        return self._answers.keep(
+            response.cseq.number, response, lambda again: self._core.transactions.respond(transaction, again)
+        )
+
+    def drop_offer(self, pending: _Offer, status: int, reason: str | None) -> None:
+        """Refuse a re-INVITE or UPDATE."""
+        self._their_offer = None
+        self._core.respond(pending.transaction, status, reason)
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._their_offer is None and not self._answers:
+            self._calm.set()
+        elif self._ended is None:
+            self._calm.clear()
+
+    # -- the session timer
+
+    def agree(self, agreement: SessionAgreement | None, since: float | None = None) -> None:
+        """Run the session timer anew from ``since`` (now); None stops it."""
+        for timer in self._session_timers:
+            timer.cancel()
+        self._session_timers.clear()
+        self._session = agreement
+        if agreement is None or (self._ended is not None):
+            return
+        loop = asyncio.get_running_loop()
+        self._session_since = loop.time() if since is None else since
+        self._session_timers.append(
+            loop.call_at(agreement.expires_at(self._session_since), self._session_expired)
+        )
+        refresh = agreement.refresh_at(self._session_since)
+        if refresh is not None:
+            self._session_timers.append(loop.call_at(refresh, self._start_refresh))
+
+    def _session_expired(self) -> None:
+        self.hang_up("session expired", EndCause.SESSION_EXPIRED)
+
+    def _start_refresh(self) -> None:
+        self._core.spawn("refresh", self._refresh())
+
+    async def _refresh(self) -> None:
+        try:
+            if "UPDATE" in self.peer_allows:
+                response = await self._ask("UPDATE", self._session_fields(), b"")
+                if response.status < 300:
+                    self._dialog.refresh_target(response)
+                    self.agree(session_of_answer(response) or self._session)
+                    self._tell(Refreshed(by_peer=False))
+                    return
+                self.peer_allows -= {"UPDATE"} if response.status in (405, 501) else frozenset()
+            if self.local_sdp is not None:
+                await self._offer("INVITE", self.local_sdp)
+                self._tell(Refreshed(by_peer=False))
+        except (NoAnswer, ReinviteRefused, SipSyntaxError):
+            return  # the session timer runs on, and hangs up at its end
+        except CallOver:
+            return
+
+
+class _Offer:
+    """One unanswered re-INVITE or UPDATE of the peer's."""
+
+    def __init__(
+        self, call: Call, request: Request, transaction: FlowTransaction, session: SessionAnswer
+    ) -> None:
+        self.request = replace(request, headers=request.headers)
+        self.transaction = transaction
+        self.session = session
+        self._call = call
+        self._open = True
+        patience = call._core.policy.reinvite_answer
+        self._timer = asyncio.get_running_loop().call_later(patience, self.refuse, 500, "no answer in time")
+
+    def answer(self, sdp: bytes | None) -> asyncio.Future[bytes | None]:
+        """Raises ReinviteRefused when it is too late."""
+        if not self._close():
+            raise ReinviteRefused(487, "the offer is no longer open")
+        return self._call.accept_offer(self, sdp)
+
+    def refuse(self, status: int, reason: str | None) -> None:
+        if self._close():
+            self._call.drop_offer(self, status, reason)
+
+    @property
+    def tag(self) -> None:
+        return None  # the request is inside a dialog and has its To tag
+
+    def on_cancel(self) -> None:
+        self.refuse(487, None)
+
+    def _close(self) -> bool:
+        was_open, self._open = self._open, False
+        self._timer.cancel()
+        return was_open
+
+
+class _Reinvite:
+    """The client user of our re-INVITE: acknowledges every 2xx at once."""
+
+    def __init__(self, call: Call, number: int) -> None:
+        self._call = call
+        self._number = number
+        self.response: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+
+    def on_response(self, response: Response) -> None:
+        if response.status < 200:
+            return
+        if response.status < 300:
+            if self.response.done():
+                self._call.repeat_ack(self._number)
+                return
+            self._call.send_ack(self._number)
+        if not self.response.done():
+            self.response.set_result(response)
+
+    def on_failure(self, trouble: Trouble) -> None:
+        if not self.response.done():
+            self.response.set_exception(NoAnswer(trouble))
+
+
+def _points_at(hop: object, flow: Flow) -> bool:
+    """Whether a URI names the very address of a flow."""
+    return isinstance(hop, SipUri) and hop.host == flow.host and hop.effective_port == flow.port
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
