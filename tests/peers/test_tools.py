@@ -1,6 +1,7 @@
 """The helpers themselves: SIPp, coturn, ffmpeg and the capture do what their callers rely on."""
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tests.peers.picture import GREEN
 from tests.peers.ports import PortBlock
 from tests.peers.requirement import missing, requires
 from tests.peers.sipp import Sipp
-from tests.peers.tshark import Capture
+from tests.peers.tshark import IP_UDP, Capture
 
 OPTIONS = """<?xml version="1.0" encoding="UTF-8"?>
 <scenario name="options"><send><![CDATA[
@@ -55,7 +56,9 @@ async def test_two_scenarios_talk_and_the_wire_shows_it(tmp_path: Path) -> None:
     sip = f"udp.port=={callee.port},sip"
     rows = await wire.fields("sip", "sip.Method", "sip.Status-Code", decode_as=[sip])
     assert rows == [("OPTIONS", ""), ("", "200")]
-    assert sum(await wire.bytes_per_second("udp")) > 500
+    sent = re.findall(r"UDP message sent \((\d+) bytes\)", asked.messages + answered.messages)
+    assert len(sent) == 2
+    assert await wire.bytes_per_second("udp") == [sum(int(size) + IP_UDP for size in sent)]
 
 
 @requires("sipp")
