@@ -143,6 +143,26 @@ def header(
     )
 
 
+def headers(
+    payload_type: int,
+    marker: bool,
+    first_sequence: int,
+    count: int,
+    timestamp: int,
+    ssrc: int,
+    extensions: bytes = b"",
+) -> list[bytes]:
+    """`count` headers of one frame, in sequence from `first_sequence` on; the marker on the last."""
+    pack, first = _FIXED.pack, 0x90 if extensions else 0x80
+    run = [
+        pack(first, payload_type, sequence & 0xFFFF, timestamp, ssrc)
+        for sequence in range(first_sequence, first_sequence + count)
+    ]
+    if marker and run:
+        run[-1] = pack(first, payload_type | 0x80, (first_sequence + count - 1) & 0xFFFF, timestamp, ssrc)
+    return [one + extensions for one in run] if extensions else run
+
+
 def extension_block(elements: Iterable[Extension]) -> bytes:
     """A whole header extension (RFC 8285): in the one-byte form where all elements fit it, else two-byte."""
     elements = tuple(elements)

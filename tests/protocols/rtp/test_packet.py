@@ -14,6 +14,7 @@ from protocols.rtp.packet import (
     RtpPacket,
     extension_block,
     header,
+    headers,
     unwrap_retransmission,
     wrap_retransmission,
 )
@@ -109,6 +110,16 @@ def test_quick_header_prints_what_the_packet_prints(
     )
     quick = header(payload_type, marker, sequence, timestamp, ssrc, extension_block(extensions))
     assert quick + b"x" == bytes(packet)
+
+
+@given(st.booleans(), u16, st.integers(0, 70), elements)
+def test_headers_of_a_frame_are_single_headers_in_sequence(
+    marker: bool, first: int, count: int, extensions: list[Extension]
+) -> None:
+    block = extension_block(extensions)
+    assert headers(96, marker, first, count, 7, 9, block) == [
+        header(96, marker and n == count - 1, (first + n) & 0xFFFF, 7, 9, block) for n in range(count)
+    ]
 
 
 @pytest.mark.parametrize(
