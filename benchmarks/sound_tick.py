@@ -135,4 +135,5 @@ class Sound:
 
 def tone(frequency: int) -> Samples:
     """A frame of a sine of whole cycles."""
-    return np.rint(np.sin(np.arange(FRAME) * 2 * np.pi * frequency / RATE) * 6000).astype(np.int16)
+    wave = np.sin(np.arange(FRAME) * 2 * np.pi * frequency / RATE)
+    return np.asarray(np.rint(wave * 6000), np.int16)

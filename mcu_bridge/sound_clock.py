@@ -74,10 +74,7 @@ class SoundClock:
         return tuple(self._intervals)
 
     def _run(self) -> None:
-        with contextlib.suppress(
-            AttributeError, OSError
-        ):  # only where the system lets us: root or CAP_SYS_NICE
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -10)
+        _hurry()
         due = time.monotonic() + self._period
         last = 0.0
         while not self._stop.wait(max(0.0, due - time.monotonic())):
@@ -112,3 +109,13 @@ class SoundClock:
             self.counts.skipped += missed
             due += missed * self._period
         return due
+
+
+def _hurry() -> None:
+    """Real-time scheduling for the calling thread, else a low niceness, else neither: both need CAP_SYS_NICE."""
+    thread = threading.get_native_id()
+    with contextlib.suppress(AttributeError, OSError):
+        os.sched_setscheduler(thread, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+        return
+    with contextlib.suppress(AttributeError, OSError):
+        os.setpriority(os.PRIO_PROCESS, thread, -10)
