@@ -1,4 +1,4 @@
-"""Databases for the tests: each test that takes `database` runs on SQLite and on a real PostgreSQL."""
+"""Databases for the tests: each that takes `database` or `empty_url` runs on SQLite and a real PostgreSQL."""
 
 import asyncio
 import shutil
@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 from argon2 import PasswordHasher
+from sqlalchemy import delete
 
 from foundation.clock import FakeClock
 from foundation.database import Database
 from foundation.migration import migrate
 from foundation.passwords import Passwords
 from foundation.repositories.sites import Site, SiteRepository
+from foundation.schema import Base
 from tests.peers.postgresql import PostgresqlCluster, postgresql
 from tests.peers.requirement import requires
 
@@ -36,7 +38,8 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgresql_template(postgresql: PostgresqlCluster) -> str:
+def postgresql_shared(postgresql: PostgresqlCluster) -> str:
+    """The name of the one database that `database` empties for each test."""
     name = postgresql.create_database()
     migrated(postgresql.url(name))
     return name
@@ -55,24 +58,19 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture(params=BOTH)
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a migrated, empty database."""
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    """A migrated database with nothing in it but the sites nation > guangxi > nanning."""
     if request.param == "sqlite":
         path = tmp_path / "anshi.db"
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
-        yield f"sqlite:///{path}"
-        return
-    cluster: PostgresqlCluster = request.getfixturevalue("postgresql")
-    name = cluster.create_database(request.getfixturevalue("postgresql_template"))
-    yield cluster.url(name)
-    cluster.drop_database(name)
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    """A migrated database with the sites nation > guangxi > nanning."""
-    database = Database(database_url, busy_timeout=5.0)
+        url = f"sqlite:///{path}"
+    else:
+        cluster: PostgresqlCluster = request.getfixturevalue("postgresql")
+        url = cluster.url(request.getfixturevalue("postgresql_shared"))
+    database = Database(url)
     async with database.transaction() as tx:
+        for table in reversed(Base.metadata.sorted_tables):  # on PostgreSQL the tests share one
+            await tx.execute(delete(table))
         sites = SiteRepository(tx)
         await sites.save(Site("nation", "国家", "administration"))
         await sites.save(Site("guangxi", "广西", "administration", "nation"))

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from foundation.database import Database, DatabaseAddressError, DatabaseBusy, DatabaseUnavailable
+from foundation.migration import migrate
 from foundation.repositories.sites import Site, SiteRepository
 from tests.peers.postgresql import PostgresqlCluster
 from tests.peers.requirement import requires
@@ -136,8 +137,9 @@ async def test_nested_write_transactions_are_refused_on_sqlite(tmp_path: Path, s
 
 
 @requires("postgresql")
-async def test_postgresql_row_lock_is_busy(postgresql: PostgresqlCluster, postgresql_template: str) -> None:
-    url = postgresql.url(postgresql.create_database(postgresql_template))
+async def test_postgresql_row_lock_is_busy(postgresql: PostgresqlCluster) -> None:
+    url = postgresql.url(postgresql.create_database())
+    await migrate(url)
     first, second = Database(url), Database(url, busy_timeout=0.2)
     async with first.transaction() as tx:
         await SiteRepository(tx).save(Site("nation", "国家", "administration"))
@@ -151,10 +153,9 @@ async def test_postgresql_row_lock_is_busy(postgresql: PostgresqlCluster, postgr
 
 
 @requires("postgresql")
-async def test_postgresql_dropped_connections_are_replaced(
-    postgresql: PostgresqlCluster, postgresql_template: str
-) -> None:
-    name = postgresql.create_database(postgresql_template)
+async def test_postgresql_dropped_connections_are_replaced(postgresql: PostgresqlCluster) -> None:
+    name = postgresql.create_database()
+    await migrate(postgresql.url(name))
     database = Database(postgresql.url(name))
     assert await names(database) == []
     kill = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"

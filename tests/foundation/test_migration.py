@@ -50,12 +50,13 @@ async def test_processes_that_start_together_migrate_once(empty_url: str) -> Non
     assert sorted(str(outcome.before) for outcome in outcomes) == ["0001", "0001", "0001", "None"]
 
 
-async def test_newer_schema_is_refused_and_left_alone(database_url: str) -> None:
-    database = Database(database_url)
+async def test_newer_schema_is_refused_and_left_alone(empty_url: str) -> None:
+    await migrate(empty_url)
+    database = Database(empty_url)
     async with database.transaction() as tx:
         await tx.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(SchemaTooNew, match=r"has schema 9999, which is newer than this Anshi knows \(0001\)"):
-        await migrate(database_url)
+        await migrate(empty_url)
     assert await current_revision(database) == "9999"
     await database.aclose()
 

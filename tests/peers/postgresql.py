@@ -76,10 +76,10 @@ class PostgresqlCluster:
             self._server.kill()
             self._server.wait()
 
-    def create_database(self, template: str = "template0") -> str:
-        """A new database, a copy of `template`; returns its name."""
+    def create_database(self) -> str:
+        """A new database without tables; returns its name."""
         name = f"anshi_{next(self._numbers)}"
-        self.psql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        self.psql(f'CREATE DATABASE "{name}" TEMPLATE template0')
         return name
 
     def drop_database(self, name: str) -> None:
