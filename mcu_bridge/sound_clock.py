@@ -112,7 +112,7 @@ class SoundClock:
 
 
 def _hurry() -> None:
-    """Real-time scheduling for the calling thread, else a low niceness, else neither: both need CAP_SYS_NICE."""
+    """Real-time scheduling for this thread, else a low niceness, else neither: both need CAP_SYS_NICE."""
     thread = threading.get_native_id()
     with contextlib.suppress(AttributeError, OSError):
         os.sched_setscheduler(thread, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))

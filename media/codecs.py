@@ -223,7 +223,7 @@ class VideoEncoder:
         self._bitrate = target.bitrate
         self._wanted_bitrate = target.bitrate
         self._key_wanted = True
-        self._since_key = 0
+        self._since_key = 0  # how far the next picture is from the last key frame
         self._index = 0
         self._opened_bitrate = target.bitrate
         self._context = self._open()
@@ -278,7 +278,7 @@ class VideoEncoder:
             self.counts.bytes += len(one.data)
             if one.keyframe:
                 self.counts.keys += 1
-                self._since_key = 0
+                self._since_key = 1
 
     def _follow_bitrate(self, key: bool) -> None:
         wanted = self._wanted_bitrate

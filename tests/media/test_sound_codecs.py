@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from media.resampling import Downsampler, Samples, Upsampler
+from media.sound_codecs import FRAME, RATE, SoundCodec, sound_decoder, sound_encoder
+
+PAYLOAD = {SoundCodec.PCMA: 160, SoundCodec.PCMU: 160, SoundCodec.G722: 160}
+
+
+def tone(frequency: float, count: int, rate: int = RATE, loudness: float = 8000) -> Samples:
+    return np.rint(np.sin(np.arange(count) * 2 * np.pi * frequency / rate) * loudness).astype(np.int16)
+
+
+def spectrum(samples: Samples, rate: int = RATE) -> tuple[float, float, float]:
+    """Strongest frequency in Hz, amplitude of the whole, and how far the rest lies below it in dB."""
+    signal = samples.astype(np.float64)
+    bins = np.abs(np.fft.rfft(signal * np.hanning(len(signal)))) ** 2
+    peak = int(bins.argmax())
+    tone_power = bins[max(peak - 4, 0) : peak + 5].sum()
+    rest = max(bins.sum() - tone_power, 1e-9)
+    amplitude = float(np.sqrt((signal**2).mean() * 2))
+    return peak * rate / len(signal), amplitude, float(10 * np.log10(tone_power / rest))
+
+
+@pytest.mark.parametrize("frequency", [400, 1000, 3000])
+@pytest.mark.parametrize("codec", list(SoundCodec))
+def test_a_tone_survives_each_codec(codec: SoundCodec, frequency: int) -> None:
+    encoder, decoder = sound_encoder(codec), sound_decoder(codec)
+    original = tone(frequency, FRAME * 60)
+    payloads = [encoder.encode(original[n : n + FRAME]) for n in range(0, len(original), FRAME)]
+    if codec in PAYLOAD:
+        assert {len(payload) for payload in payloads} == {PAYLOAD[codec]}
+    frames = [decoder.decode(payload) for payload in payloads]
+    assert all(len(frame) == FRAME for frame in frames)
+    heard, amplitude, clean = spectrum(np.concatenate(frames)[FRAME * 10 :])
+    assert heard == pytest.approx(frequency, abs=2)
+    assert amplitude == pytest.approx(8000, rel=0.05)
+    assert clean > 25
+    assert decoder.errors == 0
+
+
+def test_opus_keeps_to_its_rate() -> None:
+    encoder = sound_encoder(SoundCodec.OPUS, bitrate=24_000)
+    rng = np.random.default_rng(3)
+    sizes = [len(encoder.encode(rng.integers(-9000, 9000, FRAME, np.int16))) for _ in range(100)]
+    assert sum(sizes) * 8 / 2.0 < 26_000
+
+
+def test_g711_tables_are_the_standard_s() -> None:
+    """ITU-T G.711 tables 1 and 2: the largest values, the smallest, and silence."""
+    from media import sound_codecs
+
+    a_law, mu_law = sound_codecs._A_LAW, sound_codecs._MU_LAW
+    assert (int(a_law[0xAA]), int(a_law[0x2A])) == (32256, -32256)
+    assert (int(a_law[0xD5]), int(a_law[0x55])) == (8, -8)
+    assert (int(mu_law[0x80]), int(mu_law[0x00])) == (32124, -32124)
+    assert (int(mu_law[0xFF]), int(mu_law[0x7F])) == (0, 0)
+    for table, codes in ((a_law, sound_codecs._A_LAW_CODES), (mu_law, sound_codecs._MU_LAW_CODES)):
+        nearest = table[codes[table.view(np.uint16)]]
+        assert np.array_equal(nearest, table)
+
+
+def test_wideband_survives_where_the_codec_has_it() -> None:
+    for codec, passes in ((SoundCodec.OPUS, True), (SoundCodec.G722, True), (SoundCodec.PCMA, False)):
+        encoder, decoder = sound_encoder(codec), sound_decoder(codec)
+        original = tone(6000, FRAME * 40)
+        frames = [
+            decoder.decode(encoder.encode(original[n : n + FRAME])) for n in range(0, FRAME * 40, FRAME)
+        ]
+        _, amplitude, _ = spectrum(np.concatenate(frames)[FRAME * 10 :])
+        assert (amplitude > 6000) is passes
+        assert amplitude > 6000 or amplitude < 30  # what G.711 cannot carry is gone, not folded
+
+
+def test_packets_of_other_lengths_are_decoded_whole() -> None:
+    decoder = sound_decoder(SoundCodec.PCMU)
+    assert [len(decoder.decode(bytes(count))) for count in (80, 240, 480, 1)] == [480, 1440, 2880, 6]
+
+
+def test_empty_and_broken_payloads_give_nothing_and_are_counted() -> None:
+    for codec in SoundCodec:
+        assert len(sound_decoder(codec).decode(b"")) == 0
+    decoder = sound_decoder(SoundCodec.OPUS)
+    assert len(decoder.decode(b"\xff\xff\xff")) == 0
+    assert decoder.errors == 1
+    good = sound_encoder(SoundCodec.OPUS).encode(tone(400, FRAME))
+    assert len(decoder.decode(good)) == FRAME
+
+
+def test_encoders_take_only_frames_of_20_ms() -> None:
+    for codec in SoundCodec:
+        with pytest.raises(ValueError, match="960 int16 samples"):
+            sound_encoder(codec).encode(np.zeros(480, np.int16))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(list(SoundCodec)), st.lists(st.binary(max_size=120), max_size=4))
+def test_rubbish_never_raises(codec: SoundCodec, payloads: list[bytes]) -> None:
+    decoder = sound_decoder(codec)
+    for payload in payloads:
+        assert decoder.decode(payload).dtype == np.int16
+
+
+@pytest.mark.parametrize("factor", [3, 6])
+@pytest.mark.parametrize("frequency", [300, 1000, 0.42])
+def test_resampling_keeps_what_both_rates_hold(factor: int, frequency: float) -> None:
+    """`frequency` below 1 is a part of the lower rate."""
+    low = RATE // factor
+    hertz = frequency * low if frequency < 1 else frequency
+    up, down = Upsampler(factor), Downsampler(factor)
+    narrow = tone(hertz, low, low)
+    wide = np.concatenate([up.process(part) for part in np.array_split(narrow, [160, 161, 800, 1234])])
+    assert len(wide) == RATE
+    heard, amplitude, clean = spectrum(wide[RATE // 10 :])
+    assert heard == pytest.approx(hertz, abs=2)
+    assert amplitude == pytest.approx(8000, rel=0.08)
+    assert clean > 50
+    back = np.concatenate([down.process(part) for part in np.split(wide, 50)])
+    heard, amplitude, clean = spectrum(back[low // 10 :], low)
+    assert heard == pytest.approx(hertz, abs=2)
+    assert amplitude == pytest.approx(8000, rel=0.16)
+    assert clean > 45
+
+
+def test_what_the_lower_rate_cannot_hold_is_gone() -> None:
+    samples = Downsampler(6).process(tone(5000, RATE))
+    assert spectrum(samples[800:], 8000)[1] < 20
+
+
+@given(st.lists(st.integers(0, 700), max_size=12))
+def test_the_cutting_into_blocks_does_not_show(cuts: list[int]) -> None:
+    samples = tone(777, 700, 8000)
+    whole = Upsampler(6).process(samples)
+    upsampler = Upsampler(6)
+    parts = [upsampler.process(part) for part in np.split(samples, sorted(cuts))]
+    assert np.array_equal(np.concatenate(parts), whole)
+
+
+def test_a_downsampler_takes_whole_groups() -> None:
+    with pytest.raises(ValueError, match="not a multiple of 6"):
+        Downsampler(6).process(np.zeros(100, np.int16))
