@@ -33,7 +33,7 @@ from protocols.rtp.packet import MalformedRtp, RtpPacket, unwrap_retransmission
 from protocols.rtp.rtcp import Goodbye, ReportBlock, RtcpPacket, SenderReport, SourceDescription
 
 _MAX_SKIP = 16
-"""Packets that may be missing between the two that make a new source believable."""
+"""How far apart, in either direction, the two packets may be that make a new source believable."""
 _FLIP_QUIET = 0.5
 """Seconds the present source must be silent before the one it just replaced may take over again."""
 _MAX_EVENTS = 64
@@ -295,20 +295,22 @@ class RtpReceiver:
         candidate, self._candidate = self._candidate, (packet, size, arrival)
         if candidate is None:
             return []
-        first, first_size, first_arrival = candidate
-        step = (packet.sequence_number - first.sequence_number) & 0xFFFF
+        first, _, first_arrival = candidate
+        step = (packet.sequence_number - first.sequence_number + 0x8000 & 0xFFFF) - 0x8000
         flips_back = packet.ssrc == self._previous_ssrc and arrival - self._changed_at < 2 * _FLIP_QUIET
         if (
             first.ssrc != packet.ssrc
-            or not 1 <= step <= _MAX_SKIP
+            or not 1 <= abs(step) <= _MAX_SKIP
             or (flips_back and arrival - self._last_arrival < _FLIP_QUIET)
         ):
             self._counts.rejected += 1
             return []
         self._candidate = None
         frames = self._adopt(packet.ssrc, first_arrival)
-        frames += self._take(first, first_size, first_arrival)
-        return frames + self._take(packet, size, arrival)
+        pair = (candidate, (packet, size, arrival))
+        for one in pair if step > 0 else reversed(pair):
+            frames += self._take(*one)
+        return frames
 
     def _adopt(self, ssrc: int, arrival: float) -> list[Frame]:
         frames = self._drain()

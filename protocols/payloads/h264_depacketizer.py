@@ -44,6 +44,7 @@ class H264Depacketizer:
         self._sps: dict[int, bytes] = {}
         self._pps: dict[int, bytes] = {}
         self._sets_come_in_band = False
+        self._markers_come = False
         self._marker_lies = False
         self._timestamp: int | None = None
         self._ended_by_marker = False
@@ -83,10 +84,13 @@ class H264Depacketizer:
             self._drop_fragment()
             whole = self._finish()
             self._ended_by_marker |= bool(whole)
+            self._markers_come |= bool(whole)
             frames.extend(whole)
         return frames
 
     def flush(self) -> list[Frame]:
+        # Of a sender that marks the ends of its pictures, one without its end is not whole.
+        self._unit.damaged |= self._markers_come and not self._marker_lies
         frames = self._finish()
         self._timestamp = None
         self._unit = _AccessUnit()

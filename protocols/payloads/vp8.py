@@ -117,6 +117,7 @@ class Vp8Depacketizer:
     def __init__(self, max_size: int = MAX_FRAME) -> None:
         self.malformed = 0
         self._max_size = max_size
+        self._markers_come = False
         self._timestamp: int | None = None
         self._frame = _PartialFrame()
 
@@ -135,10 +136,13 @@ class Vp8Depacketizer:
         if payload:
             self._take(payload)
         if marker:
+            self._markers_come = True
             frames.extend(self._finish())
         return frames
 
     def flush(self) -> list[Frame]:
+        # Of a sender that marks the ends of its frames, one without its end is not whole.
+        self._frame.damaged |= self._markers_come
         frames = self._finish()
         self._timestamp = None
         return frames

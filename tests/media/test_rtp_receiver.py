@@ -299,6 +299,13 @@ def test_a_source_is_believed_at_its_second_packet() -> None:
     assert receiver.ssrc == PEER
 
 
+def test_the_first_two_packets_may_come_in_the_wrong_order() -> None:
+    receiver = sound_receiver()
+    assert receiver.receive_rtp(sound(65536), 0.0) == []
+    frames = receiver.receive_rtp(sound(65535), 0.001)
+    assert [frame.timestamp for frame in frames] == [160 * 65535, 160 * 65536]
+
+
 def test_a_new_source_goes_on_in_time() -> None:
     receiver = sound_receiver()
     frames = [frame for n in range(5) for frame in receiver.receive_rtp(sound(n), 0.02 * n)]

@@ -240,6 +240,13 @@ def test_a_sender_with_the_marker_on_every_slice_is_found_out() -> None:
         assert frame == Frame(unit(slice_nal(1, 9, number), later_slice), number * 3000, keyframe=False)
 
 
+def test_a_picture_without_its_end_is_not_whole_where_markers_are_used() -> None:
+    depacketizer = H264Depacketizer()
+    depacketizer.push(slice_nal(1, 9), 0, True)
+    depacketizer.push(slice_nal(1, 9), 3000, False)
+    assert depacketizer.flush() == [Frame(unit(slice_nal(1, 9)), 3000, keyframe=False, damaged=True)]
+
+
 def test_recovery_point_is_reported() -> None:
     # User data first; then recovery_frame_cnt 8 as '0001001', exact_match and what follows it.
     sei = b"\x06\x05\x02\xaa\xbb\x06\x02\x12\x40\x80"
