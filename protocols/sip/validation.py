@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from protocols.sip.grammar import SipSyntaxError, excerpt, is_token
-from protocols.sip.headers import parse_contacts
+from protocols.sip.headers import Via, parse_contacts
 from protocols.sip.message import VERSION, Request
 from protocols.sip.uri import OtherUri, parse_uri
 
@@ -42,7 +42,7 @@ def fault_of(request: Request) -> Refusal | None:
     if request.version != VERSION:
         return Refusal(505, f"SIP Version Not Supported: {excerpt(request.version)}")
     readers: tuple[Callable[[], object], ...] = (
-        lambda: request.via,
+        lambda: [Via.parse(value) for value in request.headers.items("Via")] or request.via,
         lambda: [address.uri for address in (request.from_, request.to)],
         lambda: request.call_id,
         lambda: request.cseq,
