@@ -1,0 +1,330 @@
+"""A meeting's pictures: the plan carried out.
+
+`replan` asks the pure plan who gets what and moves receivers between outlets; screens, encoders, tile
+decoders and pass-through outlets exist exactly as long as somebody is fed by them. A receiver keeps
+its old feed until the new one's key frame, so an outlet without receivers is closed a moment later,
+by `tidy`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from foundation.desks import EncoderReport, View, ViewMode
+from mcu_bridge.captions import CaptionPainter
+from mcu_bridge.layouts import FULL, TileOrder, layout_for
+from mcu_bridge.outlet import Outlet, PictureReceiver
+from mcu_bridge.picture_plan import (
+    Content,
+    EncoderClass,
+    Feed,
+    PassThrough,
+    PictureLimits,
+    PictureSource,
+    plan,
+)
+from mcu_bridge.screen import Screen
+from mcu_bridge.tile_decoder import TileDecoder
+from media.codec_worker import CodecPool
+from media.stream import Stream
+from protocols.payloads.h264_fmtp import smallest_level
+
+SMALL_FROM = 4
+"""With so many tiles each is small enough to be decoded without the loop filter."""
+
+
+class PictureSite(PictureReceiver, Protocol):
+    """A participant's picture leg, as the meeting's pictures see it."""
+
+    @property
+    def participant_id(self) -> str: ...
+
+    @property
+    def stream(self) -> Stream | None:
+        """What the site sends; None when it sends no picture."""
+        ...
+
+    @property
+    def source(self) -> PictureSource | None:
+        """The site's own picture as measured; None while nothing comes."""
+        ...
+
+    @property
+    def limits(self) -> PictureLimits | None:
+        """What the site can be sent; None when it takes no picture."""
+        ...
+
+
+@dataclass(slots=True)
+class _Forwarding:
+    """A site's own stream on its way to receivers untouched."""
+
+    outlet: Outlet
+    task: asyncio.Task[None]
+
+
+class MeetingPicture:
+    """See the module's head. All calls belong to the event loop."""
+
+    def __init__(
+        self,
+        pool: CodecPool,
+        captions: CaptionPainter | None,
+        canvas: tuple[int, int],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._pool = pool
+        self._captions = captions
+        self._canvas = canvas
+        self._loop = loop
+        self._view = View()
+        self._names: dict[str, str] = {}
+        self._sites: dict[str, PictureSite] = {}
+        self._speakers: tuple[str, ...] = ()
+        self._order = TileOrder(FULL)
+        self._counterpart: str | None = None
+        self._feeds: dict[str, Feed] = {}
+        self._screens: dict[Content, Screen] = {}
+        self._decoders: dict[str, TileDecoder] = {}
+        self._forwardings: dict[str, _Forwarding] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    # --- who is there -----------------------------------------------------------------------------
+
+    def add(self, participant_id: str, name: str) -> None:
+        """A participant with a name to show; its picture leg may come with `connect`."""
+        self._names[participant_id] = name
+
+    def connect(self, site: PictureSite) -> None:
+        self._sites[site.participant_id] = site
+
+    def remove(self, participant_id: str) -> None:
+        """The participant is gone: its tile, its decoder, its feed."""
+        self._names.pop(participant_id, None)
+        self.disconnect(participant_id)
+        if self._counterpart == participant_id:
+            self._counterpart = None
+
+    def disconnect(self, participant_id: str) -> None:
+        """The participant's picture leg is gone or will be another one."""
+        site = self._sites.pop(participant_id, None)
+        self._feeds.pop(participant_id, None)
+        if site is not None:
+            for outlet in self._outlets():
+                outlet.detach(site)
+        self._close_decoder(participant_id)
+        self._close_forwarding(participant_id)
+        for screen in self._screens.values():
+            screen.composer.forget(participant_id)
+
+    def clear_tile(self, participant_id: str) -> None:
+        """The site's picture stopped: its tile shows the name only, until it comes again."""
+        self._close_decoder(participant_id)
+        for screen in self._screens.values():
+            screen.composer.clear(participant_id)
+
+    def set_view(self, view: View) -> None:
+        before = self._view
+        if view.mode is ViewMode.FULL_SCREEN and before.participant_id not in (None, view.participant_id):
+            self._counterpart = before.participant_id
+        self._view = view
+
+    def set_speakers(self, speakers: Sequence[str]) -> None:
+        self._speakers = tuple(speakers)
+        for screen in self._screens.values():
+            screen.composer.highlight(speakers[0] if speakers else None)
+
+    # --- the plan ---------------------------------------------------------------------------------
+
+    def replan(self, now: float) -> None:
+        """Carry out the plan for things as they are; cheap when nothing changed. `now` in seconds."""
+        sources = {key: s.source for key, s in self._sites.items()}
+        receivers = {key: s.limits for key, s in self._sites.items()}
+        feeds = plan(
+            self._view,
+            {key: source for key, source in sources.items() if source is not None},
+            {key: limits for key, limits in receivers.items() if limits is not None},
+            self._shown_to_the_shown(sources.keys()),
+        )
+        for participant_id, feed in feeds.items():
+            old = self._feeds.get(participant_id)
+            if old is None or old.what != feed.what:
+                self._move(self._sites[participant_id], feed)
+        for participant_id in self._feeds.keys() - feeds.keys():
+            self._stop_feeding(participant_id)
+        self._feeds = feeds
+        self._arrange(now)
+
+    def _shown_to_the_shown(self, present: Iterable[str]) -> str | None:
+        """Whom the site on the full screen sees: who spoke beside it, was shown before it, or is there."""
+        shown = self._view.participant_id
+        candidates = [*self._speakers, self._counterpart, *present]
+        senders = [key for key in candidates if key is not None and key != shown and key in self._sites]
+        return next((key for key in senders if self._sites[key].source is not None), None)
+
+    def _move(self, site: PictureSite, feed: Feed) -> None:
+        outlet = self._outlet(feed.what)
+        for other in self._outlets():
+            if other is not outlet and other is not site.outlet:
+                other.detach(site)
+        if outlet is not None:
+            outlet.attach(site)
+
+    def _stop_feeding(self, participant_id: str) -> None:
+        site = self._sites.get(participant_id)
+        if site is not None:
+            for outlet in self._outlets():
+                outlet.detach(site)
+
+    def _outlet(self, what: PassThrough | EncoderClass) -> Outlet | None:
+        if isinstance(what, PassThrough):
+            return self._forward(what.source)
+        screen = self._screens.get(what.content)
+        if screen is None:
+            width, height = self._canvas
+            screen = Screen(
+                what.content, width, height, pool=self._pool, loop=self._loop, captions=self._captions
+            )
+            self._screens[what.content] = screen
+        return screen.encoder(what, encoder_profile(what)).outlet
+
+    def _forward(self, participant_id: str) -> Outlet | None:
+        if participant_id not in self._forwardings:
+            stream = self._sites[participant_id].stream
+            if stream is None:
+                return None
+            outlet = Outlet(stream)
+            task = self._loop.create_task(outlet.run(), name=f"forward {participant_id}")
+            self._forwardings[participant_id] = _Forwarding(outlet, task)
+        return self._forwardings[participant_id].outlet
+
+    def _outlets(self) -> list[Outlet]:
+        encoded = [e.outlet for screen in self._screens.values() for e in screen.encoders]
+        return [*encoded, *(forwarding.outlet for forwarding in self._forwardings.values())]
+
+    # --- who sits where ---------------------------------------------------------------------------
+
+    def _arrange(self, now: float) -> None:
+        """Tiles of every screen, and the decoders that they need."""
+        wanted: dict[str, list[Screen]] = {}
+        small = False
+        for content, screen in self._screens.items():
+            if content.full_screen is not None:
+                screen.arrange(FULL, (content.full_screen,))
+                tiles: Sequence[str | None] = (content.full_screen,)
+            else:
+                tiles = self._mosaic(screen, now)
+                small = len(tiles) >= SMALL_FROM
+            for site in tiles:
+                if site is not None:
+                    wanted.setdefault(site, []).append(screen)
+                    screen.composer.name(site, self._names.get(site, ""))
+        for participant_id in self._decoders.keys() - wanted.keys():
+            self._close_decoder(participant_id)
+        for participant_id, screens in wanted.items():
+            self._decode(participant_id, screens, small=small)
+
+    def _mosaic(self, screen: Screen, now: float) -> tuple[str | None, ...]:
+        """Those who send a picture first; who speaks unseen takes a silent site's cell."""
+        senders = [key for key, site in self._sites.items() if site.source is not None]
+        others = [key for key in self._names if key not in senders]
+        present = [*senders, *others]
+        layout = layout_for(len(present))
+        if layout is not self._order.layout:
+            self._order.use(layout)
+        tiles = self._order.assign(present, [s for s in self._speakers if s in present], now)
+        screen.arrange(layout, tiles)
+        return tiles
+
+    def _decode(self, participant_id: str, screens: Sequence[Screen], *, small: bool) -> None:
+        site = self._sites.get(participant_id)
+        if site is None or site.source is None or site.stream is None:
+            return
+        decoder = self._decoders.get(participant_id)
+        if decoder is None:
+            decoder = TileDecoder(participant_id, site.stream, self._pool, self._loop)
+            self._decoders[participant_id] = decoder
+        decoder.use([screen.composer for screen in screens], small=small)
+
+    # --- time -------------------------------------------------------------------------------------
+
+    def tick(self, time: int) -> None:
+        """A frame's time (1/90000 s): compose and encode what somebody sees."""
+        for screen in self._screens.values():
+            screen.tick(time)
+
+    def tidy(self) -> None:
+        """Close what nobody is fed by any more."""
+        used = {feed.what for feed in self._feeds.values()}
+        for content, screen in tuple(self._screens.items()):
+            for encoder in screen.encoders:
+                if encoder.key not in used and encoder.outlet.receivers == 0:
+                    self._close(screen.stop(encoder.key))
+            if not screen.encoders:
+                del self._screens[content]
+                self._close(screen.aclose())
+        for participant_id, forwarding in tuple(self._forwardings.items()):
+            if PassThrough(participant_id) not in used and forwarding.outlet.receivers == 0:
+                self._close_forwarding(participant_id)
+
+    # --- what is measured -------------------------------------------------------------------------
+
+    def feed_of(self, participant_id: str) -> str:
+        feed = self._feeds.get(participant_id)
+        return "" if feed is None else str(feed.what)
+
+    @property
+    def encoders(self) -> tuple[EncoderReport, ...]:
+        """The running encoders and why they run."""
+        reports = []
+        for screen in self._screens.values():
+            for encoder in screen.encoders:
+                reasons = sorted({f.reason for f in self._feeds.values() if f.what == encoder.key})
+                reports.append(
+                    EncoderReport(
+                        key=str(encoder.key),
+                        codec=encoder.key.codec,
+                        width=encoder.key.width,
+                        height=encoder.key.height,
+                        bitrate_bps=encoder.key.bitrate_bps,
+                        receivers=encoder.outlet.receivers,
+                        reason="; ".join(reasons) or "closing",
+                    )
+                )
+        return tuple(reports)
+
+    # --- endings ----------------------------------------------------------------------------------
+
+    def _close_decoder(self, participant_id: str) -> None:
+        decoder = self._decoders.pop(participant_id, None)
+        if decoder is not None:
+            self._close(decoder.aclose())
+
+    def _close_forwarding(self, participant_id: str) -> None:
+        forwarding = self._forwardings.pop(participant_id, None)
+        if forwarding is not None:
+            forwarding.task.cancel()
+
+    def _close(self, closing: Coroutine[None, None, None]) -> None:
+        """Threads take a moment to leave a codec; nothing waits for them but `aclose`."""
+        task = self._loop.create_task(closing, name="close pictures")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def aclose(self) -> None:
+        for participant_id in tuple(self._names):
+            self.remove(participant_id)
+        tasks = [forwarding.task for forwarding in self._forwardings.values()]
+        for screen in tuple(self._screens.values()):
+            self._close(screen.aclose())
+        self._screens.clear()
+        await asyncio.gather(*self._closing, *tasks, return_exceptions=True)
+
+
+def encoder_profile(key: EncoderClass) -> str:
+    """Constrained baseline at the lowest level that carries the class: every receiver decodes it."""
+    level = smallest_level(key.width, key.height, key.frame_rate, key.bitrate_bps) or 31
+    return f"42e0{level:02x}"

@@ -1,0 +1,221 @@
+"""A participant's main picture: frames into its stream, the planned feed out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+
+from foundation.desks import LegReport
+from mcu_bridge.negotiation import packetization_mode
+from mcu_bridge.outlet import Outlet
+from mcu_bridge.picture_plan import PictureLimits, PictureSource
+from mcu_bridge.rates import PAYLOAD, NetworkLimit
+from mcu_bridge.rtp_leg import LegTerms, RtpLeg, packetizer_for
+from media.pacer import PacedFlow, Pacer, PacingClock, Precedence
+from media.packet import Format, Packet
+from media.rtp_sender import BitrateLimit, KeyframeRequested, SenderEvent
+from media.stream import Stream
+from media.transport import MediaTransport
+from protocols.payloads import Frame, Packetizer
+from protocols.payloads.h264 import NalType, split_byte_stream
+from protocols.payloads.h264_fmtp import H264Format, MalformedFormat
+from protocols.payloads.h264_sps import MalformedParameterSet, SequenceParameterSet
+from protocols.payloads.vp8 import keyframe_size
+
+STALE_AFTER = 5.0
+"""Seconds without a frame after which a tile shows the site's name only."""
+_SMOOTHING = 0.3
+_NOTEWORTHY = 0.15
+"""A measured rate is reported anew only when it moved by this share."""
+
+
+class PictureLeg(RtpLeg):
+    """Fulfils `PictureSite`. `source_changed` is called when the plan may have to change."""
+
+    def __init__(
+        self,
+        terms: LegTerms,
+        transport: MediaTransport,
+        pacing: PacingClock,
+        pacer: Pacer[PacedFlow],
+        source_changed: Callable[[], None],
+    ) -> None:
+        super().__init__(terms, transport, pacing, pacer)
+        main = terms.agreed.main
+        self.participant_id = terms.participant_id
+        self.outlet: Outlet | None = None
+        self.stream: Stream | None = None
+        if terms.direction.receives:
+            self.stream = Stream(
+                f"picture:{terms.participant_id}",
+                Format(main.name, main.clock_rate),
+                on_keyframe_wanted=self.ask_keyframe,
+            )
+        self.frames_sent = 0
+        self.last_frame: float | None = None
+        self._network = NetworkLimit()
+        self._source_changed = source_changed
+        self._source: PictureSource | None = None
+        self._measured = 0.0
+        self._limits = _static_limits(terms)
+        self._bitrate = 0
+        self._key = (main.name, packetization_mode(main), PAYLOAD)
+
+    # --- what the site sends ----------------------------------------------------------------------
+
+    def take_frames(self, frames: Sequence[Frame], arrival: float) -> None:
+        stream = self.stream
+        if stream is None:
+            return
+        for frame in frames:
+            self.last_frame = arrival
+            if frame.keyframe:
+                self._learn(frame.data)
+            elif self._source is not None and len(frame.data) > PAYLOAD:
+                self._note_largest(frame.data)
+            ntp = self.receiver.ntp_at(frame.timestamp)
+            stream.publish(Packet(frame.data, frame.timestamp, arrival, frame.keyframe, frame.damaged, ntp))
+
+    def _learn(self, data: bytes) -> None:
+        """Size and profile, from the parameter sets of a key frame."""
+        known = self._source or PictureSource(self.codec.name, 0)
+        source = _described(known, data)
+        if source != self._source:
+            changed = self._source is None or (source.width, source.profile) != (
+                self._source.width,
+                self._source.profile,
+            )
+            self._source = source
+            if changed:
+                self._source_changed()
+
+    def _note_largest(self, data: bytes) -> None:
+        if self._source is not None and self.codec.name == "H264":
+            largest = max(map(len, split_byte_stream(data)))
+            if largest > self._source.largest_nal:
+                self._source = replace(self._source, largest_nal=largest)
+
+    def measure(self, now: float) -> None:
+        """Follow the source's rate; called a few times a second."""
+        if self._source is None:
+            return
+        bitrate = self.receiver.stats(now).bitrate
+        self._measured += (bitrate - self._measured) * _SMOOTHING
+        reported = self._source.bitrate_bps
+        if abs(self._measured - reported) > _NOTEWORTHY * max(reported, 50_000):
+            self._source = replace(self._source, bitrate_bps=int(self._measured))
+
+    def is_stale(self, now: float) -> bool:
+        """No frame for a while: the tile is to be cleared."""
+        return self.last_frame is not None and now - self.last_frame > STALE_AFTER
+
+    def forget_source(self) -> None:
+        """The picture stopped; it is a source again with its next key frame."""
+        self._source = None
+        self.last_frame = None
+
+    @property
+    def source(self) -> PictureSource | None:
+        return self._source
+
+    def ask_keyframe(self) -> None:
+        self.receiver.request_keyframe(time.monotonic())
+
+    def limit_incoming(self, bitrate: int, now: float) -> None:
+        """Ask the site to keep within so many bit/s of picture."""
+        self.receiver.limit_bitrate(bitrate, now)
+
+    # --- what the site is sent --------------------------------------------------------------------
+
+    def set_bitrate(self, bitrate: int) -> None:
+        """The bit rate that the participant's budget leaves for its picture."""
+        self._bitrate = bitrate
+
+    @property
+    def limits(self) -> PictureLimits | None:
+        if not self.terms.direction.sends or self._limits is None:
+            return None
+        bitrate = min(self._bitrate, self._limits.bitrate_bps)
+        network = self._network.current(time.monotonic())
+        if network is not None:
+            bitrate = min(bitrate, network)
+        return replace(self._limits, bitrate_bps=bitrate)
+
+    @property
+    def packetization(self) -> Hashable:
+        return self._key
+
+    def make_packetizer(self) -> Packetizer:
+        return packetizer_for(self.codec)
+
+    def send_picture(self, payloads: Sequence[bytes], packet: Packet, *, first: bool) -> None:
+        if first:
+            self.sender.rebase()
+        now = time.monotonic()
+        packets = self.sender.packets(payloads, packet.pts, now)
+        if self.send(packets, Precedence.PICTURE, keyframe=packet.keyframe):
+            self.frames_sent += 1
+        elif self.outlet is not None and self._pacer.needs_key_frame(self):
+            self.outlet.stream.request_keyframe()
+
+    def take_feedback(self, event: SenderEvent, now: float) -> None:
+        if isinstance(event, KeyframeRequested):
+            self.refresh()
+        elif isinstance(event, BitrateLimit):
+            self._network.report(event, now)
+
+    def refresh(self) -> None:
+        """The receiver needs a key frame of what it is shown."""
+        if self.outlet is not None:
+            self.outlet.stream.request_keyframe()
+
+    def picture_reports(self, now: float, feed: str) -> tuple[LegReport, LegReport]:
+        incoming, outgoing = self.reports(now)
+        if self._source is not None:
+            incoming = replace(incoming, width=self._source.width, height=self._source.height)
+        return incoming, replace(outgoing, frames=self.frames_sent, source=feed)
+
+    def close(self) -> None:
+        if self.stream is not None:
+            self.stream.close()
+
+
+def _described(known: PictureSource, data: bytes) -> PictureSource:
+    if known.codec == "VP8":
+        size = keyframe_size(data)
+        return known if size is None else replace(known, width=size[0], height=size[1])
+    largest, described = known.largest_nal, known
+    for nal in split_byte_stream(data):
+        largest = max(largest, len(nal))
+        if nal[0] & 0x1F == NalType.SPS:
+            try:
+                sps = SequenceParameterSet.parse(nal)
+            except MalformedParameterSet:
+                continue
+            described = replace(known, width=sps.width, height=sps.height, profile=sps.profile_idc)
+    return replace(described, largest_nal=largest)
+
+
+_PROFILES = {66: {66}, 77: {66, 77}, 88: {66}, 100: {66, 77, 100}}
+
+
+def _static_limits(terms: LegTerms) -> PictureLimits | None:
+    """What the receiver's description says that it can take, whatever the budget."""
+    codec = terms.agreed.main
+    if codec.name != "H264":
+        return PictureLimits(codec.name, 100_000_000)
+    fmtp = ";".join(f"{name}={value}" for name, value in codec.parameters.items())
+    try:
+        described = H264Format.parse(fmtp)
+    except MalformedFormat:
+        return None
+    limits = described.limits
+    return PictureLimits(
+        codec="H264",
+        bitrate_bps=limits.max_br * 1000,
+        max_frame_size=limits.max_fs,
+        max_macroblock_rate=limits.max_mbps,
+        profiles=frozenset(_PROFILES.get(described.profile_level.profile_idc, {66})),
+        max_nal=PAYLOAD if described.packetization_mode == 0 else None,
+    )

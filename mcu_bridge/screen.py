@@ -1,0 +1,160 @@
+"""One composed content and the encoders of its classes, all on codec threads.
+
+    screen = Screen(content, width, height, ...)
+    screen.arrange(layout, sites); screen.show(site, picture)
+    encoder = screen.encoder(encoder_class)         an `EncoderOutlet`, made at the first call
+    screen.tick(time)                               25 times a second: compose, then encode each class
+    await screen.aclose()
+
+A tick that finds the composer still at work replaces the one waiting: late frames are dropped, never
+queued. Composing hands its canvas to each class's lane in the thread, without a hop to the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+
+from mcu_bridge.captions import CaptionPainter
+from mcu_bridge.layouts import Layout
+from mcu_bridge.outlet import Outlet
+from mcu_bridge.picture_plan import Content, EncoderClass
+from mcu_bridge.video_composer import VideoComposer, scale
+from media.codec_worker import CodecPool, LatestInbox
+from media.codecs import CLOCK, VideoCodec, VideoEncoder, VideoTarget
+from media.packet import Format, Packet
+from media.picture import Picture
+from media.stream import Stream
+
+# RTP payloads of single NAL unit packets may not exceed this with all headers on a 1500-byte path.
+FRAME_RATE = 25
+
+
+class EncoderOutlet:
+    """One running encoder and the receivers of its stream."""
+
+    def __init__(
+        self, key: EncoderClass, pool: CodecPool, loop: asyncio.AbstractEventLoop, profile_level_id: str
+    ) -> None:
+        self.key = key
+        self.stream = Stream(str(key), Format(key.codec, CLOCK), on_keyframe_wanted=self._want_keyframe)
+        self.outlet = Outlet(self.stream)
+        self._encoder = VideoEncoder(
+            VideoTarget(
+                codec=VideoCodec(key.codec),
+                width=key.width,
+                height=key.height,
+                fps=key.frame_rate,
+                bitrate=key.bitrate_bps,
+                profile_level_id=profile_level_id,
+                max_slice_bytes=key.max_nal or 0,
+            )
+        )
+        self._interval = CLOCK // key.frame_rate
+        self._next = 0
+        self._lane = pool.lane(
+            self._encode, inbox=LatestInbox[Picture](), deliver=self._publish, loop=loop, name=str(key)
+        )
+        self._task = loop.create_task(self.outlet.run(), name=f"outlet {key}")
+
+    def put(self, picture: Picture) -> None:
+        """A composed picture, from the composer's thread; frames beyond the class's rate are passed over."""
+        if picture.time < self._next:
+            return
+        ahead = self._next + self._interval
+        # A quarter of a frame of slack: ticks of 25 a second make 15 and 10 without beating.
+        self._next = max(ahead, picture.time - self._interval // 4) if self._next else picture.time
+        self._lane.put(picture)
+
+    def _encode(self, picture: Picture) -> list[Packet]:
+        key = self.key
+        if (picture.width, picture.height) != (key.width, key.height):
+            picture = _scaled(picture, key.width, key.height)
+        return self._encoder.encode(picture)
+
+    def _publish(self, packets: Sequence[Packet]) -> None:
+        for packet in packets:
+            self.stream.publish(packet)
+
+    def _want_keyframe(self) -> None:
+        self._encoder.request_key_frame()
+
+    async def aclose(self) -> None:
+        await self._lane.aclose()
+        self.stream.close()
+        await self._task
+
+
+class Screen:
+    """What is composed for one content; see the module's head."""
+
+    def __init__(
+        self,
+        content: Content,
+        width: int,
+        height: int,
+        *,
+        pool: CodecPool,
+        loop: asyncio.AbstractEventLoop,
+        captions: CaptionPainter | None,
+    ) -> None:
+        self.content = content
+        self.composer = VideoComposer(width, height, captions)
+        self._pool = pool
+        self._loop = loop
+        self._encoders: dict[EncoderClass, EncoderOutlet] = {}
+        self._running: tuple[EncoderOutlet, ...] = ()
+        self._lane = pool.lane(
+            self._compose, inbox=LatestInbox[int](), deliver=self._distribute, name=f"compose {content}"
+        )
+
+    @property
+    def encoders(self) -> tuple[EncoderOutlet, ...]:
+        return self._running
+
+    def encoder(self, key: EncoderClass, profile_level_id: str) -> EncoderOutlet:
+        """The encoder of a class, started at the first call."""
+        if key not in self._encoders:
+            self._encoders[key] = EncoderOutlet(key, self._pool, self._loop, profile_level_id)
+            self._running = tuple(self._encoders.values())
+        return self._encoders[key]
+
+    async def stop(self, key: EncoderClass) -> None:
+        encoder = self._encoders.pop(key, None)
+        self._running = tuple(self._encoders.values())
+        if encoder is not None:
+            await encoder.aclose()
+
+    def arrange(self, layout: Layout, sites: Sequence[str | None]) -> None:
+        self.composer.arrange(layout, sites)
+
+    def tick(self, time: int) -> None:
+        """`time` in 1/90000 s."""
+        if self._running:
+            self._lane.put(time)
+
+    def _compose(self, time: int) -> list[Picture]:
+        picture = self.composer.compose(time)
+        return [] if picture is None else [picture]
+
+    def _distribute(self, pictures: Sequence[Picture]) -> None:
+        for encoder in self._running:
+            for picture in pictures:
+                encoder.put(picture)
+
+    async def aclose(self) -> None:
+        await self._lane.aclose()
+        for encoder in tuple(self._encoders.values()):
+            await encoder.aclose()
+        self._encoders.clear()
+        self._running = ()
+
+
+def _scaled(picture: Picture, width: int, height: int) -> Picture:
+    """The picture in another size, shape kept by the ladder's sizes being 16:9 or nearly so."""
+    scaled = Picture.over(np.empty((height * 3 // 2, width), np.uint8), picture.time)
+    for source, target in zip(picture.planes, scaled.planes, strict=True):
+        scale(source, target)
+    return scaled

@@ -1,0 +1,141 @@
+"""Who is calling: digest identity or client certificate, else a configured address, else the meeting's PIN.
+
+A From header is never trusted. It only decides whether somebody without credentials is asked for
+them (it names an account of ours) or sent away at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import structlog
+
+from foundation.audit import AuditEntry, AuditTrail
+from foundation.clock import Clock
+from foundation.database import Database
+from foundation.passwords import HasherBusy, Passwords
+from foundation.repositories.sites import SiteRepository
+from foundation.throttle import AttemptThrottle
+from protocols.sip.digest import HashedPassword, Outcome, Secret, Verdict
+from signaling.meeting import Caller, Meeting
+
+log = structlog.get_logger(__name__)
+
+LONGEST_NAME = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What an incoming call brings along; `claimed` (From) proves nothing."""
+
+    network: str
+    address: str
+    source: str
+    verdict: Verdict
+    certified: str | None
+    claimed: str
+    display_name: str
+    pin: str | None
+
+
+class Unidentified(Exception):
+    """The caller may not come in; `challenge` asks for credentials instead of refusing."""
+
+    def __init__(self, status: int, reason: str, *, challenge: bool = False) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.challenge = challenge
+
+
+class CallerDirectory:
+    """Resolves claims against accounts, addresses and PINs; wrong ones are slowed and audited."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        passwords: Passwords,
+        realm: str,
+        attempts: AttemptThrottle,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._passwords = passwords
+        self._realm = realm
+        self._attempts = attempts
+
+    async def lookup(self, username: str, realm: str) -> Secret | None:
+        """The digest secret of an account (fulfils the endpoint's Authenticator)."""
+        async with self._database.reading() as tx:
+            account = await SiteRepository(tx).sip_account(username, realm)
+        if account is None:
+            return None
+        return HashedPassword({"MD5": account.ha1_md5, "SHA-256": account.ha1_sha256})
+
+    async def resolve(self, claim: Claim, meeting: Meeting) -> Caller:
+        """The caller as a site or guest. Raises Unidentified."""
+        wait = self._attempts.wait(claim.source)
+        if wait:
+            raise Unidentified(503, "Too many wrong credentials")
+        if claim.verdict.outcome is Outcome.STALE:
+            raise Unidentified(401, "Unauthorized", challenge=True)
+        if claim.verdict.outcome is Outcome.WRONG:
+            await self._wrong(claim, meeting, f"account {claim.verdict.username}")
+            raise Unidentified(403, "Wrong user name or password")
+        site_id = await self._site(claim)
+        if site_id is not None:
+            return Caller(await self._site_name(site_id), site_id, claim.network, claim.address)
+        if claim.pin is not None and meeting.pin_hash is not None:
+            return await self._guest(claim, claim.pin, meeting)
+        async with self._database.reading() as tx:
+            known = await SiteRepository(tx).sip_account(claim.claimed, self._realm)
+        if known is not None:
+            raise Unidentified(401, "Unauthorized", challenge=True)
+        raise Unidentified(403, "Caller has no identity here and gave no meeting PIN")
+
+    async def _site(self, claim: Claim) -> str | None:
+        async with self._database.reading() as tx:
+            sites = SiteRepository(tx)
+            names = [claim.certified] if claim.certified is not None else []
+            if claim.verdict.outcome is Outcome.VERIFIED:
+                names.insert(0, claim.verdict.username)
+            for name in names:
+                account = await sites.sip_account(name, self._realm)
+                if account is not None:
+                    return account.site_id
+            return await sites.site_at(claim.network, claim.source)
+
+    async def _site_name(self, site_id: str) -> str:
+        async with self._database.reading() as tx:
+            site = await SiteRepository(tx).get(site_id)
+        return site_id if site is None else site.name
+
+    async def _guest(self, claim: Claim, pin: str, meeting: Meeting) -> Caller:
+        self._attempts.attempt(claim.source)
+        try:
+            check = await self._passwords.verify(meeting.pin_hash, pin)
+        except HasherBusy:
+            self._attempts.undo(claim.source)
+            raise Unidentified(503, "Busy") from None
+        if not check.correct:
+            await self._wrong(claim, meeting, "PIN", counted=True)
+            raise Unidentified(403, "Wrong meeting PIN")
+        self._attempts.succeeded(claim.source)
+        name = "".join(c for c in claim.display_name if c.isprintable())[:LONGEST_NAME].strip()
+        return Caller(name or claim.source, None, claim.network, claim.address)
+
+    async def _wrong(self, claim: Claim, meeting: Meeting, what: str, *, counted: bool = False) -> None:
+        if not counted:
+            self._attempts.attempt(claim.source)
+        entry = AuditEntry(
+            claim.claimed or "unknown caller",
+            "call",
+            f"conference:{meeting.conference_id}",
+            "refused",
+            claim.source,
+            {"wrong": what, "network": claim.network},
+        )
+        async with self._database.transaction() as tx:
+            await AuditTrail(tx, self._clock).append(entry)
+        log.warning("caller_refused", source=claim.source, wrong=what)
