@@ -101,6 +101,10 @@ class MeetingPicture:
     def connect(self, site: PictureSite) -> None:
         self._sites[site.participant_id] = site
 
+    def site(self, participant_id: str) -> PictureSite | None:
+        """The picture leg that is connected for a participant."""
+        return self._sites.get(participant_id)
+
     def remove(self, participant_id: str) -> None:
         """The participant is gone: its tile, its decoder, its feed."""
         self._names.pop(participant_id, None)

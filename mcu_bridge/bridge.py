@@ -1,0 +1,230 @@
+"""The media side of all meetings of a worker: fulfils `ConferenceDesk`.
+
+async with Bridge(settings, access, emit) as bridge:
+    answer = await bridge.admit(participant, offer)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+import structlog
+
+from foundation.desks import (
+    Budget,
+    ConferenceReport,
+    ConferenceSpec,
+    Dialled,
+    MediaDescription,
+    ParticipantSpec,
+    Refusal,
+    RefusalKind,
+    View,
+)
+from foundation.events import Event
+from foundation.tasks import TaskScope
+from mcu_bridge.access import MediaAccess
+from mcu_bridge.captions import CaptionPainter
+from mcu_bridge.conference import Conference
+from mcu_bridge.participant import Participant
+from mcu_bridge.sound_clock import SoundClock
+from media.codec_worker import CodecPool
+from media.codecs import CLOCK
+from media.pacer import PacingClock
+
+log = structlog.get_logger(__name__)
+
+TICK = 0.020
+_PICTURE_EVERY = 2
+_SAMPLE_EVERY = 5
+_ATTEND_EVERY = 25
+CODEC_NICENESS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeSettings:
+    """`canvas` is the size of composed pictures; `captions` draws names, None draws none."""
+
+    codec_threads: int
+    canvas: tuple[int, int] = (1280, 720)
+    captions: CaptionPainter | None = None
+
+
+class Bridge:
+    """See the module's head. Enter it inside a running event loop."""
+
+    def __init__(self, settings: BridgeSettings, access: MediaAccess, emit: Callable[[Event], None]) -> None:
+        self._settings = settings
+        self._access = access
+        self._emit = emit
+        self._loop = asyncio.get_running_loop()
+        self._pool = CodecPool(settings.codec_threads, "codec", CODEC_NICENESS)
+        self._sound_clock = SoundClock()
+        self._pacing = PacingClock()
+        self._scope = TaskScope("bridge")
+        self._conferences: dict[str, Conference] = {}
+        self._places: dict[str, Conference] = {}
+        self.late_ticks = 0
+
+    async def __aenter__(self) -> Bridge:
+        await self._scope.__aenter__()
+        self._sound_clock.start()
+        self._scope.supervise("ticker", self._tick)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for conference_id in tuple(self._conferences):
+            await self.close(conference_id)
+        await self._scope.__aexit__(None, None, None)
+        self._pacing.close()
+        await self._loop.run_in_executor(None, self._sound_clock.close)
+        await self._pool.aclose()
+
+    # --- the desk ---------------------------------------------------------------------------------
+
+    async def open(self, spec: ConferenceSpec) -> None:
+        conference = self._conferences.get(spec.conference_id)
+        if conference is not None:
+            conference.set_spec(spec)
+            return
+        self._conferences[spec.conference_id] = Conference(
+            spec,
+            access=self._access,
+            pool=self._pool,
+            sound_clock=self._sound_clock,
+            pacing=self._pacing,
+            captions=self._settings.captions,
+            canvas=self._settings.canvas,
+            emit=self._emit,
+            loop=self._loop,
+        )
+
+    async def close(self, conference_id: str) -> None:
+        conference = self._conferences.pop(conference_id, None)
+        if conference is not None:
+            for participant_id in conference.participants:
+                self._places.pop(participant_id, None)
+            await conference.aclose()
+
+    async def admit(
+        self, participant: ParticipantSpec, offer: MediaDescription, resume: MediaDescription | None = None
+    ) -> MediaDescription:
+        conference, made = self._place(participant)
+        try:
+            answer = made.admit(offer, resume)
+        except BaseException:
+            await self.drop(participant.participant_id)
+            raise
+        return conference.answer(made, answer)
+
+    async def offer(self, participant: ParticipantSpec, dialled: Dialled) -> MediaDescription:
+        if dialled is not Dialled.PLAIN:
+            raise Refusal(RefusalKind.BAD_DESCRIPTION, "a browser makes the offer itself")
+        _conference, made = self._place(participant)
+        try:
+            return made.offer()
+        except BaseException:
+            await self.drop(participant.participant_id)
+            raise
+
+    async def answered(self, participant_id: str, answer: MediaDescription) -> MediaDescription:
+        conference, known = self._find(participant_id)
+        return conference.answer(known, known.answered(answer))
+
+    async def resume_dialled(
+        self, participant: ParticipantSpec, ours: MediaDescription, theirs: MediaDescription
+    ) -> None:
+        conference, made = self._place(participant)
+        try:
+            made.resume_dialled(ours, theirs)
+        except BaseException:
+            await self.drop(participant.participant_id)
+            raise
+        conference.described(made)
+
+    async def renegotiate(self, participant_id: str, offer: MediaDescription) -> MediaDescription:
+        conference, known = self._find(participant_id)
+        return conference.answer(known, known.renegotiate(offer))
+
+    async def set_budget(self, participant_id: str, budget: Budget) -> None:
+        conference, known = self._find(participant_id)
+        conference.set_budget(known, budget)
+
+    async def set_view(self, conference_id: str, view: View) -> None:
+        conference = self._conference(conference_id)
+        spec = conference.spec
+        conference.set_spec(ConferenceSpec(spec.conference_id, spec.number, spec.title, view))
+
+    async def set_muted(self, participant_id: str, muted: bool) -> None:
+        conference, known = self._find(participant_id)
+        conference.set_muted(known, muted)
+
+    async def refresh_picture(self, participant_id: str) -> None:
+        _conference, known = self._find(participant_id)
+        if known.picture is not None:
+            known.picture.refresh()
+
+    async def drop(self, participant_id: str) -> None:
+        conference = self._places.pop(participant_id, None)
+        if conference is not None:
+            conference.drop(participant_id)
+
+    async def report(self, conference_id: str) -> ConferenceReport:
+        return self._conference(conference_id).report()
+
+    # --- helpers ----------------------------------------------------------------------------------
+
+    def _conference(self, conference_id: str) -> Conference:
+        try:
+            return self._conferences[conference_id]
+        except KeyError:
+            raise Refusal(
+                RefusalKind.UNKNOWN_CONFERENCE, f"this worker has no conference {conference_id}"
+            ) from None
+
+    def _place(self, spec: ParticipantSpec) -> tuple[Conference, Participant]:
+        conference = self._conference(spec.conference_id)
+        self._places[spec.participant_id] = conference
+        return conference, conference.participant(spec)
+
+    def _find(self, participant_id: str) -> tuple[Conference, Participant]:
+        conference = self._places.get(participant_id)
+        participant = None if conference is None else conference.participants.get(participant_id)
+        if conference is None or participant is None:
+            raise Refusal(RefusalKind.UNKNOWN_PARTICIPANT, f"this worker has no participant {participant_id}")
+        return conference, participant
+
+    # --- time -------------------------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        """One clock for all: RTCP each tick, pictures 25 times a second, the rest more rarely."""
+        started = time.monotonic()
+        index = 0
+        while True:
+            index += 1
+            due = started + index * TICK
+            delay = due - time.monotonic()
+            if delay > 0:
+                await asyncio.sleep(delay)
+            elif delay < -0.5:
+                missed = int(-delay / TICK)
+                self.late_ticks += missed
+                index += missed
+            self._turn(index)
+
+    def _turn(self, index: int) -> None:
+        now, wall_clock = time.monotonic(), time.time()
+        for conference in self._conferences.values():
+            conference.poll(now, wall_clock)
+            if index % _PICTURE_EVERY == 0:
+                conference.picture.tick(round(index * TICK * CLOCK))
+            if index % _SAMPLE_EVERY == 0:
+                conference.sample()
+            if index % _ATTEND_EVERY == 0:
+                conference.attend(now)

@@ -1,0 +1,224 @@
+"""One meeting in a worker: its participants, its sound, its pictures."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+
+from foundation.desks import (
+    Budget,
+    ConferenceReport,
+    ConferenceSpec,
+    LegReport,
+    MediaDescription,
+    ParticipantSpec,
+)
+from foundation.events import (
+    Event,
+    FastUpdateWanted,
+    MediaFailed,
+    ParticipantHeard,
+    ParticipantSilent,
+    SpeakersChanged,
+)
+from mcu_bridge.access import MediaAccess
+from mcu_bridge.captions import CaptionPainter
+from mcu_bridge.meeting_picture import MeetingPicture
+from mcu_bridge.meeting_sound import MeetingSound, SoundBatch
+from mcu_bridge.participant import LegListeners, Participant
+from mcu_bridge.rates import OPUS_BITRATE
+from mcu_bridge.sound_clock import SoundClock
+from media.codec_worker import CodecPool
+from media.pacer import PacingClock
+from media.transport import TransportClosed, TransportEvent, TransportFailed
+
+log = structlog.get_logger(__name__)
+
+SILENT_AFTER = 10.0
+"""Seconds without RTP, RTCP or consent after which the peer is probed."""
+
+
+class Conference:
+    """See the module's head. All calls belong to the event loop."""
+
+    def __init__(
+        self,
+        spec: ConferenceSpec,
+        *,
+        access: MediaAccess,
+        pool: CodecPool,
+        sound_clock: SoundClock,
+        pacing: PacingClock,
+        captions: CaptionPainter | None,
+        canvas: tuple[int, int],
+        emit: Callable[[Event], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.spec = spec
+        self.participants: dict[str, Participant] = {}
+        self.sound = MeetingSound(loop, self._sound_ready, OPUS_BITRATE)
+        self.picture = MeetingPicture(pool, captions, canvas, loop)
+        self.picture.set_view(spec.view)
+        self._access = access
+        self._pacing = pacing
+        self._emit = emit
+        self._loop = loop
+        self._clock = sound_clock
+        self._plan_due = True
+        self._speakers: tuple[str, ...] = ()
+        self._closing: set[asyncio.Task[None]] = set()
+        sound_clock.add(self.sound.tick)
+
+    # --- participants -----------------------------------------------------------------------------
+
+    def participant(self, spec: ParticipantSpec) -> Participant:
+        """A new, empty participant; one with the same id is replaced."""
+        self.drop(spec.participant_id)
+        listeners = LegListeners(self.sound.push, self._source_changed, self._transport_event)
+        participant = Participant(spec, self._access, self._pacing, listeners, self._loop)
+        self.participants[spec.participant_id] = participant
+        self.picture.add(spec.participant_id, spec.name)
+        return participant
+
+    def described(self, participant: Participant) -> None:
+        """The participant's legs are as agreed: connect them to sound and pictures."""
+        participant_id = participant.participant_id
+        leg = participant.sound
+        codec = None if leg is None else leg.sound_codec
+        receives = leg is not None and leg.terms.direction.receives
+        sends = leg is not None and leg.terms.direction.sends
+        self.sound.add(participant_id, codec if receives else None, codec if sends else None)
+        self.sound.set_muted(participant_id, participant.spec.muted)
+        if self.picture.site(participant_id) is not participant.picture:
+            self.picture.disconnect(participant_id)
+            if participant.picture is not None:
+                self.picture.connect(participant.picture)
+        self._plan_due = True
+
+    def drop(self, participant_id: str) -> None:
+        """Out of sound and picture at once; ports and tasks follow."""
+        participant = self.participants.pop(participant_id, None)
+        if participant is None:
+            return
+        self.sound.remove(participant_id)
+        self.picture.remove(participant_id)
+        task = self._loop.create_task(participant.aclose(), name=f"close {participant_id}")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        self._plan_due = True
+
+    def set_spec(self, spec: ConferenceSpec) -> None:
+        self.spec = spec
+        self.picture.set_view(spec.view)
+        self._plan_due = True
+
+    def set_budget(self, participant: Participant, budget: Budget) -> None:
+        participant.set_budget(budget)
+        self._plan_due = True
+
+    def set_muted(self, participant: Participant, muted: bool) -> None:
+        participant.spec = replace(participant.spec, muted=muted)
+        self.sound.set_muted(participant.participant_id, muted)
+
+    # --- what legs and sound tell -----------------------------------------------------------------
+
+    def _source_changed(self) -> None:
+        self._plan_due = True
+
+    def _transport_event(self, participant_id: str, event: TransportEvent) -> None:
+        if isinstance(event, TransportFailed | TransportClosed):
+            self._emit(MediaFailed(self.spec.conference_id, participant_id, event.reason))
+
+    def _sound_ready(self, batch: SoundBatch) -> None:
+        now = time.monotonic()
+        for frame in batch.frames:
+            for listener in frame.listeners:
+                participant = self.participants.get(listener)
+                if participant is not None and participant.sound is not None:
+                    participant.sound.send_sound(frame.payload, batch.index, now)
+        if batch.speakers != self._speakers:
+            self._speakers = batch.speakers
+            self.picture.set_speakers(batch.speakers)
+            self._plan_due = True
+            self._emit(SpeakersChanged(self.spec.conference_id, batch.speakers))
+
+    # --- time -------------------------------------------------------------------------------------
+
+    def poll(self, now: float, wall_clock: float) -> None:
+        """Every 20 ms: RTCP that is due, a changed plan."""
+        for participant in self.participants.values():
+            participant.poll(now, wall_clock)
+        if self._plan_due:
+            self._plan_due = False
+            self.picture.replan(now)
+
+    def sample(self) -> None:
+        """Ten times a second: what the wire carried."""
+        for participant in self.participants.values():
+            participant.sample()
+
+    def attend(self, now: float) -> None:
+        """Twice a second: signs of life, stale tiles, measured rates, a fresh plan."""
+        for participant in self.participants.values():
+            self._watch(participant, now)
+        self.picture.replan(now)
+        self.picture.tidy()
+
+    def _watch(self, participant: Participant, now: float) -> None:
+        conference_id, participant_id = self.spec.conference_id, participant.participant_id
+        ago = participant.last_heard_ago(now)
+        silent = participant.expects_media and bool(participant.legs) and ago > SILENT_AFTER
+        if silent != participant.silent:
+            participant.silent = silent
+            event: Event = ParticipantHeard(conference_id, participant_id)
+            if silent:
+                event = ParticipantSilent(conference_id, participant_id, round(ago, 1))
+            self._emit(event)
+        leg = participant.picture
+        if leg is None:
+            return
+        leg.measure(now)
+        if leg.is_stale(now):
+            leg.forget_source()
+            self.picture.clear_tile(participant_id)
+        if leg.fast_update_wanted:
+            leg.fast_update_wanted = False
+            self._emit(FastUpdateWanted(conference_id, participant_id))
+
+    # --- what is measured -------------------------------------------------------------------------
+
+    def report(self) -> ConferenceReport:
+        now = time.monotonic()
+        legs: list[LegReport] = []
+        for participant in self.participants.values():
+            if participant.sound is not None:
+                legs += participant.sound.reports(now)
+            if participant.picture is not None:
+                feed = self.picture.feed_of(participant.participant_id)
+                legs += participant.picture.picture_reports(now, feed)
+        return ConferenceReport(
+            conference_id=self.spec.conference_id,
+            worker_pid=os.getpid(),
+            legs=tuple(legs),
+            encoders=self.picture.encoders,
+            wires=tuple(p.wire_report(now) for p in self.participants.values()),
+            speakers=self._speakers,
+            late_ticks=self._clock.counts.late,
+        )
+
+    def answer(self, participant: Participant, answer: MediaDescription) -> MediaDescription:
+        """Connect what was just agreed, and hand the description on."""
+        self.described(participant)
+        return answer
+
+    async def aclose(self) -> None:
+        for participant_id in tuple(self.participants):
+            self.drop(participant_id)
+        self._clock.remove(self.sound.tick)
+        await self.picture.aclose()
+        await asyncio.gather(*self._closing, return_exceptions=True)
