@@ -26,6 +26,7 @@ from typing import Any, TypeAlias
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 __all__ = [
@@ -147,8 +148,16 @@ class Database:
                 raise DatabaseUnavailable(f"database {self.name} does not answer in time") from None
             except OSError as error:
                 raise DatabaseUnavailable(f"database {self.name} cannot be reached: {error}") from error
-            except Exception as error:
-                raise self.explain(error) from error
+            except PoolTimeout:
+                raise DatabaseBusy(
+                    f"database {self.name} is busy: this process has used all its connections "
+                    f"for over {self.busy_timeout:g} s"
+                ) from None
+            except Exception as error:  # at the start asyncpg's errors come unwrapped
+                explained = self.explain(error)
+                if explained is error:
+                    raise
+                raise explained from error
             try:
                 yield session
                 await session.commit()

@@ -245,6 +245,11 @@ class RedisBus:
         """Events that were not sent to other machines."""
         return self._unsent.count
 
+    @property
+    def waiting(self) -> int:
+        """Events that wait to be sent to other machines."""
+        return len(self._outgoing)
+
     async def wait_connected(self) -> None:
         """Return once Redis is heard."""
         await self._connected.wait()
@@ -338,7 +343,7 @@ class RedisBus:
         self._up.set(1)
         self._connected.set()
         if self._was_cut_off:
-            _log.info("Redis is back", waiting=len(self._outgoing), dropped=self._unsent.count)
+            _log.info("Redis is back", waiting=self.waiting, dropped=self._unsent.count)
             self._was_cut_off = False
         # The first time too: whoever scanned the rows before now has heard nobody else since.
         self._subscribers.deliver(BusReconnected())

@@ -136,6 +136,26 @@ async def test_nested_write_transactions_are_refused_on_sqlite(tmp_path: Path, s
     await database.aclose()
 
 
+async def test_too_many_readers_at_once_are_told_so(tmp_path: Path, sqlite_template: Path) -> None:
+    path = tmp_path / "anshi.db"
+    path.write_bytes(sqlite_template.read_bytes())
+    database = Database(f"sqlite:///{path}", busy_timeout=0.1, pool_size=1)
+    async with database.reading():
+        with pytest.raises(DatabaseBusy, match=r"this process has used all its connections for over 0\.1 s"):
+            async with database.reading():
+                pytest.fail("two connections out of a pool of one")
+    await database.aclose()
+
+
+@requires("postgresql")
+async def test_postgresql_refuses_an_unknown_database(postgresql: PostgresqlCluster) -> None:
+    database = Database(postgresql.url("atlantis"))
+    with pytest.raises(DatabaseUnavailable, match=r'database "atlantis" does not exist'):
+        async with database.reading():
+            pytest.fail("there is no such database")
+    await database.aclose()
+
+
 @requires("postgresql")
 async def test_postgresql_row_lock_is_busy(postgresql: PostgresqlCluster) -> None:
     url = postgresql.url(postgresql.create_database())

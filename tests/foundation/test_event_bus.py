@@ -201,6 +201,26 @@ async def test_redis_killed_and_back(server: RedisServer) -> None:
 
 
 @requires("redis")
+async def test_event_cut_off_on_its_way_is_sent_again(server: RedisServer) -> None:
+    """Redis hangs with the event in its socket, dies, and comes back; the hearer is back first."""
+    here = RedisBus(server.url, CODEC, Telemetry(), backoff=Backoff(first=1.5, limit=1.5))
+    there = RedisBus(server.url, CODEC, Telemetry(), backoff=Backoff(first=0.02, limit=0.05))
+    async with here, there, asyncio.timeout(20):
+        await here.wait_connected()
+        await there.wait_connected()
+        far = there.subscribe(ConferenceOpened)
+        server.freeze()
+        here.publish(ConferenceOpened("on its way"))
+        await until_true(lambda: here.waiting == 0, "the event to leave", 5)
+        await server.kill()
+        await until_true(lambda: not here.connected and not there.connected, "both to notice", 5)
+        assert here.waiting == 1
+        await server.start()
+        await there.wait_connected()
+        assert await take(far) == [ConferenceOpened("on its way")]
+
+
+@requires("redis")
 async def test_service_starts_without_redis_and_finds_it_later(tmp_path: Path) -> None:
     async with RedisServer(tmp_path / "redis") as server:
         await server.kill()

@@ -10,7 +10,10 @@ from foundation.database import Database
 from foundation.event_bus import InProcessBus
 from foundation.events import BusReconnected
 from foundation.jobs import Job, JobQueue, JobRefused, JobState, JobWorker
+from foundation.migration import migrate
 from foundation.repositories.jobs import JobRepository
+from tests.peers.postgresql import PostgresqlCluster
+from tests.peers.requirement import requires
 from tests.peers.waiting import until, until_true
 
 LEASE = timedelta(seconds=60)
@@ -66,6 +69,21 @@ async def test_each_job_goes_to_one_worker(database: Database, clock: FakeClock)
     assert await claim(database, clock) == ()
     for other in others:
         await other.aclose()
+
+
+@requires("postgresql")
+async def test_a_claim_in_progress_holds_no_other_up(postgresql: PostgresqlCluster, clock: FakeClock) -> None:
+    url = postgresql.url(postgresql.create_database())
+    await migrate(url)
+    database, other = Database(url), Database(url, busy_timeout=0.5)
+    first, second = await enqueue(database, clock, count=2)
+    async with database.transaction() as tx:
+        claimed = await JobRepository(tx).claim(["clip"], "slow", clock.now(), LEASE)
+        quick = await claim(other, clock, limit=2)
+        assert {job.id for job in (*claimed, *quick)} == {first, second}
+        assert len(quick) == 1
+    await database.aclose()
+    await other.aclose()
 
 
 async def test_oldest_first_and_only_what_is_due_and_asked_for(database: Database, clock: FakeClock) -> None:
