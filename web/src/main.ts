@@ -1,0 +1,16 @@
+import { createApp } from "vue";
+
+import "element-plus/es/components/base/style/css";
+import "element-plus/es/components/message/style/css";
+import "element-plus/es/components/message-box/style/css";
+import "./styles/tokens.css";
+import "./styles/base.css";
+
+import App from "./App.vue";
+import { setupElementPlus } from "./elementPlus";
+import { i18n } from "./i18n";
+import { router } from "./router";
+
+const app = createApp(App);
+setupElementPlus(app);
+app.use(i18n).use(router).mount("#app");

@@ -1,0 +1,84 @@
+import { createRouter, createWebHistory, type RouteLocationRaw } from "vue-router";
+
+import { whenSignedOut } from "./api/http";
+import { useSession, type Permission } from "./stores/session";
+
+declare module "vue-router" {
+  interface RouteMeta {
+    /** Anyone may see it. */
+    open?: boolean;
+    needs?: Permission;
+  }
+}
+
+export const router = createRouter({
+  history: createWebHistory(),
+  scrollBehavior: (_to, _from, saved) => saved ?? { top: 0 },
+  routes: [
+    { path: "/sign-in", name: "sign-in", component: () => import("./pages/SignInPage.vue"), meta: { open: true } },
+    { path: "/", name: "home", component: () => import("./pages/NotFoundPage.vue") },
+    {
+      path: "/meetings",
+      name: "meetings",
+      component: () => import("./pages/MeetingsPage.vue"),
+      meta: { needs: "meetings" },
+    },
+    {
+      path: "/meetings/:id/join",
+      name: "join",
+      component: () => import("./pages/JoinPage.vue"),
+      props: true,
+      meta: { needs: "join" },
+    },
+    {
+      path: "/meetings/:id/room",
+      name: "room",
+      component: () => import("./pages/RoomPage.vue"),
+      props: true,
+      meta: { needs: "join" },
+    },
+    {
+      path: "/meetings/:id/operate",
+      name: "operate",
+      component: () => import("./pages/OperatePage.vue"),
+      props: true,
+      meta: { needs: "operate" },
+    },
+    { path: "/sites", name: "sites", component: () => import("./pages/SitesPage.vue"), meta: { needs: "sites" } },
+    { path: "/users", name: "users", component: () => import("./pages/UsersPage.vue"), meta: { needs: "users" } },
+    { path: "/audit", name: "audit", component: () => import("./pages/AuditPage.vue"), meta: { needs: "audit" } },
+    {
+      path: "/:rest(.*)*",
+      name: "not-found",
+      component: () => import("./pages/NotFoundPage.vue"),
+      meta: { open: true },
+    },
+  ],
+});
+
+/** The first page that the roles allow; a guest's is its meeting. */
+export function home(): RouteLocationRaw {
+  const { session, may } = useSession();
+  const meeting = session.value?.conference_id;
+  if (meeting !== undefined) return { name: "join", params: { id: meeting } };
+  const page = (["meetings", "users", "audit", "sites"] as const).find(may);
+  return { name: session.value === null ? "sign-in" : (page ?? "not-found") };
+}
+
+router.beforeEach(async (to) => {
+  const { session, may, restore } = useSession();
+  await restore();
+  if (to.meta.open === true) return true;
+  if (session.value === null) return { name: "sign-in", query: to.fullPath === "/" ? {} : { next: to.fullPath } };
+  if (to.name === "home") return home();
+  if (to.meta.needs !== undefined && !may(to.meta.needs)) return { name: "not-found", query: { denied: "1" } };
+  return true;
+});
+
+whenSignedOut(() => {
+  const { session, forget } = useSession();
+  if (session.value === null) return;
+  forget();
+  const here = router.currentRoute.value;
+  void router.replace({ name: "sign-in", query: { next: here.fullPath } });
+});

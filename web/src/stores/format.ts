@@ -1,0 +1,49 @@
+/** Figures as people read them. Pure. */
+
+/** "2.85 Mbit/s", "64 kbit/s"; three significant digits. */
+export function formatRate(bitsPerSecond: number): string {
+  if (!Number.isFinite(bitsPerSecond) || bitsPerSecond <= 0) return "0";
+  const [value, unit] =
+    bitsPerSecond >= 999_500_000
+      ? [bitsPerSecond / 1e9, "Gbit/s"]
+      : bitsPerSecond >= 999_500
+        ? [bitsPerSecond / 1e6, "Mbit/s"]
+        : [bitsPerSecond / 1e3, "kbit/s"];
+  const digits = value >= 100 ? 0 : value >= 10 ? 1 : 2;
+  return `${Number(value.toFixed(digits))} ${unit}`;
+}
+
+export function formatPercent(fraction: number | null): string {
+  if (fraction === null || !Number.isFinite(fraction)) return "–";
+  const percent = fraction * 100;
+  return `${percent.toFixed(percent > 0 && percent < 10 ? 1 : 0)} %`;
+}
+
+export function formatMilliseconds(value: number | null): string {
+  return value === null || !Number.isFinite(value) ? "–" : `${Math.round(value)} ms`;
+}
+
+/** Lost over all that should have come: `packets` arrived, `lost` did not. */
+export function lossOf(packets: number, lost: number): number | null {
+  const all = packets + Math.max(0, lost);
+  return all <= 0 ? null : Math.max(0, lost) / all;
+}
+
+export function formatTime(iso: string | null, locale: string, withDate = false): string {
+  if (iso === null) return "–";
+  const at = new Date(iso);
+  if (Number.isNaN(at.getTime())) return iso;
+  return new Intl.DateTimeFormat(locale, {
+    ...(withDate ? { year: "numeric", month: "2-digit", day: "2-digit" } : {}),
+    hour: "2-digit",
+    minute: "2-digit",
+    second: "2-digit",
+    hourCycle: "h23",
+  }).format(at);
+}
+
+/** "2.5" Mbit/s typed by a person to whole bits a second; null if it is no positive number. */
+export function bitsOfMegabits(text: string | number): number | null {
+  const value = typeof text === "number" ? text : Number(text.trim().replace(",", "."));
+  return Number.isFinite(value) && value > 0 ? Math.round(value * 1e6) : null;
+}
