@@ -190,11 +190,8 @@ class TileOrder:
         places = [self._kept(n, sites, wanted) for n in range(size)]
         for cell, site in wanted.items():
             places[cell] = site
-        waiting = [site for site in (*speakers, *sites) if site in sites and site not in places]
-        for n, place in enumerate(places):
-            if place is None and waiting:
-                places[n] = waiting.pop(0)
-                waiting = [site for site in waiting if site != places[n]]
+        waiting = iter(dict.fromkeys(s for s in (*speakers, *sites) if s in sites and s not in places))
+        places = [next(waiting, None) if place is None else place for place in places]
         self._show_speakers(places, [site for site in speakers if site in sites], wanted)
         self._lead(places, speakers, now, wanted)
         self._places = places
