@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from protocols.rtp.packet import RtpPacket
 
 
-@dataclass(frozen=True, slots=True)
-class Ordered:
+class Ordered(NamedTuple):
     """A packet in its turn; `after_loss`: those just before it are given up."""
 
     packet: RtpPacket

@@ -44,8 +44,9 @@ class MissingPackets:
 
     def forget_before(self, sequence: int) -> None:
         """Those whose turn is over are not worth asking for."""
-        for old in [number for number in self._missing if number < sequence]:
-            del self._missing[old]
+        if self._missing:
+            for old in [number for number in self._missing if number < sequence]:
+                del self._missing[old]
 
     def clear(self) -> None:
         self._missing.clear()

@@ -206,7 +206,7 @@ class RtpReceiver:
         """Frames that a missing packet held up until now."""
         frames: list[Frame] = []
         for ordered in self._buffer.take(now):
-            frames.extend(self._assembler.push(ordered))
+            frames += self._assembler.push(ordered)
         if self._buffer.next_sequence is not None:
             self._missing.forget_before(self._buffer.next_sequence)
         return frames

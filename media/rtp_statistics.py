@@ -62,7 +62,8 @@ class ReceptionStatistics:
     def count(self, extended: int) -> None:
         """Takes a packet judged valid into the counts."""
         self.received += 1
-        self.highest = max(self.highest, extended)
+        if extended > self.highest:
+            self.highest = extended
 
     def time(self, timestamp: int, arrival: float) -> None:
         """Takes a packet's 32-bit timestamp and arrival (s) into the jitter (A.8)."""

@@ -79,16 +79,16 @@ class RtpPacket:
             if padding == 0 or end < start:
                 raise MalformedRtp(f"RTP padding of {padding} bytes in {len(data) - start} bytes of payload")
         return cls(
-            payload_type=second & 0x7F,
-            sequence_number=sequence_number,
-            timestamp=timestamp,
-            ssrc=ssrc,
-            payload=data[start:end],
-            marker=second >= 0x80,
-            csrcs=csrcs,
-            extensions=extensions,
-            foreign_extension=foreign,
-            padding=padding,
+            second & 0x7F,
+            sequence_number,
+            timestamp,
+            ssrc,
+            data[start:end],
+            second >= 0x80,
+            csrcs,
+            extensions,
+            foreign,
+            padding,
         )
 
     def extension(self, id_: int) -> bytes | None:
