@@ -209,7 +209,7 @@ class VideoComposer:
 
 
 def _letter_size(rect: Rect) -> int:
-    return min(max(rect.height // 14, 12), 40)
+    return min(max(rect.height // 16, 12), 36)
 
 
 def _write(planes: tuple[Plane, Plane, Plane], rect: Rect, overlay: Overlay, x: int, y: int) -> None:
