@@ -35,6 +35,7 @@ from mcu_bridge.sound_clock import SoundClock
 from media.codec_worker import CodecPool
 from media.codecs import CLOCK
 from media.pacer import PacingClock
+from media.stream import Stream
 
 log = structlog.get_logger(__name__)
 
@@ -177,6 +178,16 @@ class Bridge:
 
     async def report(self, conference_id: str) -> ConferenceReport:
         return self._conference(conference_id).report()
+
+    # --- streams for other processes --------------------------------------------------------------
+
+    def stream(self, stream_id: str) -> Stream | None:
+        """A participant's own picture by its stream's id ("picture:<participant>"), for `media.link`."""
+        conference = self._places.get(stream_id.removeprefix("picture:"))
+        if conference is None:
+            return None
+        leg = conference.participants[stream_id.removeprefix("picture:")].picture
+        return None if leg is None else leg.stream
 
     # --- helpers ----------------------------------------------------------------------------------
 

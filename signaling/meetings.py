@@ -44,6 +44,7 @@ log = structlog.get_logger(__name__)
 
 PROBE_SECONDS = 3.5
 HANG_UP_SECONDS = 4.0
+REOFFER_SECONDS = 5.0
 
 
 class UnknownMeeting(Exception):
@@ -97,6 +98,11 @@ class Meetings:
             return self._members[participant_id]
         except KeyError:
             raise UnknownMember(f"no participant has the id {participant_id}") from None
+
+    @property
+    def workers_ready(self) -> dict[str, int]:
+        """Process ids of the media workers that answer, by name."""
+        return dict(self._workers.ready)
 
     def state(self, participant_id: str) -> MemberState:
         """Where a participant stands now; one who is unknown has left."""
@@ -300,6 +306,23 @@ class Meetings:
         member = self._members.get(participant_id)
         if member is not None and member.state is MemberState.SILENT:
             await self._set_state(member, MemberState.CONNECTED)
+
+    async def media_failed(self, participant_id: str, reason: str) -> None:
+        """A transport is over. A page has a moment to offer anew before it counts as gone."""
+        member = self._members.get(participant_id)
+        if member is None:
+            return
+        log.info("media_failed", participant=participant_id, why=reason)
+        media = member.media
+        await asyncio.sleep(REOFFER_SECONDS)
+        if member.media is media:
+            await self.leave(participant_id, reason)
+
+    async def ask_fast_update(self, participant_id: str) -> None:
+        """We need a key frame of a peer without RTCP feedback."""
+        member = self._members.get(participant_id)
+        if member is not None:
+            await member.line.ask_fast_update()
 
     async def worker_lost(self, worker: str) -> None:
         """Move every meeting of a lost worker to another one, without anybody dialling again."""

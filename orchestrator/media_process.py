@@ -1,0 +1,97 @@
+"""The objects of a media worker, or of the media part inside main."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+
+from config.settings import Settings
+from foundation.desk_socket import DeskServer
+from foundation.desks import ConferenceDesk
+from foundation.events import Event
+from mcu_bridge.access import MediaAccess, MediaNetwork
+from mcu_bridge.bridge import Bridge, BridgeSettings
+from mcu_bridge.captions import CaptionPainter
+from media.dtls import DtlsCertificate
+from media.ice_lite import IceLiteSocket
+from media.link import LinkServer
+from media.rtp_socket import PortRange
+from orchestrator.control import WorkerAddress
+from orchestrator.font import find_font
+
+log = structlog.get_logger(__name__)
+
+DESK = "conference"
+SWITCH_INTERVAL = 0.001
+"""Seconds a thread may keep the interpreter while another waits: sound beside pictures needs it short."""
+
+
+@asynccontextmanager
+async def media_part(settings: Settings, index: int, emit: Callable[[Event], None]) -> AsyncIterator[Bridge]:
+    """A running bridge on the settings' networks; `index` is the worker's number (its WebRTC port)."""
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    sockets: list[IceLiteSocket] = []
+    try:
+        access = _access(settings, index, sockets)
+        mosaic = settings.media.mosaic
+        font = find_font(settings)
+        if font is None:
+            log.warning("no_font", consequence="site names are not drawn in mosaics")
+        bridge_settings = BridgeSettings(
+            codec_threads=settings.media.codec_thread_count,
+            canvas=(mosaic.width, mosaic.height),
+            captions=None if font is None else CaptionPainter(font),
+        )
+        async with Bridge(bridge_settings, access, emit) as bridge:
+            yield bridge
+    finally:
+        for socket in sockets:
+            socket.close()
+
+
+def _access(settings: Settings, index: int, sockets: list[IceLiteSocket]) -> MediaAccess:
+    networks = {}
+    for network in settings.networks:
+        port = settings.webrtc_port(network, index)
+        ice = None
+        if port is not None:
+            ice = IceLiteSocket.open(
+                bind=network.bind, port=port, advertised=(network.advertised,), dscp=network.dscp.video
+            )
+            sockets.append(ice)
+        networks[network.name] = MediaNetwork(
+            name=network.name,
+            bind=network.bind,
+            advertised=network.advertised,
+            rtp_ports=PortRange(*network.rtp_ports),
+            dscp_audio=network.dscp.audio,
+            dscp_video=network.dscp.video,
+            ice=ice,
+        )
+    return MediaAccess(networks, DtlsCertificate.generate())
+
+
+async def run_media_worker(
+    settings: Settings, index: int, socket_path: Path, stop: asyncio.Event, ready: Callable[[], None]
+) -> None:
+    """Serve the conference desk on `socket_path` until `stop` is set."""
+    announced: list[DeskServer] = []
+
+    def emit(event: Event) -> None:
+        for server in announced:
+            server.announce(event)
+
+    link = WorkerAddress("", socket_path).link
+    async with (
+        media_part(settings, index, emit) as bridge,
+        DeskServer(socket_path, {DESK: (ConferenceDesk, bridge)}) as server,
+        LinkServer(link, bridge.stream),
+    ):
+        announced.append(server)
+        ready()
+        await stop.wait()
