@@ -35,7 +35,7 @@ def ensure_certificate(settings: Settings) -> tuple[Path, Path]:
     """The PEM files of certificate and key."""
     given = settings.http.certificate, settings.http.key
     if given[0] is not None and given[1] is not None:
-        _check_given(given[0], given[1])
+        check_given(given[0], given[1])
         return given[0], given[1]
     folder = settings.data / "tls"
     certificate, key = folder / "certificate.pem", folder / "key.pem"
@@ -165,7 +165,8 @@ def _write(path: Path, content: bytes, mode: int) -> None:
     beside.replace(path)
 
 
-def _check_given(certificate: Path, key: Path) -> None:
+def check_given(certificate: Path, key: Path) -> None:
+    """Raises ConfigurationError for a pair that browsers would not get along with."""
     for name, path in (("certificate", certificate), ("key", key)):
         try:
             path.read_bytes()

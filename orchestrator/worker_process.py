@@ -25,7 +25,6 @@ from pathlib import Path
 from types import ModuleType
 
 import structlog
-import uvloop
 
 from config.loading import restore
 from config.settings import Settings
@@ -151,6 +150,16 @@ class _Process:
         self._terminated()
 
 
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's loop, where it can be had."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
 def end_by_force(seconds: float) -> None:
     """End this process in `seconds`, even if its event loop hangs."""
     timer = threading.Timer(seconds, os._exit, (EXIT_FAILED,))
@@ -176,7 +185,7 @@ def main(arguments: list[str]) -> int:
     end = socket.socket(fileno=descriptor)
     end.set_inheritable(False)
     imported = importlib.import_module(module)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_live(end, imported))
 
 
