@@ -53,6 +53,11 @@ class UnacknowledgedAnswers:
             waiting.acknowledged.set_result(sdp)
         return True
 
+    async def settled(self, timeout: float) -> None:
+        """Wait until every ACK has come, at most ``timeout`` seconds."""
+        if self._waiting:
+            await asyncio.wait([waiting.acknowledged for waiting in self._waiting.values()], timeout=timeout)
+
     def close(self) -> None:
         """Stop repeating; whoever waits is cancelled."""
         for waiting in self._waiting.values():

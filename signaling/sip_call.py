@@ -12,7 +12,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 from protocols.sip.body import SDP, sdp_of
@@ -22,13 +22,10 @@ from protocols.sip.grammar import SipSyntaxError
 from protocols.sip.message import Message, Request, Response
 from protocols.sip.session_timer import (
     SessionAgreement,
-    SessionAnswer,
     answer_session,
     request_session,
     session_of_answer,
 )
-from protocols.sip.transaction import Trouble
-from protocols.sip.uri import SipUri
 from protocols.sip.validation import Refusal, body_refusal
 from signaling.sip_answers import UnacknowledgedAnswers
 from signaling.sip_core import Credentials, NoAnswer, SipCore
@@ -43,13 +40,16 @@ from signaling.sip_events import (
     Reinvited,
     ReinviteRefused,
 )
-from signaling.sip_listener import Flow, NoWay
-from signaling.sip_routing import is_hidden, way_to
+from signaling.sip_listener import Flow
+from signaling.sip_offers import AckDuty, OurReinvite, PeerOffer
+from signaling.sip_session import SessionClock
 from signaling.sip_transactions import FlowTransaction
+from signaling.sip_way import PeerWay
 
 _MAX_EVENTS = 64
 _SDP_FIELD = (("Content-Type", SDP),)
-_OTHERS_TRIES = 4
+_TRIES = 4
+_GRACE = 10.0
 Fields = Iterable[tuple[str, str]]
 
 
@@ -68,8 +68,7 @@ class Call:
     ) -> None:
         self._core = core
         self._dialog = dialog
-        self._flow = flow
-        self._adjacent = adjacent
+        self._way = PeerWay(core.listeners, flow, adjacent)
         self._credentials = Credentials(login)
         self._events: deque[CallEvent] = deque()
         self._news = asyncio.Event()
@@ -82,15 +81,12 @@ class Call:
         self._calm = asyncio.Event()
         self._calm.set()
         self._our_offer = False
-        self._their_offer: _Offer | None = None
-        self._session: SessionAgreement | None = None
-        self._session_since = 0.0
-        self._session_timers: list[asyncio.TimerHandle] = []
-        self._behind_nat = False
+        self._their_offer: PeerOffer | None = None
+        self._session = SessionClock(self._start_refresh, self._session_expired)
+        self._established: asyncio.Future[bytes | None] | None = None
         self.peer_allows: frozenset[str] = frozenset()
         self.local_sdp: bytes | None = None
         self.remote_sdp: bytes | None = None
-        self.established: asyncio.Future[bytes | None] | None = None
         self.events_dropped = 0
         if peer is not None:
             self._learn(peer)
@@ -108,12 +104,12 @@ class Call:
 
     @property
     def network(self) -> str:
-        return self._flow.network
+        return self._way.flow.network
 
     @property
     def flow(self) -> Flow:
         """Where the peer was last heard."""
-        return self._flow
+        return self._way.flow
 
     @property
     def remote_uri(self) -> str:
@@ -137,14 +133,12 @@ class Call:
 
     async def wait_established(self) -> bytes | None:
         """Wait for the ACK of our answer; the SDP in it, if any. Raises CallOver when it never comes."""
-        if self.established is None:
+        if self._established is None:
             return None
-        try:
-            return await asyncio.shield(self.established)
-        except asyncio.CancelledError:
-            if self._ended is not None:
-                raise CallOver(self._ended) from None
-            raise
+        await asyncio.wait([self._established])
+        if self._established.cancelled():
+            raise CallOver(await self.wait_ended())
+        return self._established.result()
 
     async def wait_ended(self) -> Ended:
         await self._over.wait()
@@ -153,21 +147,19 @@ class Call:
 
     def snapshot(self) -> CallSnapshot:
         """The call as a value that can be stored; see ``SipEndpoint.restore``."""
-        left = None
-        if self._session is not None:
-            left = self._session.expires_at(self._session_since) - _now()
+        flow = self._way.flow
         return CallSnapshot(
             dialog=self._dialog.state,
-            network=self._flow.network,
-            transport=self._flow.transport,
-            host=self._flow.host,
-            port=self._flow.port,
-            behind_nat=self._behind_nat,
-            adjacent=self._adjacent,
+            network=flow.network,
+            transport=flow.transport,
+            host=flow.host,
+            port=flow.port,
+            behind_nat=self._way.behind_nat,
+            adjacent=self._way.adjacent,
             local_sdp=self.local_sdp,
             remote_sdp=self.remote_sdp,
-            session=self._session,
-            session_left=left,
+            session=self._session.agreement,
+            session_left=self._session.left(),
             peer_allows=self.peer_allows,
         )
 
@@ -176,12 +168,12 @@ class Call:
         """A call from its snapshot. A stream of the former process is gone: the next request opens one."""
         flow = Flow(snapshot.network, snapshot.transport, snapshot.host, snapshot.port)
         call = cls(core, Dialog(snapshot.dialog), flow, adjacent=snapshot.adjacent)
-        call._behind_nat = snapshot.behind_nat
+        call._way.behind_nat = snapshot.behind_nat
         call.local_sdp, call.remote_sdp = snapshot.local_sdp, snapshot.remote_sdp
         call.peer_allows = snapshot.peer_allows
-        if snapshot.session is not None and snapshot.session_left is not None:
-            whole = snapshot.session.expires_at(0.0)
-            call.agree(snapshot.session, _now() - (whole - max(snapshot.session_left, 5.0)))
+        # Whoever was down for a while is given a moment to refresh, or to be refreshed.
+        left = max(snapshot.session_left, _GRACE) if snapshot.session_left is not None else None
+        call.agree(snapshot.session, left)
         return call
 
     # -- what it does
@@ -231,7 +223,7 @@ class Call:
         self, transaction: FlowTransaction, response: Response, agreement: SessionAgreement | None
     ) -> None:
         """The 200 of an incoming call is out: repeat it until its ACK, run the session timer."""
-        self.established = self.await_ack(transaction, response)
+        self._established = self.await_ack(transaction, response)
         self._settle()
         self.agree(agreement)
 
@@ -244,9 +236,8 @@ class Call:
 
     async def _say_bye(self, reason: str | None) -> None:
         try:
-            if self._answers:
-                # RFC 3261 15: not before the ACK of our 2xx came, or can no longer come.
-                await asyncio.wait((self.established,) if self.established else (), timeout=2.0)
+            # RFC 3261 15: not before the ACK of our 2xx came; but not for long, the peer may be gone.
+            await self._answers.settled(timeout=2.0)
             self._answers.close()
             text = f'SIP;cause=200;text="{reason}"' if reason and '"' not in reason else None
             await self._ask("BYE", (("Reason", text),) if text else (), b"", while_over=True)
@@ -290,32 +281,10 @@ class Call:
         allowed = message.headers.tokens("Allow")
         if allowed:
             self.peer_allows = frozenset(name.upper() for name in allowed)
-        contact = message.contact
-        uri = contact.sip_uri if contact is not None else None
-        direct = self._adjacent and not self._dialog.state.route_set
-        translated = False
-        if isinstance(message, Request):
-            via = message.via
-            translated = via.parameters.get("received") not in (None, via.host)
-        if uri is not None:
-            hidden = is_hidden(uri.host, self._flow.host)
-            same_host = uri.host == self._flow.host
-            self._behind_nat = direct and (hidden or (translated and not same_host))
+        self._way.learn(message, direct=not self._dialog.state.route_set)
 
-    async def _way(self, size: int) -> Flow:
-        """Where our next request goes. Raises NoAnswer."""
-        flow, hop = self._flow, self._dialog.next_hop()
-        usable = self._core.listeners.is_open(flow)
-        if self._behind_nat and usable:
-            return flow
-        if flow.is_reliable and usable and (self._adjacent or _points_at(hop, flow)):
-            return flow
-        try:
-            return await way_to(hop, size, flow.network, self._core.listeners)
-        except NoWay:
-            if flow.is_reliable and usable:
-                return flow
-            raise NoAnswer(Trouble.TRANSPORT) from None
+    async def _flow_for(self, body: bytes) -> Flow:
+        return await self._way.to(self._dialog.next_hop(), len(body))
 
     async def _ask(self, method: str, headers: Fields, body: bytes, while_over: bool = False) -> Response:
         """One request and its final response, credentials added when asked. Raises NoAnswer, CallOver."""
@@ -324,7 +293,7 @@ class Call:
             if self._ended is not None and not while_over:
                 raise CallOver(self._ended)
             request = self._dialog.request(method, extra, body)
-            response = await self._core.ask(request, await self._way(len(body) + 800))
+            response = await self._core.ask(request, await self._flow_for(body))
             if response.status in (401, 407):
                 answer = self._credentials.answer(response, request)
                 if answer is not None:
@@ -337,7 +306,7 @@ class Call:
 
     async def _offer(self, method: Literal["INVITE", "UPDATE"], sdp: bytes) -> bytes | None:
         async with self._turn:
-            for _ in range(_OTHERS_TRIES):
+            for _ in range(_TRIES):
                 await self._calm.wait()
                 if self._ended is not None:
                     raise CallOver(self._ended)
@@ -362,7 +331,7 @@ class Call:
                 response = await self._invite(headers, sdp)
             if response.status < 300:
                 self._dialog.refresh_target(response)
-                self.agree(session_of_answer(response))
+                self.agree(session_of(response))
         except NoAnswer as error:
             self.hang_up("no answer to re-INVITE", EndCause.PEER_GONE)
             raise ReinviteRefused(408, str(error)) from None
@@ -377,9 +346,10 @@ class Call:
     def _session_fields(self) -> tuple[tuple[str, str], ...]:
         policy = self._core.policy
         fields: tuple[tuple[str, str], ...] = (("Supported", "timer"),)
-        if self._session is None:
+        agreement = self._session.agreement
+        if agreement is None:
             return fields
-        return fields + request_session(self._session.seconds, policy.least_session_interval, self._session)
+        return fields + request_session(agreement.seconds, policy.least_session_interval, agreement)
 
     async def _invite(self, headers: Fields, sdp: bytes) -> Response:
         extra = list(headers)
@@ -387,10 +357,10 @@ class Call:
             request = self._dialog.request(
                 "INVITE", [*extra, ("Allow", ", ".join(self._core.own.methods))], sdp
             )
-            waiter = _Reinvite(self, request.cseq.number)
-            flow = await self._way(len(sdp) + 800)
-            self._core.transactions.start(request, flow, waiter)
-            response = await waiter.response
+            number = request.cseq.number
+            waiter = OurReinvite(AckDuty(partial(self.send_ack, number), partial(self.repeat_ack, number)))
+            self._core.transactions.start(request, await self._flow_for(sdp), waiter)
+            response = await waiter.wait()
             if response.status in (401, 407):
                 answer = self._credentials.answer(response, request)
                 if answer is not None:
@@ -408,10 +378,8 @@ class Call:
     def send_ack(self, number: int, sdp: bytes | None = None) -> None:
         """Send (and keep for repetitions) the ACK of the 2xx with that CSeq number."""
         ack = self._dialog.acknowledge(number, _SDP_FIELD if sdp else (), sdp or b"")
-        flow, hop = self._flow, self._dialog.next_hop()
-        listeners = self._core.listeners
-        near = self._behind_nat or flow.is_reliable or _points_at(hop, flow)
-        if near and listeners.is_open(flow):
+        flow = self._way.at_once(self._dialog.next_hop())
+        if flow is not None:
             self._acks[number] = (self._core.transactions.acknowledge(ack, flow), flow)
         else:
             self._core.spawn("ack", self._send_ack_far(number, ack))
@@ -420,7 +388,7 @@ class Call:
 
     async def _send_ack_far(self, number: int, ack: Request) -> None:
         try:
-            flow = await self._way(len(ack.body) + 800)
+            flow = await self._flow_for(ack.body)
         except NoAnswer:
             return  # the peer repeats its 2xx, and then hangs up
         self._acks[number] = (self._core.transactions.acknowledge(ack, flow), flow)
@@ -455,11 +423,12 @@ class Call:
         if refusal is not None:
             self._core.refuse(transaction, refusal)
             return True
-        if flow.is_reliable == self._flow.is_reliable:
-            self._flow = flow
+        self._way.heard(flow)
         match request.method:
             case "INVITE" | "UPDATE":
                 self._take_offer(request, transaction)
+            case "INFO" if request.headers.get("Info-Package"):
+                self._core.respond(transaction, 469, None, (("Recv-Info", ""),))
             case "INFO":
                 self._core.respond(transaction, 200)
                 kind = request.content_type
@@ -492,13 +461,14 @@ class Call:
             return
         offer = sdp_of(request)
         if request.method == "UPDATE" and offer is None:
+            self._dialog.refresh_target(request)
             self.agree(session.agreement)
             contact = ("Contact", self._dialog.state.local_contact)
             self._core.respond(transaction, 200, None, (contact, *session.headers))
             self._tell(Refreshed(by_peer=True))
             return
         method: Literal["INVITE", "UPDATE"] = "UPDATE" if request.method == "UPDATE" else "INVITE"
-        pending = _Offer(self, request, transaction, session)
+        pending = PeerOffer(self, request, transaction, session, policy.reinvite_answer)
         self._their_offer = pending
         self._calm.clear()
         if method == "INVITE":
@@ -506,7 +476,7 @@ class Call:
         if not self._tell(Reinvited(method, offer, request, pending)):
             pending.refuse(500, "too many events wait")
 
-    def accept_offer(self, pending: _Offer, sdp: bytes | None) -> asyncio.Future[bytes | None]:
+    def accept_offer(self, pending: PeerOffer, sdp: bytes | None) -> asyncio.Future[bytes | None]:
         """Send the 200 of a re-INVITE or UPDATE."""
         self._their_offer = None
         fields = [
@@ -517,6 +487,7 @@ class Call:
         if sdp:
             fields.extend(_SDP_FIELD)
         response = self._core.respond(pending.transaction, 200, None, fields, sdp or b"")
+        self._dialog.refresh_target(pending.request)
         self.local_sdp = sdp or self.local_sdp
         self.remote_sdp = sdp_of(pending.request) or self.remote_sdp
         self.agree(pending.session.agreement)
@@ -534,7 +505,7 @@ class Call:
             response.cseq.number, response, lambda again: self._core.transactions.respond(transaction, again)
         )
 
-    def drop_offer(self, pending: _Offer, status: int, reason: str | None) -> None:
+    def drop_offer(self, pending: PeerOffer, status: int, reason: str | None) -> None:
         """Refuse a re-INVITE or UPDATE."""
         self._their_offer = None
         self._core.respond(pending.transaction, status, reason)
@@ -548,22 +519,10 @@ class Call:
 
     # -- the session timer
 
-    def agree(self, agreement: SessionAgreement | None, since: float | None = None) -> None:
-        """Run the session timer anew from ``since`` (now); None stops it."""
-        for timer in self._session_timers:
-            timer.cancel()
-        self._session_timers.clear()
-        self._session = agreement
-        if agreement is None or (self._ended is not None):
-            return
-        loop = asyncio.get_running_loop()
-        self._session_since = loop.time() if since is None else since
-        self._session_timers.append(
-            loop.call_at(agreement.expires_at(self._session_since), self._session_expired)
-        )
-        refresh = agreement.refresh_at(self._session_since)
-        if refresh is not None:
-            self._session_timers.append(loop.call_at(refresh, self._start_refresh))
+    def agree(self, agreement: SessionAgreement | None, left: float | None = None) -> None:
+        """Run the session timer anew; ``left`` seconds of it remain, if it is not fresh. None stops it."""
+        if self._ended is None or agreement is None:
+            self._session.agree(agreement, left)
 
     def _session_expired(self) -> None:
         self.hang_up("session expired", EndCause.SESSION_EXPIRED)
@@ -577,7 +536,7 @@ class Call:
                 response = await self._ask("UPDATE", self._session_fields(), b"")
                 if response.status < 300:
                     self._dialog.refresh_target(response)
-                    self.agree(session_of_answer(response) or self._session)
+                    self.agree(session_of(response) or self._session.agreement)
                     self._tell(Refreshed(by_peer=False))
                     return
                 self.peer_allows -= {"UPDATE"} if response.status in (405, 501) else frozenset()
@@ -590,71 +549,9 @@ class Call:
             return
 
 
-class _Offer:
-    """One unanswered re-INVITE or UPDATE of the peer's."""
-
-    def __init__(
-        self, call: Call, request: Request, transaction: FlowTransaction, session: SessionAnswer
-    ) -> None:
-        self.request = replace(request, headers=request.headers)
-        self.transaction = transaction
-        self.session = session
-        self._call = call
-        self._open = True
-        patience = call._core.policy.reinvite_answer
-        self._timer = asyncio.get_running_loop().call_later(patience, self.refuse, 500, "no answer in time")
-
-    def answer(self, sdp: bytes | None) -> asyncio.Future[bytes | None]:
-        """Raises ReinviteRefused when it is too late."""
-        if not self._close():
-            raise ReinviteRefused(487, "the offer is no longer open")
-        return self._call.accept_offer(self, sdp)
-
-    def refuse(self, status: int, reason: str | None) -> None:
-        if self._close():
-            self._call.drop_offer(self, status, reason)
-
-    @property
-    def tag(self) -> None:
-        return None  # the request is inside a dialog and has its To tag
-
-    def on_cancel(self) -> None:
-        self.refuse(487, None)
-
-    def _close(self) -> bool:
-        was_open, self._open = self._open, False
-        self._timer.cancel()
-        return was_open
-
-
-class _Reinvite:
-    """The client user of our re-INVITE: acknowledges every 2xx at once."""
-
-    def __init__(self, call: Call, number: int) -> None:
-        self._call = call
-        self._number = number
-        self.response: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-
-    def on_response(self, response: Response) -> None:
-        if response.status < 200:
-            return
-        if response.status < 300:
-            if self.response.done():
-                self._call.repeat_ack(self._number)
-                return
-            self._call.send_ack(self._number)
-        if not self.response.done():
-            self.response.set_result(response)
-
-    def on_failure(self, trouble: Trouble) -> None:
-        if not self.response.done():
-            self.response.set_exception(NoAnswer(trouble))
-
-
-def _points_at(hop: object, flow: Flow) -> bool:
-    """Whether a URI names the very address of a flow."""
-    return isinstance(hop, SipUri) and hop.host == flow.host and hop.effective_port == flow.port
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+def session_of(response: Response) -> SessionAgreement | None:
+    """The agreement in a 2xx; one that cannot be read is none, and no reason to lose the call."""
+    try:
+        return session_of_answer(response)
+    except SipSyntaxError:
+        return None

@@ -60,7 +60,7 @@ from protocols.sip.message import Headers, MalformedMessage, Request, Response, 
 from protocols.sip.session_timer import answer_session, request_session
 from protocols.sip.transaction_layer import Overloaded
 from protocols.sip.uri import SipUri, Uri, parse_uri
-from protocols.sip.validation import Capabilities, Refusal, body_refusal, fault_of, refusal_of
+from protocols.sip.validation import Capabilities, Refusal, body_refusal, check_response, fault_of, refusal_of
 from signaling.sip_call import Call
 from signaling.sip_core import Credentials, SipCore, SipPolicy, new_tag
 from signaling.sip_events import Authenticator, CallCancelled, CallSnapshot
@@ -324,8 +324,7 @@ class SipEndpoint:
 
     def _take_response(self, response: Response, flow: Flow) -> None:
         try:
-            if len(response.headers.items("Via")) > 1:
-                raise SipSyntaxError("more than one Via in a response to us")  # RFC 3261 8.1.3.3
+            check_response(response)
             self._core.transactions.receive_response(response, flow)
         except SipSyntaxError:
             self.counters.malformed += 1
@@ -362,13 +361,13 @@ class SipEndpoint:
         if request.method == "CANCEL":
             self._take_cancel(request, transaction)
             return
-        refusal = refusal_of(request, self._core.own)
-        if refusal is None and request.to.tag is None and self._core.transactions.is_merged(transaction):
-            refusal = Refusal(482, "Merged Request")
-        if refusal is not None:
-            self._core.refuse(transaction, refusal)
-            return
         try:
+            refusal = refusal_of(request, self._core.own)
+            if refusal is None and request.to.tag is None and self._core.transactions.is_merged(transaction):
+                refusal = Refusal(482, "Merged Request")
+            if refusal is not None:
+                self._core.refuse(transaction, refusal)
+                return
             self._dispatch(request, transaction, flow, certified)
         except SipSyntaxError as error:
             self.counters.malformed += 1

@@ -261,6 +261,7 @@ class SipListener:
         if sock is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._mark(sock)
         self._scope.spawn(f"{transport}-{flow.connection}", self._read_stream(connection))
         return flow
 

@@ -13,9 +13,9 @@ from protocols.sip.digest import Login
 from protocols.sip.grammar import SipSyntaxError
 from protocols.sip.message import Headers, Request, Response
 from protocols.sip.replies import cancel_of
-from protocols.sip.session_timer import larger_interval, request_session, session_of_answer
+from protocols.sip.session_timer import larger_interval, request_session
 from protocols.sip.transaction import Trouble
-from signaling.sip_call import Call
+from signaling.sip_call import Call, session_of
 from signaling.sip_core import Credentials, FinalResponse, SipCore
 from signaling.sip_events import Answered, Progress, Provisional, Refused
 from signaling.sip_listener import Flow
@@ -194,7 +194,7 @@ class OutgoingCall:
             call = Call(
                 self._core, dialog, self._flow, adjacent=bool(route), login=self._login, peer=response
             )
-            call.agree(session_of_answer(response))
+            call.agree(session_of(response))
         except SipSyntaxError:
             return None
         return call

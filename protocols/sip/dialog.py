@@ -147,19 +147,19 @@ class Dialog:
         return NameAddress.parse(routes[0]).uri if routes else parse_uri(self._state.remote_target)
 
     def take(self, request: Request) -> Refusal | None:
-        """Note a request of the peer's (12.2.2): its CSeq must rise; a target refresh moves the target.
+        """Note a request of the peer's (12.2.2): its CSeq must rise.
 
-        ACK and CANCEL carry the number of their INVITE and are not for here.
+        ACK and CANCEL carry the number of their INVITE and are not for here. A target refresh takes effect
+        with our 2xx only (RFC 6141 4.7): call ``refresh_target`` then.
         """
         number, last = request.cseq.number, self._state.remote_cseq
         if last is not None and number <= last:
             return Refusal(500, f"CSeq {number} is not above {last}")
         self._state = replace(self._state, remote_cseq=number)
-        self.refresh_target(request)
         return None
 
     def refresh_target(self, message: Message) -> None:
-        """Take the Contact of an INVITE or UPDATE, or of a 2xx to ours, as the new remote target."""
+        """Take the Contact of an accepted INVITE or UPDATE, or of a 2xx to ours, as the new remote target."""
         method = message.method if isinstance(message, Request) else message.cseq.method
         if method not in ("INVITE", "UPDATE"):
             return

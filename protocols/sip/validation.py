@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from protocols.sip.grammar import SipSyntaxError, excerpt, is_token
 from protocols.sip.headers import Via, parse_contacts
-from protocols.sip.message import VERSION, Request
+from protocols.sip.message import VERSION, Request, Response
 from protocols.sip.uri import OtherUri, parse_uri
 
 
@@ -62,6 +62,23 @@ def fault_of(request: Request) -> Refusal | None:
     except SipSyntaxError as error:
         return Refusal(400, f"Bad Request: {error}")
     return None
+
+
+def check_response(response: Response) -> None:
+    """Raises SipSyntaxError for a response to be dropped: more than one Via (8.1.3.3), or unreadable."""
+    if len(response.headers.items("Via")) > 1:
+        raise SipSyntaxError("more than one Via in a response")
+    readers: tuple[Callable[[], object], ...] = (
+        lambda: response.via,
+        lambda: response.from_,
+        lambda: response.to,
+        lambda: response.call_id,
+        lambda: response.cseq,
+        lambda: response.contact,
+        lambda: response.record_routes,
+    )
+    for read in readers:
+        read()
 
 
 def refusal_of(request: Request, own: Capabilities) -> Refusal | None:

@@ -65,9 +65,10 @@ def test_numbers_of_the_peer_must_rise() -> None:
 def test_only_invite_and_update_move_the_target() -> None:
     dialog = server_dialog()
     moved = "<sip:room@192.0.2.99>"
-    dialog.take(request("INFO", CSeq="2 INFO", Contact=moved))
+    dialog.refresh_target(request("INFO", CSeq="2 INFO", Contact=moved))
+    assert dialog.take(request("UPDATE", CSeq="3 UPDATE", Contact=moved)) is None
     assert dialog.state.remote_target == "sip:room@192.0.2.5:5070"
-    dialog.take(request("UPDATE", CSeq="3 UPDATE", Contact=moved))
+    dialog.refresh_target(request("UPDATE", CSeq="3 UPDATE", Contact=moved))
     assert dialog.request("BYE").uri == "sip:room@192.0.2.99"
     dialog.refresh_target(respond(request("INVITE"), 200, headers=[("Contact", "<sip:room@192.0.2.7>")]))
     assert dialog.request("BYE").uri == "sip:room@192.0.2.7"

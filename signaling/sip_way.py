@@ -1,0 +1,72 @@
+"""The way to one peer: the flow it was heard on, or where its dialog points, NATs taken into account."""
+
+from __future__ import annotations
+
+from protocols.sip.message import Message, Request
+from protocols.sip.transaction import Trouble
+from protocols.sip.uri import SipUri, Uri
+from signaling.sip_core import NoAnswer
+from signaling.sip_listener import Flow, ListenerTable, NoWay
+from signaling.sip_routing import is_hidden, way_to
+
+_HEADERS_SIZE = 800
+"""What the headers of a request of ours come to, roughly: TCP is chosen by it."""
+
+
+class PeerWay:
+    """``adjacent``: the flow leads to the next hop of our requests, no proxy has stepped out of between."""
+
+    def __init__(
+        self, listeners: ListenerTable, flow: Flow, adjacent: bool, behind_nat: bool = False
+    ) -> None:
+        self.flow = flow
+        self.adjacent = adjacent
+        self.behind_nat = False
+        self._listeners = listeners
+
+    def heard(self, flow: Flow) -> None:
+        """The peer sent a request in the dialog; a new connection or NAT binding shows here."""
+        if flow.is_reliable == self.flow.is_reliable and flow.network == self.flow.network:
+            self.flow = flow
+
+    def learn(self, message: Message, direct: bool) -> None:
+        """Whether a NAT hides the peer's Contact; ``direct``: no route set."""
+        contact = message.contact
+        uri = contact.sip_uri if contact is not None else None
+        if uri is None:
+            return
+        translated = False
+        if isinstance(message, Request):
+            via = message.via
+            translated = via.parameters.get("received") not in (None, via.host)
+        elsewhere = uri.host != self.flow.host
+        hidden = is_hidden(uri.host, self.flow.host)
+        self.behind_nat = self.adjacent and direct and (hidden or (translated and elsewhere))
+
+    def at_once(self, hop: Uri) -> Flow | None:
+        """The flow where it is plainly right, without opening or resolving anything."""
+        if not self._listeners.is_open(self.flow):
+            return None
+        if self.behind_nat or _points_at(hop, self.flow):
+            return self.flow
+        return self.flow if self.flow.is_reliable and self.adjacent else None
+
+    async def to(self, hop: Uri, body_size: int) -> Flow:
+        """Where a request with such a body goes. Raises NoAnswer."""
+        large = self.flow.transport == "UDP" and body_size + _HEADERS_SIZE > 1300
+        flow = None if large and not self.behind_nat else self.at_once(hop)
+        if flow is not None:
+            return flow
+        try:
+            return await way_to(hop, body_size + _HEADERS_SIZE, self.flow.network, self._listeners)
+        except NoWay:
+            # A stream that is up is better than nothing: its peer may be a proxy that knows the rest.
+            if self.flow.is_reliable and self._listeners.is_open(self.flow):
+                return self.flow
+            raise NoAnswer(Trouble.TRANSPORT) from None
+
+
+def _points_at(hop: Uri, flow: Flow) -> bool:
+    if not isinstance(hop, SipUri) or (hop.host, hop.effective_port) != (flow.host, flow.port):
+        return False
+    return (hop.transport or "UDP") == flow.transport
