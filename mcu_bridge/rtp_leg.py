@@ -92,7 +92,9 @@ class RtpLeg(ABC):
 
     def send(self, packets: Sequence[bytes], precedence: Precedence, *, keyframe: bool = False) -> bool:
         """Packets of one frame into the participant's pacer; False when they were dropped."""
-        frame = PacedFrame[PacedFlow](self, packets, self.transport.overhead, precedence, keyframe)
+        frame: PacedFrame[PacedFlow] = PacedFrame(
+            self, packets, self.transport.overhead, precedence, keyframe
+        )
         return self._pacing.send(self._pacer, frame)
 
     def send_rtp(self, packets: Sequence[bytes]) -> None:

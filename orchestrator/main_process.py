@@ -42,7 +42,7 @@ from orchestrator.live_events import LiveEvents
 from orchestrator.media_process import media_part
 from orchestrator.resources import pages_folder
 from orchestrator.site_book import SiteBook
-from orchestrator.web_app import GUEST_PREFIX, Edge, build_app
+from orchestrator.web_app import Edge, build_app
 from orchestrator.workers_watch import WorkersWatch, take_event
 from signaling.admission import Admission
 from signaling.browser_calls import BrowserCalls
@@ -112,7 +112,7 @@ class MainProcess:
         stack.callback(self._passwords.close)
         stack.push_async_callback(self._database.aclose)
         book = await self._site_book()
-        bus = await stack.enter_async_context(self._bus())
+        bus: InProcessBus | RedisBus = await stack.enter_async_context(self._bus())
         scope = await stack.enter_async_context(TaskScope("main"))
         watch = WorkersWatch(self._addresses)
         desks: Mapping[str, ConferenceDesk] = watch.desks
@@ -187,7 +187,7 @@ class MainProcess:
             timedelta(seconds=settings.sessions.idle), timedelta(seconds=settings.sessions.absolute)
         )
         identity = Identity(self._database, self._clock, self._passwords, limits=limits)
-        guests = GuestPasses(self._clock, GUEST_PREFIX)
+        guests = GuestPasses(self._clock)
         history = MeetingHistory(self._database, self._clock)
         browser_network = settings.browser_network
         browsers = BrowserCalls(meetings, None if browser_network is None else browser_network.name)

@@ -39,7 +39,7 @@ async def media_part(settings: Settings, index: int, emit: Callable[[Event], Non
     try:
         access = _access(settings, index, sockets)
         mosaic = settings.media.mosaic
-        font = find_font(settings)
+        font = find_font(settings.font)
         if font is None:
             log.warning("no_font", consequence="site names are not drawn in mosaics")
         bridge_settings = BridgeSettings(

@@ -59,6 +59,11 @@ class MeetingHistory:
             row = await ConferenceRepository(tx).get(conference_id)
         return None if row is None else _conference(row)
 
+    async def host_site(self, conference_id: str) -> str | None:
+        """The site that hosts a conference: where permission to see it lies."""
+        entry = await self.conference(conference_id)
+        return None if entry is None else entry.host_site_id
+
     async def participants(self, conference_id: str) -> list[ParticipantEntry]:
         """All who were ever called or came, in the order they were added."""
         async with self._database.reading() as tx:
