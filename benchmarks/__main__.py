@@ -42,8 +42,10 @@ def run_module(module: str) -> list[Result]:
 def measure(module: str) -> list[Result]:
     """One benchmark's results from a fresh process; whatever it raises comes out here."""
     fresh = multiprocessing.get_context("spawn")
+    entry = importlib.import_module("benchmarks.__main__").run_module  # a spawned process knows no __main__
     with ProcessPoolExecutor(1, mp_context=fresh) as pool:
-        return pool.submit(run_module, module).result()
+        results: list[Result] = pool.submit(entry, module).result()
+        return results
 
 
 def cell(value: object) -> str:

@@ -9,7 +9,8 @@
 Deadlines are counted from the start, so that ticks neither drift nor bunch; a tick more than 5 ms behind
 counts as late, and after a stall of more than 100 ms the missed ticks are skipped and counted. Beside threads
 that hold the interpreter, a tick waits up to `sys.getswitchinterval()` for it: a process that mixes sound
-beside pictures sets that to 1 ms at its start.
+beside pictures sets that to 1 ms at its start, and leaves its picture threads at the usual niceness: a niced
+one that loses its core while it holds the interpreter holds up the tick too.
 """
 
 from __future__ import annotations
