@@ -21,6 +21,7 @@ from foundation.desk_messages import (
     Call,
     Cancel,
     Failed,
+    Hello,
     Method,
     Missed,
     Refused,
@@ -38,6 +39,8 @@ CALLS_IN_FLIGHT = 512
 EVENTS_UNREAD = 4096
 CALL_TIMEOUT = 10.0
 CONNECT_INTERVAL = 0.03
+GREETING_LIMIT = 2.0
+"""Seconds for a server's first word, after which it is taken to hang."""
 
 _log = structlog.get_logger("desk_client")
 _Desk = TypeVar("_Desk")
@@ -126,7 +129,7 @@ class DeskClient:
         return cast(_Desk, proxy())
 
     async def connect(self, wait: float | None = 0.0) -> int:
-        """Connect, trying for `wait` seconds (None: for ever); the serving process's id.
+        """Connect, trying again for `wait` seconds (None: for ever); the serving process's id.
 
         Raises Refusal(WORKER_LOST) when nobody serves there in time.
         """
@@ -136,21 +139,30 @@ class DeskClient:
         end = None if wait is None else loop.time() + wait
         while True:
             try:
-                _, connection = await loop.create_unix_connection(
-                    lambda: _ClientConnection(self), str(self.path)
-                )
-                if connection.pid is not None:
-                    break
-                reason = "another user's process serves there"
-            except OSError as error:
-                reason = error.strerror or str(error)
+                self._connection = await self._greeted_connection()
+            except (OSError, TimeoutError, UntrustedPeer) as error:
+                reason = getattr(error, "strerror", None) or str(error) or "it does not answer"
+            else:
+                self.pid = self._connection.pid
+                self.closed.clear()
+                return self.pid
             if end is not None and loop.time() >= end:
                 raise Refusal(RefusalKind.WORKER_LOST, f"{self.name} cannot be reached: {reason}")
             await asyncio.sleep(CONNECT_INTERVAL)
-        self._connection = connection
-        self.pid = connection.pid
-        self.closed.clear()
-        return connection.pid
+
+    async def _greeted_connection(self) -> _ClientConnection:
+        """A connection on which the server has spoken. Raises OSError, TimeoutError, UntrustedPeer."""
+        _, connection = await asyncio.get_running_loop().create_unix_connection(
+            lambda: _ClientConnection(self), str(self.path)
+        )
+        try:
+            async with asyncio.timeout(GREETING_LIMIT):
+                await connection.greeted.wait()
+            connection.check()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     async def aclose(self) -> None:
         """Leave; calls in flight are refused, the events end."""
@@ -200,7 +212,9 @@ class _ClientConnection(asyncio.Protocol):
     """One connection's life: the calls that wait for their answers."""
 
     def __init__(self, client: DeskClient) -> None:
-        self.pid: int | None = None
+        self.pid = 0
+        self.greeted = asyncio.Event()
+        self._refused: UntrustedPeer | None = None
         self._client = client
         self._frames = FrameReader(FRAME_BYTES)
         self._waiting: dict[int, asyncio.Future[msgspec.Raw]] = {}
@@ -210,8 +224,16 @@ class _ClientConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
         try:
             self.pid = peer_of(transport).pid
-        except UntrustedPeer:
-            self._transport.abort()
+        except UntrustedPeer as error:
+            self._refused = error
+            self.greeted.set()
+
+    def check(self) -> None:
+        """After the greeting: raises UntrustedPeer, or ConnectionResetError if it is gone again."""
+        if self._refused is not None:
+            raise self._refused
+        if self._transport is None:
+            raise ConnectionResetError("it went away at once")
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -224,6 +246,7 @@ class _ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
+        self.greeted.set()
         for waiting in self._waiting.values():
             if not waiting.done():
                 detail = f"{self._client.name} went away in the middle of a call"
@@ -261,6 +284,8 @@ class _ClientConnection(asyncio.Protocol):
 
     def _take(self, message: ToClient) -> None:
         match message:
+            case Hello():
+                self.greeted.set()
             case Announced(name, event):
                 if (decoder := EVENTS.get(name)) is not None:
                     self._client.events.put(decoder.decode(event))

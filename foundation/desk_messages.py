@@ -60,8 +60,12 @@ class Missed(msgspec.Struct, frozen=True, array_like=True, tag=7):
     count: int
 
 
+class Hello(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """The server's first word: it is alive, not merely a socket that a dying or hanging process left."""
+
+
 ToServer = Call | Cancel
-ToClient = Answer | Refused | Failed | Announced | Missed
+ToClient = Hello | Answer | Refused | Failed | Announced | Missed
 encode: Final = msgspec.msgpack.Encoder().encode
 TO_SERVER: msgspec.msgpack.Decoder[ToServer] = msgspec.msgpack.Decoder(ToServer)
 TO_CLIENT: msgspec.msgpack.Decoder[ToClient] = msgspec.msgpack.Decoder(ToClient)

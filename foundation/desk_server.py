@@ -19,6 +19,7 @@ from foundation.desk_messages import (
     Call,
     Cancel,
     Failed,
+    Hello,
     Missed,
     Refused,
     ToServer,
@@ -148,6 +149,7 @@ class _ServerConnection(asyncio.Protocol):
             return
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
         self._transport.set_write_buffer_limits(high=EVENTS_UNSENT_BYTES)
+        self._transport.write(frame(encode(Hello())))
         self._server.joined(self)
 
     def data_received(self, data: bytes) -> None:

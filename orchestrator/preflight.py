@@ -1,7 +1,7 @@
 """What must hold before a start: a data folder of our own, addresses of this machine, free ports.
 
 with data_folder(settings.data) as lock: ...        one node a folder; raises StartFailure
-for problem in port_problems(settings): ...         "http.port: 0.0.0.0:8443/tcp is in use ..."
+font_problem(settings), port_problems(settings)     "http.port: 0.0.0.0:8443/tcp is in use ..."
 """
 
 from __future__ import annotations
@@ -20,6 +20,13 @@ from foundation.private_socket import LONGEST_PATH
 from orchestrator.control import StartFailure
 
 LONGEST_SOCKET_NAME = 24
+
+
+def font_problem(settings: Settings) -> str | None:
+    """One line when the font that is set cannot be read."""
+    if settings.font is None or (settings.font.is_file() and os.access(settings.font, os.R_OK)):
+        return None
+    return f"font: {settings.font} is not there or cannot be read"
 
 
 def folder_problem(folder: Path) -> str | None:

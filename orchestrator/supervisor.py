@@ -45,7 +45,7 @@ from orchestrator.control import (
     WorkerAddress,
     start_failure,
 )
-from orchestrator.preflight import data_folder, port_problems, socket_folder
+from orchestrator.preflight import data_folder, font_problem, port_problems, socket_folder
 
 MODULE = "orchestrator.assembly"
 MAIN_STOP_LIMIT = 3.2
@@ -71,8 +71,10 @@ async def supervise(
     """
     with ExitStack() as stack:
         lock = stack.enter_context(data_folder(settings.data))
-        for problem in port_problems(settings):
+        if (problem := font_problem(settings)) is not None:
             raise StartFailure(problem)
+        for taken in port_problems(settings):
+            raise StartFailure(taken)
         if settings.media.workers == 0:
             return await _inside(settings, stop, ready, module)
         sockets = stack.enter_context(socket_folder(settings.data))

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.desk_client import EVENTS_UNREAD
-from foundation.desk_messages import methods_of
+from foundation.desk_messages import Hello, encode, methods_of
 from foundation.desk_socket import DeskClient, DeskFailed, DeskServer, EventQueue
 from foundation.desks import (
     Budget,
@@ -173,7 +173,7 @@ async def test_another_users_process_is_not_served(tmp_path: Path, monkeypatch: 
     path = tmp_path / "desk.socket"
     async with DeskServer(path, {"ParcelDesk": (ParcelDesk, Parcels())}) as server:
         monkeypatch.setattr(os, "geteuid", lambda: 4711)
-        with pytest.raises(Refusal, match="another user's process serves there"):
+        with pytest.raises(Refusal, match=r"process \d+ of user \d+ is not ours"):
             await DeskClient(path).connect()
         assert not server.abandoned.is_set()  # nobody ever came in
 
@@ -327,6 +327,28 @@ async def test_without_a_server_calls_are_refused_and_connecting_gives_up_in_tim
         await client.connect(wait=0.05)
 
 
+async def test_a_socket_behind_which_nobody_speaks_is_no_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that hangs, or is being torn down, still has its listening socket for a moment."""
+    monkeypatch.setattr("foundation.desk_client.GREETING_LIMIT", 0.05)
+    path = tmp_path / "media-0.socket"
+    client = DeskClient(path)
+    with listen(path) as listener:
+        listener.listen()
+        with pytest.raises(Refusal, match="media-0 cannot be reached: it does not answer"):
+            await client.connect()
+        connecting = asyncio.create_task(client.connect(wait=5))
+        first, _ = await asyncio.get_running_loop().sock_accept(listener)
+        first.close()
+        await asyncio.sleep(0.05)
+        assert not connecting.done()
+        assert client.closed.is_set()
+    async with DeskServer(path, {"ParcelDesk": (ParcelDesk, Parcels())}):
+        assert await connecting == os.getpid()
+        await client.aclose()
+
+
 async def test_the_same_desk_works_again_with_the_next_server(tmp_path: Path) -> None:
     path = tmp_path / "s"
     client = DeskClient(path)
@@ -463,7 +485,7 @@ async def test_nonsense_closes_that_connection_only(tmp_path: Path, nonsense: by
     async with served(path, Parcels()) as (_, _, desk):
         reader, writer = await asyncio.open_unix_connection(path)
         writer.write(nonsense)
-        assert await reader.read() == b""
+        assert await reader.read() == frame(encode(Hello()))
         writer.close()
         assert await desk.weigh(Parcel("a")) == Parcel("a")
 

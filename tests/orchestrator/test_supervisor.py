@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 import uvloop
 
@@ -345,6 +346,12 @@ async def test_a_data_folder_that_cannot_be_made_says_so(tmp_path: Path) -> None
         StartFailure, match=r"\Adata: folder .*/file/data cannot be written: Not a directory\Z"
     ):
         await supervise(broken, asyncio.Event(), lambda: None, module=MODULE)
+
+
+async def test_a_font_that_is_not_there_ends_the_start(tmp_path: Path) -> None:
+    settings = msgspec.structs.replace(node(tmp_path), font=tmp_path / "none.ttf")
+    with pytest.raises(StartFailure, match=r"\Afont: .*none\.ttf is not there or cannot be read\Z"):
+        await supervise(settings, asyncio.Event(), lambda: None, module=MODULE)
 
 
 def test_sockets_go_elsewhere_when_the_data_folders_path_is_too_long(tmp_path: Path) -> None:
