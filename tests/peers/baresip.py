@@ -31,7 +31,8 @@ AUDIO = ("PCMU/8000/1", "PCMA/8000/1", "G722/16000/1", "opus/48000/2")
 VIDEO = ("H264", "H263", "VP8")
 SOURCE_RATE = 48_000
 TONE_SECONDS = 180.0
-"""baresip hangs up when its sound file ends: longer than any test."""
+PICTURE_REPEATS = 45
+"""baresip hangs up when its sound file ends and shows no more when the picture's does: longer than a test."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +275,7 @@ class Baresip:
     def _write_files(self) -> None:
         room = self.room
         footage = Footage(room.colour, room.width, room.height, room.rate, room.detail)
-        write_h264(self.folder / "picture.mp4", footage)
+        write_h264(self.folder / "picture.mp4", footage, repeats=PICTURE_REPEATS)
         write_tone(self.folder / "tone.wav", room.tone, SOURCE_RATE, TONE_SECONDS)
         (self.folder / "accounts").write_text(self._account() + "\n")
         (self.folder / "contacts").write_text("")

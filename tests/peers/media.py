@@ -46,19 +46,30 @@ class Footage:
         return av.VideoFrame.from_ndarray(self.frame(number), format="rgb24").reformat(format="yuv420p")
 
 
-def write_h264(path: Path, footage: Footage, seconds: float = 4.0, bit_rate: int = 2_000_000) -> Path:
-    """Video alone, baseline (so no B frames), a key frame a second: what baresip can loop."""
+def write_h264(
+    path: Path, footage: Footage, seconds: float = 4.0, bit_rate: int = 2_000_000, repeats: int = 1
+) -> Path:
+    """Video alone, baseline (so no B frames), a key frame a second; encoded once, written `repeats` times."""
+    frames = round(seconds * footage.rate)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=footage.rate)
         stream.width, stream.height, stream.pix_fmt = footage.width, footage.height, "yuv420p"
         stream.bit_rate = bit_rate
         stream.gop_size = footage.rate
         stream.options = {"preset": "ultrafast", "profile": "baseline", "bf": "0"}
-        for number in range(round(seconds * footage.rate)):
+        coded: list[tuple[bytes, int, bool]] = []
+        for number in range(frames):
             frame = footage.planes(number)
             frame.pts, frame.time_base = number, Fraction(1, footage.rate)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+            coded += [(bytes(p), p.pts or 0, p.is_keyframe) for p in stream.encode(frame)]
+        coded += [(bytes(p), p.pts or 0, p.is_keyframe) for p in stream.encode()]
+        for repeat in range(repeats):
+            for data, pts, is_keyframe in coded:
+                packet = av.Packet(data)
+                packet.stream, packet.time_base = stream, Fraction(1, footage.rate)
+                packet.pts = packet.dts = pts + repeat * frames
+                packet.is_keyframe = is_keyframe
+                container.mux(packet)
     return path
 
 
