@@ -171,6 +171,7 @@ class MainProcess:
         await endpoint.start()
         stack.push_async_callback(endpoint.aclose, GOODBYE_SECONDS)
         stack.push_async_callback(calls.aclose)
+        stack.push_async_callback(_say_goodbye, meetings)
         return calls
 
     async def _http(
@@ -248,6 +249,15 @@ async def _forget_sessions(identity: Identity) -> None:
     while True:
         await identity.forget_expired()
         await asyncio.sleep(3600)
+
+
+async def _say_goodbye(meetings: Meetings) -> None:
+    """Every call gets its BYE, within what a stop may take."""
+    try:
+        async with asyncio.timeout(GOODBYE_SECONDS):
+            await meetings.aclose()
+    except TimeoutError:
+        log.warning("goodbye_cut_short")
 
 
 def _listener(network: Network, context: ssl.SSLContext | None) -> ListenerSettings:

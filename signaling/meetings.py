@@ -286,6 +286,11 @@ class Meetings:
         if desk is not None:
             await desk.refresh_picture(participant_id)
 
+    async def aclose(self) -> None:
+        """The service stops: hang everybody up; the meetings go on when it runs again."""
+        stopping = (self.leave(participant_id, "service stopped") for participant_id in tuple(self._members))
+        await asyncio.gather(*stopping)
+
     # --- what workers tell ------------------------------------------------------------------------
 
     async def silent(self, participant_id: str) -> None:
