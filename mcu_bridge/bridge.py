@@ -44,7 +44,7 @@ _PICTURE_EVERY = 2
 _SAMPLE_EVERY = 5
 _ATTEND_EVERY = 25
 CODEC_NICENESS = 0
-"""Raising it would let others take the core from a thread that holds the interpreter, and sound would wait."""
+"""Raised, others take the core from a thread that holds the interpreter, and sound waits for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ SAMPLES_A_SECOND = 10
 class LegListeners:
     """Whom a participant's legs tell of a payload heard, a changed picture source, a transport's fate."""
 
-    heard: Callable[[str, bytes], None]
+    heard: Callable[[str, bytes, int], None]
     source_changed: Callable[[], None]
     transport: Callable[[str, TransportEvent], None]
 
@@ -421,8 +421,8 @@ class Participant:
             transport.expect(made.payload_types)
         return made
 
-    def _heard(self, payload: bytes) -> None:
-        self._listeners.heard(self.participant_id, payload)
+    def _heard(self, payload: bytes, lost_samples: int) -> None:
+        self._listeners.heard(self.participant_id, payload, lost_samples)
 
     def _close_leg(self, kind: SectionKind) -> None:
         if kind is SectionKind.AUDIO:

@@ -13,6 +13,7 @@ from media.pacer import PacedFlow, PacedFrame, Pacer, PacingClock, Precedence
 from media.receiver_reports import ReceiverFeedback
 from media.rtp_receiver import KeyframeWanted, ReceiverSettings, RtpReceiver
 from media.rtp_sender import (
+    RemoteReport,
     RetransmissionsDue,
     RtpSender,
     SenderEvent,
@@ -81,10 +82,14 @@ class RtpLeg(ABC):
     def take_rtcp(self, packets: Sequence[RtcpPacket], arrival: float) -> None:
         self.receiver.receive_rtcp(packets, arrival)
         for event in self.sender.receive_rtcp(packets, arrival):
-            if isinstance(event, RetransmissionsDue):
-                self.send(event.packets, Precedence.REPAIR)
-            else:
-                self.take_feedback(event, arrival)
+            match event:
+                case RetransmissionsDue(packets=repeats):
+                    self.send(repeats, Precedence.REPAIR)
+                case RemoteReport(round_trip=round_trip):
+                    if round_trip is not None:
+                        self.receiver.note_round_trip(round_trip)
+                case _:
+                    self.take_feedback(event, arrival)
 
     def take_feedback(self, event: SenderEvent, now: float) -> None:
         """What the receiver asks of our stream; sound takes none of it."""

@@ -6,13 +6,17 @@ from collections.abc import Callable, Sequence
 
 from mcu_bridge.rtp_leg import LegTerms, RtpLeg, packetizer_for
 from media.pacer import PacedFlow, Pacer, PacingClock, Precedence
-from media.sound_codecs import SoundCodec
+from media.sound_codecs import RATE, SoundCodec
 from media.transport import MediaTransport
 from protocols.payloads import Frame
+from protocols.payloads.opus import MalformedOpus, packet_duration
+
+CONCEALED = 0.1
+"""Seconds of missing sound that are still concealed."""
 
 
 class SoundLeg(RtpLeg):
-    """`heard` gets each payload that comes, on the event loop."""
+    """`heard` gets each payload that comes, and the samples at 48 kHz that were lost before it."""
 
     def __init__(
         self,
@@ -20,7 +24,7 @@ class SoundLeg(RtpLeg):
         transport: MediaTransport,
         pacing: PacingClock,
         pacer: Pacer[PacedFlow],
-        heard: Callable[[bytes], None],
+        heard: Callable[[bytes, int], None],
     ) -> None:
         super().__init__(terms, transport, pacing, pacer)
         self.sound_codec = SoundCodec(terms.agreed.main.name)
@@ -28,10 +32,28 @@ class SoundLeg(RtpLeg):
         self._packetizer = packetizer_for(terms.agreed.main)
         self._samples = terms.agreed.main.clock_rate // 50
         self._began = False
+        self._expected: int | None = None
 
     def take_frames(self, frames: Sequence[Frame], arrival: float) -> None:
         for frame in frames:
-            self._heard(frame.data)
+            self._heard(frame.data, self._lost_before(frame))
+
+    def _lost_before(self, frame: Frame) -> int:
+        """A short hole in the timestamps is loss; a long one is a pause, which needs no concealment."""
+        clock_rate = self.terms.agreed.main.clock_rate
+        expected, self._expected = self._expected, frame.timestamp + self._duration(frame.data)
+        if expected is None or not 0 < frame.timestamp - expected <= clock_rate * CONCEALED:
+            return 0
+        return (frame.timestamp - expected) * RATE // clock_rate
+
+    def _duration(self, payload: bytes) -> int:
+        """Of a payload, in ticks of its clock."""
+        if self.sound_codec is not SoundCodec.OPUS:
+            return len(payload)
+        try:
+            return packet_duration(payload)
+        except MalformedOpus:
+            return 0
 
     def send_sound(self, payload: bytes, index: int, now: float) -> None:
         """20 ms of a mix; `index` counts ticks, so that a missed one leaves its gap in the timestamps."""
