@@ -209,6 +209,10 @@ class Authorisation:
                 return Decision(True, f"{action} is allowed in the subtree of {root}")
         return Decision(False, f"site {site} is outside the jurisdiction of {actor.name}")
 
+    def has_right(self, actor: Actor, action: Action) -> Decision:
+        """Whether the roles allow `action` anywhere at all. Never raises."""
+        return self._by_role(actor, action) or Decision(True, f"{action} is among the actor's rights")
+
     def sites(self, actor: Actor, action: Action) -> frozenset[str]:
         """Every site of the tree where `actor` may do `action`; empty when the roles do not allow it."""
         if action in _ONLY_TO_ONESELF or self._by_role(actor, action) is not None:

@@ -13,16 +13,23 @@ document is made from the same table, so it cannot drift from what is served.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from foundation.authorisation import Action, Actor, Resource
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class Wanted(BaseModel):
+    """What a caller sends, as body or query: a field that we do not know is an error that names it."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class Problem(Exception):
@@ -57,25 +64,32 @@ def forbidden(detail: str) -> Problem:
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """Somebody who knows a meeting's number and PIN, and may join that meeting only."""
+    """Somebody who knows a meeting's number and PIN, and may join that meeting only.
+
+    Names are what guests call themselves; `id` tells two of the same name apart.
+    """
 
     conference_id: str
     name: str
+    id: str = field(default_factory=lambda: secrets.token_hex(4))
 
 
 @dataclass(slots=True)
 class Exchange:
     """One request, after the edge: who asks, from where, with what body.
 
-    `actor` is None for a guest and on public routes; `token` is the session's, for signing out.
+    `actor` is None for a guest and on public routes; `token` is the session's, for signing out;
+    `secure` says that the caller's side of the connection is encrypted.
     """
 
     request: web.Request
     address: str
+    secure: bool = True
     actor: Actor | None = None
     guest: Guest | None = None
     token: str | None = None
     body: BaseModel | None = None
+    query: BaseModel | None = None
 
     @property
     def path(self) -> dict[str, str]:
@@ -90,16 +104,22 @@ class Exchange:
 
     @property
     def name(self) -> str:
-        """Who asks, for audit rows."""
+        """Who asks, for audit rows and ownership: no two callers share it."""
         if self.actor is not None:
             return self.actor.name
-        return f"guest:{self.guest.name}" if self.guest is not None else "anonymous"
+        return f"guest:{self.guest.id}:{self.guest.name}" if self.guest is not None else "anonymous"
 
     def parsed(self, model: type[ModelT]) -> ModelT:
         """The body as the route's model."""
         if not isinstance(self.body, model):
             raise TypeError(f"route has no body of type {model.__name__}")
         return self.body
+
+    def asked(self, model: type[ModelT]) -> ModelT:
+        """The query string as the route's model."""
+        if not isinstance(self.query, model):
+            raise TypeError(f"route has no query of type {model.__name__}")
+        return self.query
 
 
 Handler = Callable[[Exchange], Awaitable[Any]]
@@ -116,8 +136,10 @@ class Route:
     """One row of the table.
 
     `action` and `resource` make the permission question; `action` None is a public route and must be
-    meant. `guests` lets a guest of the conference in the path through as well. `filtered` says that
-    the handler narrows a list by the actor's jurisdiction, so that only the role is asked here.
+    meant, unless `signed_in`: then any session will do, a guest's too. `guests` lets a guest of the
+    conference that is asked about through as well. `filtered` says that the handler narrows a list by the
+    actor's jurisdiction, so that only the role is asked here. `local` lets callers on this machine and
+    the trusted proxies themselves through without a session.
     """
 
     method: str
@@ -132,3 +154,11 @@ class Route:
     guests: bool = False
     filtered: bool = False
     tags: tuple[str, ...] = field(default_factory=tuple)
+    query: type[BaseModel] | None = None
+    signed_in: bool = False
+    local: bool = False
+
+    @property
+    def public(self) -> bool:
+        """Nobody is asked who they are."""
+        return self.action is None and not self.signed_in

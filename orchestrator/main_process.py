@@ -192,50 +192,65 @@ class MainProcess:
         history = MeetingHistory(self._database, self._clock)
         browser_network = settings.browser_network
         browsers = BrowserCalls(meetings, None if browser_network is None else browser_network.name)
-        edge = Edge(settings, identity, book.authorisation, guests)
-        live = LiveEvents(edge=edge, bus=bus, authorisation=book.authorisation, host_site=history.host_site)
-        routes = (
-            *SessionRoutes(
+        edge = Edge(settings=settings, identity=identity, authorisation=book.authorisation, guests=guests)
+        live = LiveEvents(
+            edge=edge,
+            bus=bus,
+            authorisation=book.authorisation,
+            host_site=history.host_site,
+            telemetry=self._telemetry,
+        )
+        database, clock = self._database, self._clock
+        parts = (
+            SessionRoutes(
                 identity=identity,
                 guests=guests,
                 meetings=meetings,
                 passwords=self._passwords,
-                pins=AttemptThrottle(self._clock, free=5),
-                secure=settings.http.tls,
-            ).routes,
-            *UserRoutes(
-                database=self._database, clock=self._clock, identity=identity, passwords=self._passwords
-            ).routes,
-            *SiteRoutes(
-                database=self._database,
-                clock=self._clock,
+                database=database,
+                clock=clock,
+                sessions_changed=live.sessions_changed,
+            ),
+            UserRoutes(
+                database=database,
+                clock=clock,
+                identity=identity,
+                passwords=self._passwords,
+                authorisation=book.authorisation,
+                sessions_changed=live.sessions_changed,
+            ),
+            SiteRoutes(
+                database=database,
+                clock=clock,
                 authorisation=book.authorisation,
                 carried_bps=book.admission.carried_bps,
                 changed=book.reload,
                 realm=self._realm,
-            ).routes,
-            *ConferenceRoutes(
+                networks=[network.name for network in settings.networks],
+            ),
+            ConferenceRoutes(
                 meetings=meetings,
                 history=history,
                 browsers=browsers,
                 sip=sip,
                 authorisation=book.authorisation,
                 passwords=self._passwords,
-            ).routes,
-            *AuditRoutes(database=self._database).routes,
-            *HealthRoutes(
+            ),
+            AuditRoutes(database=database, clock=clock),
+            HealthRoutes(
                 settings=settings,
                 version=version("anshi"),
-                database=self._database,
+                database=database,
                 bus=bus,
                 workers=lambda: meetings.workers_ready,
                 telemetry=self._telemetry,
-                edge=edge,
-            ).routes,
-            *IceRoutes(turn=settings.turn, clock=self._clock).routes,
-            *live.routes,
+            ),
+            IceRoutes(turn=settings.turn, clock=clock),
+            live,
         )
+        routes = [route for part in parts for route in part.routes]
         app = build_app(edge, routes, pages_folder(), version("anshi"))
+        live.mount(app)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

@@ -1,65 +1,125 @@
 """The HTTP edge: who asks is resolved once, permission asked once, then the domain's handler runs.
 
-Routes come as tables (`foundation.http_edge.Route`); this module turns each into an aiohttp handler,
-answers problems as RFC 9457, serves the browser pages and the OpenAPI document made from the same table.
+    edge = Edge(settings=settings, identity=identity, authorisation=authorisation, guests=guests)
+    app = build_app(edge, (*sessions.routes, *conferences.routes, ...), pages, version)
+
+Routes come as tables (`foundation.http_edge.Route`); this module turns each into an aiohttp handler
+and serves the browser pages and the OpenAPI document made from the same table. Errors leave as problems
+(`http_problems`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from config.settings import Settings
 from foundation.authorisation import Authorisation, Resource
-from foundation.database import DatabaseBusy, DatabaseUnavailable
-from foundation.desks import Refusal
-from foundation.http_edge import Exchange, Guest, Problem, Route
-from foundation.identity import HasherBusy, Identity, Session, SessionKind, TooManyAttempts
-from orchestrator.guest_passes import GuestPasses
+from foundation.http_edge import Exchange, Guest, Problem, Route, forbidden
+from foundation.identity import Identity, SessionKind
+from orchestrator.guest_passes import PREFIX, GuestPasses
+from orchestrator.http_pages import serve_pages
+from orchestrator.http_problems import Handler, problems
 from orchestrator.openapi import openapi_document
 
-log = structlog.get_logger(__name__)
-
 SESSION_COOKIE = "anshi_session"
-GUEST_PREFIX = "guest."
 MAX_BODY = 1 << 20
+BODY_SECONDS = 20.0
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+FORWARDING = ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via")
 
-CONTENT_SECURITY_POLICY = (
-    "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
-    "style-src 'self' 'unsafe-inline'; "
-    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; object-src 'none'"
-)
-
-Middleware = Callable[[web.Request, Callable[[web.Request], Awaitable[web.StreamResponse]]], Any]
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
+        "style-src 'self' 'unsafe-inline'; connect-src 'self'; form-action 'self'; "
+        "frame-ancestors 'none'; base-uri 'none'; object-src 'none'"
+    ),
+    "Permissions-Policy": "camera=(self), microphone=(self), display-capture=(self), geolocation=()",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+}
+HSTS = "max-age=31536000"
 
 
 class Edge:
-    """Resolves callers and runs routes."""
+    """Resolves callers and asks permission."""
 
     def __init__(
-        self, settings: Settings, identity: Identity, authorisation: Authorisation, guests: GuestPasses
+        self, *, settings: Settings, identity: Identity, authorisation: Authorisation, guests: GuestPasses
     ) -> None:
         self._identity = identity
         self._authorisation = authorisation
         self._guests = guests
+        self._http = settings.http
         self._proxies = [ipaddress.ip_network(proxy) for proxy in settings.http.trusted_proxies]
+
+    # --- where a request comes from -----------------------------------------------------------------
 
     def address(self, request: web.Request) -> str:
         """The caller's address; a trusted proxy's word for it is taken, nobody else's."""
-        peer = request.remote or "unknown"
-        forwarded = request.headers.get("X-Forwarded-For")
-        if forwarded is None or not self._is_proxy(peer):
+        peer = _peer(request)
+        if not self._is_proxy(peer):
             return peer
-        hops = [hop.strip() for hop in forwarded.split(",")]
-        return next((hop for hop in reversed(hops) if not self._is_proxy(hop)), peer)
+        hops = [hop for line in request.headers.getall("X-Forwarded-For", ()) for hop in line.split(",")]
+        for hop in reversed(hops):
+            host = _host(hop)
+            if host is None:
+                return peer  # not an address: what stands before it is no better
+            if not self._is_proxy(host):
+                return host
+        return peer
+
+    def secure(self, request: web.Request) -> bool:
+        """Whether the caller's own side of the connection is encrypted."""
+        if self._http.tls:
+            return True
+        if not self._is_proxy(_peer(request)):
+            return False
+        forwarded = request.headers.get("X-Forwarded-Proto")
+        if forwarded is None:
+            return (self._http.external_url or "").startswith("https:")
+        return forwarded.rpartition(",")[2].strip().lower() == "https"
+
+    def local(self, request: web.Request) -> bool:
+        """Whether this machine or a trusted proxy asks for itself, not on somebody's behalf."""
+        if any(name in request.headers for name in FORWARDING):
+            return False
+        peer = _peer(request)
+        return _is_loopback(peer) or self._is_proxy(peer)
+
+    def check_listener(self, request: web.Request) -> None:
+        """Without TLS only proxies (and this machine itself) are answered. Raises the 403 problem."""
+        peer = _peer(request)
+        if not (self._http.tls or self._is_proxy(peer) or _is_loopback(peer)):
+            raise forbidden("this listener has no TLS and answers its trusted proxies only")
+
+    def check_origin(self, request: web.Request) -> None:
+        """A page of ours asks, not somebody else's with our cookie. Raises the 403 problem."""
+        origin = urlsplit(request.headers.get("Origin", ""))
+        trusted = [request.headers.get("Host", "")]
+        if self._is_proxy(_peer(request)):
+            trusted.append(request.headers.get("X-Forwarded-Host", ""))
+        if self._http.external_url is not None:
+            trusted.append(urlsplit(self._http.external_url).netloc)
+        schemes = ("https",) if self.secure(request) else ("http", "https")
+        same = origin.netloc.lower() in {
+            _without_default_port(host, origin.scheme) for host in trusted if host
+        }
+        if origin.scheme not in schemes or not same:
+            raise forbidden("the request's Origin is not this service")
+
+    def hsts(self, request: web.Request) -> bool:
+        """Whether browsers may be told to insist on TLS: not for a certificate that we signed ourselves."""
+        return self.secure(request) and (self._http.certificate is not None or not self._http.tls)
 
     def _is_proxy(self, address: str) -> bool:
         try:
@@ -68,160 +128,160 @@ class Edge:
             return False
         return any(host in network for network in self._proxies)
 
+    # --- who asks -----------------------------------------------------------------------------------
+
     async def caller(self, request: web.Request) -> Exchange:
         """Who asks. Raises the 401 problem for a token that is over, 403 for a missing CSRF token."""
-        address = self.address(request)
-        bearer = request.headers.get("Authorization", "")
-        if bearer.startswith("Bearer "):
-            return await self._signed(request, address, bearer[7:].strip(), SessionKind.BEARER)
-        cookie = request.cookies.get(SESSION_COOKIE)
-        if cookie is None:
-            return Exchange(request, address)
-        exchange = await self._signed(request, address, cookie, SessionKind.COOKIE)
+        exchange = self._stranger(request)
+        if await self.identify(exchange) is not SessionKind.COOKIE:
+            return exchange
         presented = request.headers.get("X-CSRF-Token")
-        if request.method not in SAFE_METHODS and not self._identity.csrf_valid(cookie, presented):
-            raise Problem(403, "Forbidden", "the request lacks the session's X-CSRF-Token")
+        token = exchange.token or ""
+        if request.method not in SAFE_METHODS and not self._identity.csrf_valid(token, presented):
+            raise forbidden("the request lacks the session's X-CSRF-Token")
+        if hdrs.UPGRADE in request.headers:  # pages cannot put a header of ours on a WebSocket's request
+            self.check_origin(request)
         return exchange
 
-    async def _signed(self, request: web.Request, address: str, token: str, kind: SessionKind) -> Exchange:
-        if token.startswith(GUEST_PREFIX):
-            guest = self._guests.resolve(token)
-            if guest is None:
+    async def identify(self, exchange: Exchange) -> SessionKind | None:
+        """Fill in whose token the request carries; None without one. Raises the 401 problem."""
+        scheme, _, credentials = exchange.request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            exchange.token, kind = credentials.strip(), SessionKind.BEARER
+        else:
+            exchange.token, kind = exchange.request.cookies.get(SESSION_COOKIE), SessionKind.COOKIE
+        if exchange.token is None:
+            return None
+        if exchange.token.startswith(PREFIX):
+            exchange.guest = self._guests.resolve(exchange.token)
+            if exchange.guest is None:
                 raise Problem(401, "Not signed in", "the guest pass is over; join again")
-            return Exchange(request, address, guest=guest, token=token)
-        session: Session | None = await self._identity.resolve(token, kind)
+            return kind
+        session = await self._identity.resolve(exchange.token, kind)
         if session is None:
             raise Problem(401, "Not signed in", "the session is over; sign in again")
-        return Exchange(request, address, actor=session.actor, token=token)
+        exchange.actor = session.actor
+        return kind
 
-    async def run(self, route: Route, request: web.Request) -> web.StreamResponse:
-        exchange = await self._caller_for(route, request)
-        if route.action is not None and exchange.actor is None and exchange.guest is None:
+    def _stranger(self, request: web.Request) -> Exchange:
+        return Exchange(request, self.address(request), self.secure(request))
+
+    # --- one request --------------------------------------------------------------------------------
+
+    async def exchange(self, route: Route, request: web.Request) -> Exchange:
+        """Everything the handler needs, permission asked: role first, then body, then the place."""
+        if route.public or (route.local and self.local(request)):
+            exchange = self._stranger(request)
+            await _read(route, exchange)
+            return exchange
+        exchange = await self.caller(request)
+        if exchange.actor is None and exchange.guest is None:
             raise Problem(401, "Not signed in", "sign in first")
-        if route.body is not None:
-            exchange.body = await _body(request, route.body)
-        await self._permit(route, exchange)
-        return _answer(route, await route.handler(exchange))
+        self._permit_role(route, exchange)
+        await _read(route, exchange)
+        await self._permit_place(route, exchange)
+        return exchange
 
-    async def _caller_for(self, route: Route, request: web.Request) -> Exchange:
-        if route.action is not None:
-            return await self.caller(request)
-        try:
-            return await self.caller(request)
-        except Problem:
-            return Exchange(request, self.address(request))  # a public route does not mind an old cookie
+    def _permit_role(self, route: Route, exchange: Exchange) -> None:
+        """Before anything is read or looked up: those without the right learn nothing, not even a 404."""
+        if route.action is None:
+            return
+        if exchange.guest is not None:
+            if not route.guests:
+                raise forbidden("a guest may only join the meeting of the pass")
+            return
+        decision = self._authorisation.has_right(exchange.who, route.action)
+        if not decision:
+            raise forbidden(decision.reason)
 
-    async def _permit(self, route: Route, exchange: Exchange) -> None:
+    async def _permit_place(self, route: Route, exchange: Exchange) -> None:
         """The one question: may this actor do this to that?"""
         if route.action is None:
             return
         if exchange.guest is not None:
-            self._permit_guest(route, exchange.guest, await route.resource(exchange))
+            _permit_guest(exchange.guest, await route.resource(exchange))
             return
-        actor = exchange.who
         if route.filtered:
-            resource = Resource("list", None, actor.site_id)
-        else:
-            resource = await route.resource(exchange)
-        decision = self._authorisation.allowed(actor, route.action, resource)
+            return
+        decision = self._authorisation.allowed(exchange.who, route.action, await route.resource(exchange))
         if not decision:
-            raise Problem(403, "Forbidden", decision.reason)
+            raise forbidden(decision.reason)
 
-    def _permit_guest(self, route: Route, guest: Guest, resource: Resource) -> None:
-        if not route.guests or resource.kind != "conference" or resource.id != guest.conference_id:
-            raise Problem(403, "Forbidden", "a guest may only join the meeting of the pass")
+
+def _permit_guest(guest: Guest, resource: Resource) -> None:
+    if resource.kind != "conference" or resource.id != guest.conference_id:
+        raise forbidden("a guest may only join the meeting of the pass")
+
+
+# --- bodies, queries, answers -------------------------------------------------------------------------
+
+
+async def _read(route: Route, exchange: Exchange) -> None:
+    if route.query is not None:
+        try:
+            exchange.query = route.query.model_validate(dict(exchange.request.query))
+        except ValidationError as error:
+            raise _invalid("query", error) from None
+    if route.body is not None:
+        exchange.body = await _body(exchange.request, route.body)
 
 
 async def _body(request: web.Request, model: type[BaseModel]) -> BaseModel:
+    if request.content_type != "application/json":
+        detail = f"the body's Content-Type is {request.content_type}, not application/json"
+        raise Problem(415, "Unsupported Media Type", detail, headers={"Accept": "application/json"})
     try:
-        return model.model_validate_json(await request.read())
+        async with asyncio.timeout(BODY_SECONDS):
+            text = await request.read()
+    except TimeoutError:
+        detail = f"the body was not whole after {BODY_SECONDS:g} s"
+        raise Problem(408, "Request Timeout", detail, headers={"Connection": "close"}) from None
+    try:
+        return model.model_validate_json(text)
     except ValidationError as error:
-        faults = [
-            {"at": ".".join(str(part) for part in fault["loc"]) or "body", "what": fault["msg"]}
-            for fault in error.errors(include_url=False, include_context=False, include_input=False)
-        ]
-        detail = "; ".join(f"{fault['at']}: {fault['what']}" for fault in faults[:3])
-        raise Problem(422, "Invalid body", detail, faults=faults) from None
+        raise _invalid("body", error) from None
 
 
-def _answer(route: Route, result: Any) -> web.StreamResponse:
-    if isinstance(result, web.StreamResponse):
-        return result
-    if result is None:
-        return web.Response(status=204)
-    encoded = TypeAdapter(route.returns).dump_json(result)
-    return web.Response(body=encoded, status=route.status, content_type="application/json")
+def _invalid(part: str, error: ValidationError) -> Problem:
+    """400 for what is no JSON, 422 for JSON that does not say what it should."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    faults = [{"at": ".".join(map(str, fault["loc"])) or part, "what": fault["msg"]} for fault in found]
+    detail = "; ".join(f"{fault['at']}: {fault['what']}" for fault in faults[:3])
+    if any(fault["type"] == "json_invalid" for fault in found):
+        return Problem(400, "Bad request", detail)
+    return Problem(422, f"Invalid {part}", detail, faults=faults)
 
 
-def problem_response(problem: Problem) -> web.Response:
-    body = {
-        "type": "about:blank",
-        "title": problem.title,
-        "status": problem.status,
-        "detail": problem.detail,
-        **problem.members,
-    }
-    return web.Response(
-        status=problem.status,
-        headers=problem.headers,
-        body=json.dumps(body, ensure_ascii=False).encode(),
-        content_type="application/problem+json",
-    )
+def _runner(edge: Edge, route: Route) -> Handler:
+    adapter: TypeAdapter[Any] = TypeAdapter(route.returns)
+
+    async def run(request: web.Request) -> web.StreamResponse:
+        result = await route.handler(await edge.exchange(route, request))
+        if isinstance(result, web.StreamResponse):
+            return result
+        if result is None:
+            return web.Response(status=204)
+        return web.Response(
+            body=adapter.dump_json(result), status=route.status, content_type="application/json"
+        )
+
+    return run
 
 
-def _known_failure(error: Exception) -> Problem | None:
-    """Failures that any route may meet, with their words."""
-    match error:
-        case DatabaseBusy() | DatabaseUnavailable():
-            return Problem(503, "Database unavailable", str(error), headers={"Retry-After": "2"})
-        case TooManyAttempts():
-            seconds = str(max(1, round(error.retry_after)))
-            return Problem(429, "Too many attempts", str(error), headers={"Retry-After": seconds})
-        case HasherBusy():
-            return Problem(503, "Busy", str(error), headers={"Retry-After": "1"})
-        case Refusal():
-            seconds = str(error.retry_after or 2)
-            return Problem(503, "Media worker unavailable", error.detail, headers={"Retry-After": seconds})
-        case _:
-            return None
-
-
-@web.middleware
-async def problems(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """Every error leaves as a problem document; an unknown one is logged and says nothing of the inside."""
-    try:
-        return await handler(request)
-    except Problem as problem:
-        return problem_response(problem)
-    except web.HTTPException as error:
-        if error.status < 400:
-            raise
-        return problem_response(Problem(error.status, error.reason, error.text or error.reason))
-    except Exception as error:
-        known = _known_failure(error)
-        if known is not None:
-            return problem_response(known)
-        log.exception("request_failed", method=request.method, path=request.path)
-        return problem_response(Problem(500, "Internal error", "the service failed; its log says why"))
-
-
-async def _security_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    response.headers.setdefault("Referrer-Policy", "same-origin")
-    if response.content_type == "application/json":
-        response.headers.setdefault("Cache-Control", "no-store")
+# --- the application ------------------------------------------------------------------------------------
 
 
 def build_app(edge: Edge, routes: Iterable[Route], pages: Path | None, version: str) -> web.Application:
     """The application of the main process; `pages` is the folder of the built pages, None without them."""
     table = tuple(routes)
-    app = web.Application(middlewares=[problems], client_max_size=MAX_BODY)
-    app.on_response_prepare.append(_security_headers)
+    app = web.Application(middlewares=[problems, _listener(edge)], client_max_size=MAX_BODY)
+    app.on_response_prepare.append(_headers(edge))
     for route in table:
-        app.router.add_route(route.method, route.path, _runner(edge, route))
+        handler = _runner(edge, route)
+        if route.method == "GET":
+            app.router.add_get(route.path, handler)  # and HEAD
+        else:
+            app.router.add_route(route.method, route.path, handler)
     document = json.dumps(openapi_document(table, version), ensure_ascii=False).encode()
 
     async def openapi(_request: web.Request) -> web.Response:
@@ -229,30 +289,60 @@ def build_app(edge: Edge, routes: Iterable[Route], pages: Path | None, version: 
 
     app.router.add_get("/api/v1/openapi.json", openapi)
     if pages is not None and pages.is_dir():
-        _serve_pages(app, pages)
+        serve_pages(app, pages)
     return app
 
 
-def _runner(edge: Edge, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    async def run(request: web.Request) -> web.StreamResponse:
-        return await edge.run(route, request)
+def _listener(edge: Edge) -> Middleware:
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        edge.check_listener(request)
+        return await handler(request)
 
-    return run
+    return check
 
 
-def _serve_pages(app: web.Application, pages: Path) -> None:
-    """The built pages: hashed assets for ever, the page itself for any other path (history routing)."""
-    index = (pages / "index.html").read_bytes()
-    files = {file.name: file for file in pages.iterdir() if file.is_file()}
+def _headers(edge: Edge) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    async def add(request: web.Request, response: web.StreamResponse) -> None:
+        for name, value in SECURITY_HEADERS.items():
+            response.headers.setdefault(name, value)
+        if edge.hsts(request):
+            response.headers.setdefault("Strict-Transport-Security", HSTS)
+        if request.path.startswith("/api/"):
+            response.headers.setdefault("Cache-Control", "no-store")
 
-    async def page(request: web.Request) -> web.StreamResponse:
-        if request.path.startswith(("/api/", "/ws", "/live/")):
-            raise Problem(404, "Not found", f"there is nothing at {request.path}")
-        file = files.get(request.match_info["path"])
-        if file is not None:
-            return web.FileResponse(file)
-        return web.Response(body=index, content_type="text/html", headers={"Cache-Control": "no-cache"})
+    return add
 
-    if (pages / "assets").is_dir():
-        app.router.add_static("/assets", pages / "assets", append_version=False)
-    app.router.add_get("/{path:.*}", page)
+
+# --- addresses -------------------------------------------------------------------------------------------
+
+
+def _peer(request: web.Request) -> str:
+    """The other end of the connection; an IPv4 address stays one on a dual listener."""
+    return _host(request.remote or "") or "unknown"
+
+
+def _host(text: str) -> str | None:
+    """The address in "10.1.2.3", "10.1.2.3:4711", "2001:db8::1" or "[2001:db8::1]:4711"."""
+    text = text.strip().strip('"')
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        host = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(host, ipaddress.IPv6Address) and host.ipv4_mapped is not None:
+        return str(host.ipv4_mapped)
+    return str(host)
+
+
+def _is_loopback(address: str) -> bool:
+    return address != "unknown" and ipaddress.ip_address(address).is_loopback
+
+
+def _without_default_port(host: str, scheme: str) -> str:
+    """As browsers write it in an Origin (RFC 6454 6.2)."""
+    default = {"https": ":443", "http": ":80"}.get(scheme, "")
+    return host.lower().removesuffix(default) if default else host.lower()
