@@ -48,7 +48,12 @@ def configure_logging(
     renderer: list[structlog.typing.Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
         if json_lines
-        else [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=out.isatty(),
+                exception_formatter=structlog.dev.plain_traceback,  # the rich one prints local variables
+            )
+        ]
     )
     handler = logging.StreamHandler(out)
     handler.setFormatter(

@@ -16,7 +16,7 @@ from foundation.desks import ConferenceDesk
 from foundation.events import Event
 from mcu_bridge.access import MediaAccess, MediaNetwork
 from mcu_bridge.bridge import Bridge, BridgeSettings
-from mcu_bridge.captions import CaptionPainter
+from mcu_bridge.captions import CaptionPainter, UnusableFont
 from media.dtls import DtlsCertificate
 from media.ice_lite import IceLiteSocket
 from media.link import LinkServer
@@ -39,19 +39,29 @@ async def media_part(settings: Settings, index: int, emit: Callable[[Event], Non
     try:
         access = _access(settings, index, sockets)
         mosaic = settings.media.mosaic
-        font = find_font(settings.font)
-        if font is None:
-            log.warning("no_font", consequence="site names are not drawn in mosaics")
         bridge_settings = BridgeSettings(
             codec_threads=settings.media.codec_thread_count,
             canvas=(mosaic.width, mosaic.height),
-            captions=None if font is None else CaptionPainter(font),
+            captions=_captions(settings),
         )
         async with Bridge(bridge_settings, access, emit) as bridge:
             yield bridge
     finally:
         for socket in sockets:
             socket.close()
+
+
+def _captions(settings: Settings) -> CaptionPainter | None:
+    """Without a usable font meetings go on, with mosaics that name nobody; `anshi doctor` says so too."""
+    font = find_font(settings)
+    if font is None:
+        log.warning("no_font", consequence="site names are not drawn in mosaics")
+        return None
+    try:
+        return CaptionPainter(font)
+    except UnusableFont as error:
+        log.error("unusable_font", why=str(error), consequence="site names are not drawn in mosaics")
+        return None
 
 
 def _access(settings: Settings, index: int, sockets: list[IceLiteSocket]) -> MediaAccess:
