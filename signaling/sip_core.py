@@ -17,6 +17,7 @@ from protocols.sip.replies import respond
 from protocols.sip.transaction import Timing, Trouble
 from protocols.sip.uri import SipUri
 from protocols.sip.validation import Capabilities, Refusal
+from signaling.sip_authentication import ChallengePolicy
 from signaling.sip_listener import Flow, ListenerTable
 from signaling.sip_transactions import FlowTransaction, SipTransactions, Spawn
 
@@ -36,6 +37,7 @@ class SipPolicy:
     max_pending: int = 1000
     max_transactions: int = 50_000
     timing: Timing = field(default_factory=Timing)
+    challenges: ChallengePolicy = field(default_factory=ChallengePolicy)
 
 
 class DialogUser(Protocol):

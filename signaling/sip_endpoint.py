@@ -53,7 +53,7 @@ import structlog
 
 from foundation.tasks import TaskScope
 from protocols.sip.body import SDP
-from protocols.sip.digest import DigestServer, Login, Outcome, Verdict
+from protocols.sip.digest import Login
 from protocols.sip.grammar import SipSyntaxError
 from protocols.sip.headers import NameAddress
 from protocols.sip.message import Headers, MalformedMessage, Request, Response, parse_message
@@ -61,9 +61,10 @@ from protocols.sip.session_timer import answer_session, request_session
 from protocols.sip.transaction_layer import Overloaded
 from protocols.sip.uri import SipUri, Uri, parse_uri
 from protocols.sip.validation import Capabilities, Refusal, body_refusal, check_response, fault_of, refusal_of
+from signaling.sip_authentication import Authenticator, SipAuthentication
 from signaling.sip_call import Call
 from signaling.sip_core import Credentials, SipCore, SipPolicy, new_tag
-from signaling.sip_events import Authenticator, CallCancelled, CallSnapshot
+from signaling.sip_events import CallCancelled, CallSnapshot
 from signaling.sip_incoming import IncomingCall, IncomingRequest, Reply
 from signaling.sip_listener import (
     Arrival,
@@ -108,7 +109,6 @@ class SipEndpoint:
     ) -> None:
         self.policy = policy or SipPolicy()
         self._on_call = on_call
-        self._authenticator = authenticator
         self._handlers = dict(handlers or {})
         self._inbox: Inbox = asyncio.Queue(_INBOX)
         self._listeners = ListenerTable(
@@ -117,7 +117,7 @@ class SipEndpoint:
         own = Capabilities((*_OWN_METHODS, *self._handlers), ("timer",))
         self._core = SipCore(self._listeners, self.policy, own, self._spawn)
         self._core.transactions.on_ack = self._take_ack
-        self._digest = DigestServer(realm, secrets.token_bytes(32))
+        self._authentication = SipAuthentication(realm, authenticator, self.policy.challenges)
         self._scope: TaskScope | None = None
         self._running: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
@@ -421,13 +421,13 @@ class SipEndpoint:
             assert refusal is not None, "a refused session is the refusal"
             core.refuse(transaction, refusal)
             return
-        incoming = IncomingCall(core, transaction, request, session, certified, self._digest)
+        incoming = IncomingCall(core, transaction, request, session, certified, self._authentication)
         self._ringing.add(incoming)
         self._spawn("call", self._run_call(incoming))
 
     async def _run_call(self, incoming: IncomingCall) -> None:
         try:
-            incoming.verdict = await self._verify(incoming.request)
+            incoming.verdict = await self._authentication.verify(incoming.request)
             if not incoming.is_cancelled:
                 await self._on_call(incoming)
         except CallCancelled:
@@ -438,13 +438,6 @@ class SipEndpoint:
             self._ringing.discard(incoming)
             if not incoming.is_answered:
                 incoming.reject(500)
-
-    async def _verify(self, request: Request) -> Verdict:
-        claim = self._digest.claim(request.headers.all("Authorization"))
-        if claim is None or self._authenticator is None:
-            return Verdict(Outcome.ABSENT)
-        secret = await self._authenticator.lookup(claim.username, claim.realm)
-        return self._digest.check(claim, secret, request, asyncio.get_running_loop().time())
 
     def _handle(self, request: Request, transaction: FlowTransaction, certified: str | None) -> None:
         handler = self._handlers.get(request.method)
@@ -459,9 +452,9 @@ class SipEndpoint:
     ) -> None:
         reply = Reply(500)
         try:
-            verdict = await self._verify(request)
+            verdict = await self._authentication.verify(request)
             reply = await handler(
-                IncomingRequest(request, transaction.peer, verdict, certified, self._digest)
+                IncomingRequest(request, transaction.peer, verdict, certified, self._authentication)
             )
         except Exception as error:
             _log.error("a request was lost to a fault of ours", method=request.method, exc_info=error)

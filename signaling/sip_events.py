@@ -8,7 +8,6 @@ from enum import Enum
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from protocols.sip.dialog import DialogState
-from protocols.sip.digest import Secret
 from protocols.sip.message import Headers, Request
 from protocols.sip.session_timer import SessionAgreement
 from signaling.sip_listener import Transport
@@ -155,11 +154,3 @@ class CallSnapshot:
     session: SessionAgreement | None
     session_left: float | None
     peer_allows: frozenset[str]
-
-
-class Authenticator(Protocol):
-    """Knows the users' secrets."""
-
-    async def lookup(self, username: str, realm: str) -> Secret | None:
-        """The user's password or HA1s, None for an unknown user."""
-        ...

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from protocols.sip.body import SDP, sdp_of
 from protocols.sip.dialog import Dialog, DialogId
-from protocols.sip.digest import DigestServer, Outcome, Verdict
+from protocols.sip.digest import Outcome, Verdict
 from protocols.sip.headers import NameAddress
 from protocols.sip.message import Request
 from protocols.sip.session_timer import SessionAnswer
 from protocols.sip.uri import SipUri, Uri
 from protocols.sip.validation import Refusal
+from signaling.sip_authentication import SipAuthentication
 from signaling.sip_call import Call
 from signaling.sip_core import SipCore, new_tag
 from signaling.sip_events import CallCancelled
@@ -21,12 +22,6 @@ from signaling.sip_listener import Flow
 from signaling.sip_transactions import FlowTransaction
 
 Fields = Iterable[tuple[str, str]]
-
-
-def challenge_fields(server: DigestServer, verdict: Verdict, now: float) -> list[tuple[str, str]]:
-    """WWW-Authenticate for each algorithm; ``stale`` when only the nonce was at fault."""
-    stale = verdict.outcome is Outcome.STALE
-    return [("WWW-Authenticate", str(challenge)) for challenge in server.challenge(now, stale)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +42,15 @@ class IncomingRequest:
     flow: Flow
     verdict: Verdict
     certified: str | None
-    digest: DigestServer
+    authentication: SipAuthentication
 
     @property
     def network(self) -> str:
         return self.flow.network
 
     def challenge(self) -> Reply:
-        """A 401 for both algorithms."""
-        now = asyncio.get_running_loop().time()
-        return Reply(401, headers=tuple(challenge_fields(self.digest, self.verdict, now)))
+        """A 401; the peer comes again with credentials."""
+        return Reply(401, headers=tuple(self.authentication.challenge(self.request, self.verdict)))
 
 
 class IncomingCall:
@@ -73,12 +67,12 @@ class IncomingCall:
         request: Request,
         session: SessionAnswer,
         certified: str | None,
-        digest: DigestServer,
+        authentication: SipAuthentication,
     ) -> None:
         self._core = core
         self._transaction = transaction
         self._session = session
-        self._digest = digest
+        self._authentication = authentication
         self._tag = new_tag()
         self._done = False
         self._cancelled = asyncio.Event()
@@ -172,9 +166,8 @@ class IncomingCall:
         self._finish(status, reason, headers)
 
     def challenge(self) -> None:
-        """Refuse with 401 and challenges for both algorithms; the caller comes again with credentials."""
-        now = asyncio.get_running_loop().time()
-        self.reject(401, None, challenge_fields(self._digest, self.verdict, now))
+        """Refuse with 401; the caller comes again with credentials."""
+        self.reject(401, None, self._authentication.challenge(self.request, self.verdict))
 
     def _check(self) -> None:
         if self.is_cancelled:

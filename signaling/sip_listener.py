@@ -169,20 +169,28 @@ class SipListener:
         """Bind every socket; raises OSError that names the address when one is taken."""
         self._scope = scope
         settings = self.settings
-        try:
-            if settings.udp_port is not None:
-                self._udp = self._bound(socket.SOCK_DGRAM, settings.udp_port)
-                self._ports["UDP"] = self._udp.getsockname()[1]
-                asyncio.get_running_loop().add_reader(self._udp.fileno(), self._read_datagrams)
-            if settings.tcp_port is not None:
-                # "any port" means the same one for both transports
-                port = settings.tcp_port or self._ports.get("UDP", 0)
-                await self._serve("TCP", port, None)
-            if settings.tls_port is not None and settings.tls is not None:
-                await self._serve("TLS", settings.tls_port, settings.tls)
-        except OSError:
-            await self.aclose()
-            raise
+        # "Any port" means the same one for both transports, which may take a few tries.
+        tries = 20 if settings.udp_port == settings.tcp_port == 0 else 1
+        for left in reversed(range(tries)):
+            try:
+                await self._open_all()
+            except OSError as error:
+                await self.aclose()
+                if not left or error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                return
+
+    async def _open_all(self) -> None:
+        settings = self.settings
+        if settings.udp_port is not None:
+            self._udp = self._bound(socket.SOCK_DGRAM, settings.udp_port)
+            self._ports["UDP"] = self._udp.getsockname()[1]
+            asyncio.get_running_loop().add_reader(self._udp.fileno(), self._read_datagrams)
+        if settings.tcp_port is not None:
+            await self._serve("TCP", settings.tcp_port or self._ports.get("UDP", 0), None)
+        if settings.tls_port is not None and settings.tls is not None:
+            await self._serve("TLS", settings.tls_port, settings.tls)
 
     def _bound(self, kind: socket.SocketKind, port: int) -> socket.socket:
         sock = socket.socket(self.family, kind)

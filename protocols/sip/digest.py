@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
@@ -121,12 +121,14 @@ class DigestServer:
         self._used: OrderedDict[str, _Use] = OrderedDict()
         self._not_before = float("-inf")
 
-    def challenge(self, now: float, stale: bool = False) -> tuple[Challenge, ...]:
-        """One challenge for each algorithm, strongest first (RFC 8760 2.4)."""
+    def challenge(
+        self, now: float, stale: bool = False, algorithms: Iterable[str] = tuple(HASHES)
+    ) -> tuple[Challenge, ...]:
+        """One challenge for each algorithm, the preferred one first (RFC 8760 2.4), with one nonce."""
         self._serial += 1
         stamp = f"{int(now * 1000):x}.{self._serial:x}"
         nonce = f"{stamp}.{self._proof(stamp)}"
-        return tuple(Challenge(self.realm, nonce, name, ("auth",), stale=stale) for name in HASHES)
+        return tuple(Challenge(self.realm, nonce, name, ("auth",), stale=stale) for name in algorithms)
 
     def claim(self, authorizations: Sequence[str]) -> DigestCredentials | None:
         """The credentials for our realm among Authorization values; those that do not parse count as none."""

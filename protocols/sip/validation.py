@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from protocols.sip.grammar import SipSyntaxError, excerpt, is_token
+from protocols.sip.grammar import SipSyntaxError, excerpt
 from protocols.sip.headers import Via, parse_contacts
 from protocols.sip.message import VERSION, Request, Response
 from protocols.sip.uri import OtherUri, parse_uri
@@ -57,8 +57,6 @@ def fault_of(request: Request) -> Refusal | None:
             read()
         if request.cseq.method != request.method:
             return Refusal(400, f"CSeq says {request.cseq.method}, the request line {request.method}")
-        if not is_token(request.via.branch or "2543"):
-            return Refusal(400, "the branch of Via is not a token")
     except SipSyntaxError as error:
         return Refusal(400, f"Bad Request: {error}")
     return None

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from protocols.sip.digest import Outcome, Password, Secret
-from protocols.sip.message import Request, parse_message
+from protocols.sip.message import Request, Response, parse_message
 from signaling.sip_core import SipPolicy
 from signaling.sip_endpoint import SipEndpoint
 from signaling.sip_events import CallCancelled, EndCause, Ended, InfoReceived, Refreshed, Reinvited
@@ -69,7 +69,7 @@ async def test_a_repeated_invite_is_one_call_and_200_is_repeated_until_the_ack()
         invite = peer.compose(body=OFFER)
         for _ in range(3):
             peer.send(invite)
-        answers = [message async for message in _responses(peer, 200, 3)]
+        answers = [await _response_to_invite(peer, 200) for _ in range(3)]
         assert len({message.to_bytes() for message in answers}) == 1
         peer.send(inside(peer, answers[0], "ACK", 1))
         await _drained(peer)
@@ -79,12 +79,11 @@ async def test_a_repeated_invite_is_one_call_and_200_is_repeated_until_the_ack()
         assert (calls, len(one.calls())) == (1, 1)
 
 
-async def _responses(peer: RawPeer, status: int, count: int):  # type: ignore[no-untyped-def]  # a test's own
-    while count:
-        message = await peer.response()
-        if message.status == status:
-            count -= 1
-            yield message
+async def _response_to_invite(peer: RawPeer, status: int) -> Response:
+    """The next response of that status, others passed over."""
+    while (message := await peer.response()).status != status:
+        pass
+    return message
 
 
 async def _drained(peer: RawPeer) -> None:
@@ -228,7 +227,7 @@ async def test_merged_requests_are_482() -> None:
     async with endpoint() as one, RawPeer(one) as peer:
         peer.send(peer.compose("INVITE", OFFER, branch="z9hG4bKone"))
         peer.send(peer.compose("INVITE", OFFER, branch="z9hG4bKtwo"))
-        statuses = {}
+        statuses: dict[str, int] = {}
         while len(statuses) < 2:
             response = await peer.response()
             if response.status != 180:
