@@ -386,10 +386,8 @@ async def test_registrations_go_to_their_handler_with_a_verdict() -> None:
         peer.send(peer.compose("REGISTER"))
         refused = await peer.response(401)
         schemes = refused.headers.all("WWW-Authenticate")
-        assert [("SHA-256" in text, 'qop="auth"' in text) for text in schemes] == [
-            (True, True),
-            (False, True),
-        ]
+        assert ["SHA-256" in text for text in schemes] == [False, True]
+        assert all('qop="auth"' in text for text in schemes)
 
 
 async def test_too_many_calls_are_503_with_retry_after() -> None:
