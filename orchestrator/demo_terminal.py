@@ -1,0 +1,477 @@
+"""A room terminal on our own stack, for demonstrations, the soak run and journeys with many or odd terminals.
+
+    async with Studio() as studio:
+        async with RoomTerminal(TerminalSettings("room", colour="red", tone_hz=440), studio) as terminal:
+            await terminal.dial("sip:800800@127.0.0.1:5060")
+            await terminal.sees("blue", CENTRE, timeout=10)
+            await terminal.hears(1000, timeout=10)
+            await terminal.hang_up()
+
+It answers calls while it has none. A terminal without a studio makes one of its own. It is a user of the
+stack: what it knows of a meeting is what comes over the wire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+from foundation.desks import Direction, Refusal, RefusalKind
+from mcu_bridge.negotiation import packetization_mode
+from orchestrator.demo_footage import CENTRE, TOLERANCE, WHOLE, Region, Rgb
+from orchestrator.demo_media import TerminalMedia
+from orchestrator.demo_senses import Bell, Ear, NotPerceived, Screen, Spectrum, Tone, Watching
+from orchestrator.demo_settings import TerminalReport, TerminalSettings, WireSecond, rgb
+from orchestrator.demo_studio import Studio
+from protocols.sip.digest import Login
+from protocols.sip.grammar import NO_PARAMETERS
+from protocols.sip.headers import NameAddress
+from protocols.sip.uri import SipUri, parse_uri
+from signaling.media_description import read_sdp, write_sdp
+from signaling.sip_call import Call
+from signaling.sip_calls import FAST_UPDATE, FAST_UPDATE_TYPE
+from signaling.sip_core import SipPolicy
+from signaling.sip_endpoint import SipEndpoint
+from signaling.sip_events import CallOver, EndCause, Ended, InfoReceived, Refused, Reinvited
+from signaling.sip_incoming import IncomingCall
+from signaling.sip_listener import ListenerSettings
+
+_NETWORK = "terminal"
+_LOOK_AGAIN = 1.0
+_BAD_OFFER = {RefusalKind.NO_COMMON_CODEC: 488, RefusalKind.BAD_DESCRIPTION: 400}
+
+
+class DialRefused(Exception):
+    """The call was not taken; `status` and `reason` are the peer's, or stand for no answer."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(f"{status} {reason}")
+        self.status = status
+        self.reason = reason
+
+
+class _Endpoint(SipEndpoint):
+    """An endpoint that can also end without a word."""
+
+    def abandon(self) -> None:
+        """Close every socket at once: no BYE, no answer, nothing repeated."""
+        self._closing = True
+        self._stop.set()
+
+    async def wait_closed(self) -> None:
+        if self._running is not None:
+            await asyncio.wait([self._running])
+
+
+class _Session:
+    """One call: its dialog, its media and the session description's version (RFC 3264 8)."""
+
+    def __init__(self, media: TerminalMedia) -> None:
+        self.media = media
+        self.call: Call | None = None
+        self.follower: asyncio.Task[None] | None = None
+        self._id = secrets.randbits(48)
+        self._version = 0
+
+    def print(self) -> bytes:
+        """Our side as SDP."""
+        assert self.media.ours is not None, "described before it is printed"
+        self._version += 1
+        return write_sdp(self.media.ours, session_id=self._id, version=self._version, name="terminal")
+
+
+class RoomTerminal:
+    """See the module's head. Not for more than one call at a time."""
+
+    def __init__(self, settings: TerminalSettings, studio: Studio | None = None) -> None:
+        self.settings = settings
+        self.ended: Ended | None = None
+        self._stack = contextlib.AsyncExitStack()
+        self._given = studio
+        self._session: _Session | None = None
+        self._last: TerminalMedia | None = None
+        self._bell = Bell()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- lifetime -------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        settings = self.settings
+        given = self._given
+        self._studio = given if given is not None else await self._stack.enter_async_context(Studio())
+        self.screen = Screen(settings.name, settings.watching, settings.hashing)
+        self.ear = Ear(self._studio)
+        port = settings.sip_port
+        listener = ListenerSettings(
+            _NETWORK,
+            settings.bind,
+            udp_port=port if settings.transport == "UDP" else None,
+            tcp_port=port if settings.transport == "TCP" else None,
+        )
+        self._endpoint = _Endpoint(
+            [listener], realm=settings.name, on_call=self._take, policy=SipPolicy(product="Anshi terminal")
+        )
+        try:
+            await self._endpoint.start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        self._studio.join(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Hang up (unless vanished) and free everything."""
+        self._studio.leave(self)
+        await self._endpoint.aclose()
+        await self._endpoint.wait_closed()
+        session = self._session
+        if session is not None:
+            await self._finish(session, Ended(EndCause.LOCAL_BYE, "the terminal was switched off"))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._stack.aclose()
+
+    def tick(self, now: float, wall_clock: float) -> None:
+        if self._session is not None:
+            self._session.media.tick(now, wall_clock)
+
+    # --- calls ----------------------------------------------------------------------------------------
+
+    @property
+    def uri(self) -> str:
+        """Where to dial it."""
+        port = self._endpoint.port(_NETWORK, self.settings.transport)
+        host = f"[{self.settings.bind}]" if ":" in self.settings.bind else self.settings.bind
+        return f"sip:{self.settings.name}@{host}:{port};transport={self.settings.transport.lower()}"
+
+    @property
+    def in_call(self) -> bool:
+        return self._session is not None and self._session.call is not None
+
+    @property
+    def media(self) -> TerminalMedia | None:
+        """The media of the present call, or of the last: descriptions, hashes, counts."""
+        return self._session.media if self._session is not None else self._last
+
+    async def dial(self, uri: str, timeout: float = 20.0) -> None:
+        """Call and wait for the answer. Raises DialRefused; RuntimeError while there is a call."""
+        session = self._new_session()
+        try:
+            session.media.offer()
+            outgoing = await self._endpoint.invite(
+                self._target(uri), self._from(), _NETWORK, session.print(), login=self._login()
+            )
+            try:
+                async with asyncio.timeout(timeout):
+                    outcome = await outgoing.result()
+            except TimeoutError:
+                outgoing.cancel()
+                raise DialRefused(408, f"no answer in {timeout} s") from None
+            if isinstance(outcome, Refused):
+                raise DialRefused(outcome.status, outcome.reason)
+            try:
+                session.media.answered(read_sdp(outcome.sdp or b""))
+            except Refusal as refusal:
+                outcome.call.hang_up("the answer cannot be used")
+                raise DialRefused(488, refusal.detail) from refusal
+        except BaseException:
+            await self._finish(session, None)
+            raise
+        self._live(session, outcome.call)
+
+    async def hang_up(self) -> None:
+        """End the call with BYE; harmless without one."""
+        session = self._session
+        if session is not None and session.call is not None:
+            await session.call.bye()
+            await self.until(lambda: self._session is not session, 5.0, "the call to end")
+
+    def vanish(self) -> None:
+        """Stop everything without a word: no BYE, no RTCP BYE, no answer to anything. RTP ports stay open and
+        deaf until `aclose`; SIP sockets close, as those of a killed process do."""
+        if self._session is not None:
+            self._session.media.fall_silent()
+        self._studio.leave(self)
+        self._endpoint.abandon()
+
+    async def hold(self, direction: Direction = Direction.SENDONLY) -> None:
+        """Put the peer on hold by a re-INVITE (RFC 3264 8.4). Raises ReinviteRefused, CallOver."""
+        await self._reoffer(direction)
+
+    async def resume(self) -> None:
+        await self._reoffer(None)
+
+    async def _reoffer(self, held: Direction | None) -> None:
+        session = self._session
+        if session is None or session.call is None:
+            raise RuntimeError(f"{self.settings.name} has no call")
+        session.media.offer(held)
+        answer = await session.call.reinvite(session.print())
+        if answer is not None:
+            session.media.answered(read_sdp(answer))
+
+    def request_keyframe(self) -> None:
+        """Ask the peer for a key frame: PLI or FIR, by INFO where neither was agreed."""
+        if self._session is not None:
+            self._session.media.insist_on_keyframe()
+
+    async def show(self, colour: Rgb | str) -> None:
+        """Another colour from now on, in this call."""
+        if self._session is not None:
+            await self._session.media.show(rgb(colour))
+
+    async def play(self, hertz: float | None) -> None:
+        """Another tone from now on, or silence, in this call."""
+        if self._session is not None:
+            await self._session.media.play(hertz)
+
+    # --- what it perceives ----------------------------------------------------------------------------
+
+    async def until(self, seen: Callable[[], bool], timeout: float, what: str) -> None:
+        """Wait for something of the call itself (in_call, ended). Raises NotPerceived."""
+        await self._bell.until(seen, timeout, lambda: f"{self.settings.name} waits for {what}")
+
+    async def answered(self, timeout: float = 10.0) -> None:
+        """Wait until a call is up."""
+        await self.until(lambda: self.in_call, timeout, "a call")
+
+    async def over(self, timeout: float = 10.0) -> Ended:
+        """Wait until no call is left; how the last one ended."""
+        await self.until(lambda: self._session is None and self.ended is not None, timeout, "the call's end")
+        assert self.ended is not None
+        return self.ended
+
+    async def sees(
+        self,
+        colour: Rgb | str,
+        region: Region = CENTRE,
+        timeout: float = 10.0,
+        *,
+        tolerance: int = TOLERANCE,
+        present: bool = True,
+    ) -> None:
+        """Wait until the region and each quarter of it has the colour (or no longer has).
+
+        Raises NotPerceived with the colour that is there.
+        """
+        meant, screen = rgb(colour), self.screen
+
+        def explain() -> str:
+            return (
+                f"{self.settings.name} to see {'' if present else 'no '}{colour} in {region}; it sees "
+                f"{screen.colour_at(region)} after {screen.frames_decoded} of {screen.frames_received} frames"
+            )
+
+        def seen() -> bool:
+            return screen.latest is not None and screen.shows(meant, region, tolerance) is present
+
+        await self._look(seen, timeout, explain)
+
+    async def _look(self, seen: Callable[[], bool], timeout: float, explain: Callable[[], str]) -> None:
+        """Who watches key frames only asks for one a second while it looks."""
+        if self.settings.watching is not Watching.KEY_FRAMES:
+            return await self.screen.bell.until(seen, timeout, explain)
+        end = time.monotonic() + timeout
+        while (left := end - time.monotonic()) > 0:
+            self.request_keyframe()
+            with contextlib.suppress(NotPerceived):
+                return await self.screen.bell.until(seen, min(_LOOK_AGAIN, left), explain)
+        raise NotPerceived(f"waited {timeout} s: {explain()}")
+
+    async def sees_frames(self, count: int = 1, timeout: float = 10.0) -> None:
+        """Wait for so many more decoded pictures."""
+        screen, wanted = self.screen, self.screen.frames_decoded + count
+        await self._look(
+            lambda: screen.frames_decoded >= wanted,
+            timeout,
+            lambda: (
+                f"{self.settings.name} to see {count} frames, {wanted - screen.frames_decoded} are missing"
+            ),
+        )
+
+    async def hears(self, hertz: float, timeout: float = 10.0, *, present: bool = True) -> Spectrum:
+        """Wait until the last second holds the tone (or no longer does). Raises NotPerceived."""
+        return await self.ear.hears(hertz, timeout, present=present)
+
+    async def tones(self) -> tuple[Tone, ...]:
+        """The tones of the last second, the loudest first."""
+        return await self.ear.tones()
+
+    def colour_at(self, x: float, y: float, width: float, height: float) -> Rgb | None:
+        """The mean colour of a part of the picture now; None before the first picture."""
+        return self.screen.colour_at(Region(x, y, width, height))
+
+    def number_in(self, region: Region = WHOLE) -> int | None:
+        """The frame number that a terminal with `numbered` burnt into the picture that fills the region."""
+        return self.screen.number_in(region)
+
+    def sent_at(self, number: int) -> float | None:
+        """When this terminal last sent the picture with that number (monotonic seconds)."""
+        return None if self.media is None else self.media.sent_at(number)
+
+    def wire(self) -> tuple[WireSecond, ...]:
+        """IP bytes of media in every second of the last five minutes, ten windows a second."""
+        return () if self.media is None else tuple(self.media.wire.seconds)
+
+    def report(self) -> TerminalReport:
+        media, screen, ear = self.media, self.screen, self.ear
+        wire = None if media is None else media.wire
+        picture, sound = (None, None) if media is None else (media.picture, media.sound)
+        return TerminalReport(
+            name=self.settings.name,
+            in_call=self.in_call,
+            video_codec=None
+            if picture is None
+            else _named(picture.codec.name, packetization_mode(picture.codec)),
+            audio_codec=None if sound is None else sound.codec.name,
+            first_frame_after=screen.first_frame_after,
+            frames_received=screen.frames_received,
+            frames_decoded=screen.frames_decoded,
+            frames_damaged=screen.frames_damaged,
+            frames_sent=0 if media is None else media.frames_sent,
+            key_frames_received=screen.key_frames,
+            key_frames_sent=0 if media is None else media.key_frames_sent,
+            size=screen.size,
+            source_changes=screen.source_changes,
+            longest_freeze=screen.longest_freeze(),
+            sound_packets=ear.packets,
+            longest_sound_gap=ear.longest_gap,
+            sent_bytes=0 if wire is None else wire.sent,
+            received_bytes=0 if wire is None else wire.received,
+            peak_sent_bps=0 if wire is None else 8 * wire.peak_sent,
+            peak_received_bps=0 if wire is None else 8 * wire.peak_received,
+        )
+
+    # --- inside ---------------------------------------------------------------------------------------
+
+    def _new_session(self) -> _Session:
+        if self._session is not None:
+            raise RuntimeError(f"{self.settings.name} is in a call")
+        self.ended = None
+        media = TerminalMedia(self.settings, self._studio, self.screen, self.ear, self._ask_fast_update)
+        self._session = _Session(media)
+        return self._session
+
+    def _live(self, session: _Session, call: Call) -> None:
+        session.call = call
+        session.follower = self._spawn(self._follow(session, call))
+        self._bell.ring()
+
+    async def _take(self, incoming: IncomingCall) -> None:
+        """Somebody calls: answer, unless there is a call already."""
+        if self._session is not None:
+            incoming.reject(486)
+            return
+        if not self.settings.answers:
+            incoming.ring()
+            await incoming.wait_cancelled()
+            return
+        session = self._new_session()
+        try:
+            if incoming.offer is not None:
+                session.media.answer(read_sdp(incoming.offer))
+                call = incoming.accept(session.print())
+            else:
+                session.media.offer()
+                call = incoming.accept(session.print())
+                session.media.answered(read_sdp(await call.wait_established() or b""))
+        except Refusal as refusal:
+            await self._finish(session, None)
+            if not incoming.is_answered:
+                incoming.reject(_BAD_OFFER.get(refusal.kind, 500), refusal.detail)
+            else:
+                call.hang_up("the answer cannot be used")
+            return
+        except BaseException:
+            await self._finish(session, None)
+            raise
+        self._live(session, call)
+
+    async def _follow(self, session: _Session, call: Call) -> None:
+        """What the peer does in the call, to its end."""
+        async for event in call.events():
+            match event:
+                case Reinvited():
+                    await self._reinvited(session, event)
+                case InfoReceived() if b"picture_fast_update" in event.body:
+                    session.media.restart_picture()
+                case Ended():
+                    session.follower = None
+                    await self._finish(session, event)
+
+    async def _reinvited(self, session: _Session, event: Reinvited) -> None:
+        media = session.media
+        try:
+            if event.offer is not None:
+                media.answer(read_sdp(event.offer))
+                event.answer(session.print())
+                return
+            media.offer()
+            answer = await event.answer(session.print())
+            if answer is not None:
+                media.answered(read_sdp(answer))
+        except Refusal as refusal:
+            event.refuse(_BAD_OFFER.get(refusal.kind, 500), refusal.detail)
+
+    async def _finish(self, session: _Session, ended: Ended | None) -> None:
+        if self._session is session:
+            self._session, self._last = None, session.media
+            self.ended = ended or self.ended
+        if session.follower is not None:
+            session.follower.cancel()
+        await session.media.aclose()
+        self._bell.ring()
+
+    def _ask_fast_update(self) -> None:
+        if self._session is not None and self._session.call is not None:
+            self._spawn(self._send_fast_update(self._session.call))
+
+    async def _send_fast_update(self, call: Call) -> None:
+        with contextlib.suppress(CallOver):
+            await call.info(FAST_UPDATE_TYPE, FAST_UPDATE)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work, name=f"terminal {self.settings.name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _login(self) -> Login | None:
+        settings = self.settings
+        if settings.username is None or settings.password is None:
+            return None
+        return Login(settings.username, settings.password)
+
+    def _from(self) -> NameAddress:
+        port = self._endpoint.port(_NETWORK, self.settings.transport)
+        user = self.settings.username or self.settings.name
+        return NameAddress(SipUri(self.settings.bind, user, port), self.settings.display_name)
+
+    def _target(self, uri: str) -> SipUri:
+        """The URI with our transport, unless it names one. Raises ValueError for other than SIP."""
+        target = parse_uri(uri)
+        if not isinstance(target, SipUri):
+            raise ValueError(f"{uri} is no SIP address")
+        if target.transport is not None:
+            return target
+        named = NO_PARAMETERS.with_value("transport", self.settings.transport.lower())
+        if target.parameters != NO_PARAMETERS:
+            named = target.parameters.with_value("transport", self.settings.transport.lower())
+        return replace(target, parameters=named)
+
+
+def _named(codec: str, mode: int) -> str:
+    """As in the settings."""
+    return f"H264/{mode}" if codec == "H264" else codec
