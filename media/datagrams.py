@@ -22,6 +22,7 @@ BATCH = 128
 MAX_SEGMENTS = 64
 
 _UDP_SEGMENT = 103
+_SEGMENT_SIZE = struct.Struct("=H")
 _MAX_PAYLOAD = 65507 - 20  # what one IPv4 or IPv6 datagram can carry, on the safe side
 _BUFFER_BYTES = 2 * 1024 * 1024
 _NO_SEGMENTATION = frozenset((errno.EIO, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOPROTOOPT, errno.EMSGSIZE))
@@ -84,20 +85,17 @@ class DatagramSender:
         if not self.segmenting or len(packets) == 1:
             self._send_each(packets, address, counters)
             return
-        first, count = 0, len(packets)
-        while first < count:
-            end, length = _run(packets, first)
-            if end - first == 1 or not self.segmenting:
-                self._send_each(packets[first:end], address, counters)
+        for run in runs(packets):
+            if len(run) == 1 or not self.segmenting:
+                self._send_each(run, address, counters)
             else:
-                run = packets if end - first == count else packets[first:end]
-                self._send_run(run, length, address, counters)
-            first = end
+                self._send_run(run, address, counters)
 
-    def _send_run(self, run: Sequence[bytes], length: int, address: Any, counters: WireCounters) -> None:
-        size = struct.pack("=H", len(run[0]))
+    def _send_run(self, run: Sequence[bytes], address: Any, counters: WireCounters) -> None:
+        size = _SEGMENT_SIZE.pack(len(run[0]))
+        data = b"".join(run)  # gathering many buffers costs the kernel more than joining them costs us
         try:
-            self._sock.sendmsg(run, [(socket.IPPROTO_UDP, _UDP_SEGMENT, size)], 0, address)
+            self._sock.sendmsg((data,), [(socket.IPPROTO_UDP, _UDP_SEGMENT, size)], 0, address)
         except BlockingIOError:
             counters.send_dropped += len(run)
         except OSError as error:
@@ -108,7 +106,7 @@ class DatagramSender:
             self._send_each(run, address, counters)
         else:
             counters.datagrams_sent += len(run)
-            counters.bytes_sent += length + len(run) * self._overhead
+            counters.bytes_sent += len(data) + len(run) * self._overhead
 
     def _send_each(self, packets: Sequence[bytes], address: Any, counters: WireCounters) -> None:
         for packet in packets:
@@ -123,17 +121,33 @@ class DatagramSender:
                 counters.bytes_sent += len(packet) + self._overhead
 
 
-def _run(packets: Sequence[bytes], first: int) -> tuple[int, int]:
-    """The longest run from `first` that one call can take: its end and its payload bytes."""
-    size = length = len(packets[first])
-    end = first + 1
-    stop = min(len(packets), first + MAX_SEGMENTS)
-    while end < stop:
-        more = len(packets[end])
-        if more > size or length + more > _MAX_PAYLOAD:
-            break
-        length += more
-        end += 1
-        if more < size:
-            break
-    return end, length
+def runs(packets: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """Cuts into the longest stretches that one call can take each."""
+    sizes = list(map(len, packets))
+    count, size = len(sizes), sizes[0]
+    equal = sizes.count(size)
+    if equal == count or (equal == count - 1 and sizes[-1] < size):  # as the fragments of a frame are
+        step = min(MAX_SEGMENTS, _MAX_PAYLOAD // max(size, 1))
+        if count <= step:
+            yield packets
+        else:
+            for first in range(0, count, step):
+                yield packets[first : first + step]
+        return
+    first = 0
+    while first < count:
+        end = _end_of_run(sizes, first)
+        yield packets[first:end]
+        first = end
+
+
+def _end_of_run(sizes: Sequence[int], first: int) -> int:
+    size = length = sizes[first]
+    stop = min(len(sizes), first + MAX_SEGMENTS)
+    for at in range(first + 1, stop):
+        length += sizes[at]
+        if sizes[at] > size or length > _MAX_PAYLOAD:
+            return at
+        if sizes[at] < size:
+            return at + 1
+    return stop

@@ -1,7 +1,8 @@
 """Pacing: one participant's packets leave within its bit rate, in small bursts, sound before picture.
 
     pacer: Pacer[PacedFlow] = Pacer(3_000_000)        # IP-level bit/s, the site's budget in one direction
-    pacer.push(frame) -> bool                         # PacedFrame; False: dropped, see needs_key_frame(flow)
+    pacer.passes(frame, now) -> bool                  # PacedFrame; True: send it now, it is counted
+    pacer.push(frame) -> bool                         # otherwise; False: dropped, see needs_key_frame(flow)
     pacer.spend(wire_bytes, now)                      # what left without us (RTCP) counts too
     pacer.poll(now) -> [Burst(flow, packets), ...]    # what may leave now
     pacer.due -> float | None                         # when to poll again
@@ -22,18 +23,20 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 import time
 from collections import deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 WINDOW = 1.02
 """Seconds over which the rate holds: one, and what late wake-ups may shift at its edges."""
-SURGE = 1.25
-BURST_SECONDS = 0.03
-"""A burst is at most this much of the rate (though always a packet)."""
+SURGE = 1.5
+BURST_SECONDS = 0.04
+"""A burst is at most this much of the rate (though always a packet): a picture of average size at 25 a second
+leaves in one call, a key frame in bursts of that size."""
 QUEUE_SECONDS = 1.0
 MIN_RATE = 32_000
 """bit/s; below, a full packet beside sound would not fit a second."""
@@ -61,9 +64,9 @@ class PacedFlow(Hashable, Protocol):
 Flow = TypeVar("Flow", bound=Hashable)
 
 
-@dataclass(frozen=True, slots=True)
-class PacedFrame(Generic[Flow]):
-    """The RTP packets of one frame; `overhead` is what each grows by until it is an IP packet."""
+class PacedFrame(NamedTuple, Generic[Flow]):
+    """The RTP packets of one frame; `overhead` is what each grows by until it is an IP packet. A tuple, since
+    one is made for every frame and receiver."""
 
     flow: Flow
     packets: Sequence[bytes]
@@ -73,8 +76,7 @@ class PacedFrame(Generic[Flow]):
     """Whether decoding may start here."""
 
 
-@dataclass(frozen=True, slots=True)
-class Burst(Generic[Flow]):
+class Burst(NamedTuple, Generic[Flow]):
     """Packets of one flow that leave together."""
 
     flow: Flow
@@ -148,7 +150,22 @@ class Pacer(Generic[Flow]):
     """See the module's head. `segments` bounds a burst in packets; `sound_reserve` (bit/s of IP packets) is
     kept free of pictures from the beginning, before sound has shown what it needs."""
 
-    def __init__(self, rate: int, *, segments: int = 8, sound_reserve: int = 0) -> None:
+    __slots__ = (
+        "_broken",
+        "_limit",
+        "_next_burst",
+        "_pictures",
+        "_repair",
+        "_segments",
+        "_share",
+        "_sound",
+        "_sound_peak",
+        "_window",
+        "counters",
+        "rate",
+    )
+
+    def __init__(self, rate: int, *, segments: int = 16, sound_reserve: int = 0) -> None:
         self.counters = PacerCounters()
         self._segments = segments
         self._window = _Window()
@@ -165,6 +182,7 @@ class Pacer(Generic[Flow]):
             raise ValueError(f"a pacer's rate must be at least {MIN_RATE} bit/s, {rate} was asked for")
         self.rate = rate
         self._limit = rate / 8
+        self._share = self._limit * BURST_SECONDS
 
     def set_rate(self, rate: int, now: float) -> None:
         """Holds from now on. The past second is scaled down with the rate, so that a lower one slows the
@@ -196,6 +214,29 @@ class Pacer(Generic[Flow]):
         """IP bytes that left without waiting here; they count as sound does."""
         self._record(now, length, True)
 
+    def passes(self, frame: PacedFrame[Flow], now: float) -> bool:
+        """Whether the frame may leave whole and at once, as most do; then it counts as sent and is the
+        caller's to send. Otherwise nothing has happened: push it."""
+        if self._pictures or self._repair or self._sound or frame.flow in self._broken:
+            return False
+        self._window.expire(now)
+        packets = frame.packets
+        length = sum(map(len, packets)) + len(packets) * frame.overhead
+        if frame.precedence is Precedence.SOUND:
+            if length > self._limit - self._window.spent:
+                return False
+            self._record(now, length, True)
+            return True
+        if (
+            now < self._next_burst
+            or length > 1.5 * self._share
+            or 2 * len(packets) > 3 * self._segments
+            or length > self._picture_room()
+        ):
+            return False
+        self._burst(now, length)
+        return True
+
     def push(self, frame: PacedFrame[Flow]) -> bool:
         """Queue a frame; False when it was dropped. Raises ValueError for packets beyond MAX_PACKET."""
         if not frame.packets:
@@ -218,7 +259,7 @@ class Pacer(Generic[Flow]):
             self._broken.discard(frame.flow)
         waiting = _Waiting(frame)
         self._pictures.append(waiting)
-        if not self._too_much(self._pictures):
+        if len(self._pictures) == 1 or not self._too_much(self._pictures):
             return True
         return self._relieve(waiting)
 
@@ -255,9 +296,11 @@ class Pacer(Generic[Flow]):
 
     def _picture_room(self) -> float:
         """Bytes pictures may take now: what sound has needed in its busiest second stays free."""
-        window = self._window
-        reserve = min(self._sound_peak, self._limit / 2)
-        return self._limit - window.spent - max(0.0, reserve - window.sound)
+        window, limit = self._window, self._limit
+        room = limit - window.spent
+        if self._sound_peak > window.sound:
+            room -= max(0.0, min(self._sound_peak, limit / 2) - window.sound)
+        return room
 
     def poll(self, now: float) -> list[Burst[Flow]]:
         """What may leave at `now`, and is counted as leaving."""
@@ -277,9 +320,9 @@ class Pacer(Generic[Flow]):
     def _poll_pictures(self, now: float, bursts: list[Burst[Flow]]) -> None:
         """One burst, of one or several frames."""
         room = self._picture_room()
-        share = self._limit * BURST_SECONDS
+        share = self._share
         segments, total = self._segments, 0
-        while segments and (self._repair or self._pictures):
+        while segments > 0 and (self._repair or self._pictures):
             queue = self._repair or self._pictures
             waiting = queue[0]
             packets, length = _take(waiting, segments, room - total, share - total, total == 0)
@@ -291,13 +334,18 @@ class Pacer(Generic[Flow]):
             segments -= len(packets)
             total += length
         if total:
-            self._record(now, total, False)
-            begin = max(self._next_burst, now - _CATCH_UP)
-            self._next_burst = begin + total / (self._limit * SURGE)
+            self._burst(now, total)
+
+    def _burst(self, now: float, length: int) -> None:
+        self._window.record(now, length, False)
+        begin = max(self._next_burst, now - _CATCH_UP)
+        self._next_burst = begin + length / (self._limit * SURGE)
 
     @property
     def due(self) -> float | None:
         """When something may leave next; None while nothing waits."""
+        if not (self._pictures or self._sound or self._repair):
+            return None
         times = []
         if self._sound:
             missing = self._sound[0].left - (self._limit - self._window.spent)
@@ -306,7 +354,7 @@ class Pacer(Generic[Flow]):
         if queue:
             missing = _next_length(queue[0]) - self._picture_room()
             times.append(max(self._next_burst, self._window.time_of_room(missing)))
-        return min(times, default=None)
+        return min(times)
 
 
 def _next_length(waiting: _Waiting[Flow]) -> int:
@@ -316,14 +364,16 @@ def _next_length(waiting: _Waiting[Flow]) -> int:
 def _take(
     waiting: _Waiting[Flow], segments: int, room: float, share: float, at_least_one: bool
 ) -> tuple[Sequence[bytes], int]:
-    """The next packets of a frame: at most `segments`, within `room`, within `share` but for the first."""
+    """The next packets of a frame: at most `segments`, within `room`, within `share` but for the first.
+    A rest that exceeds a burst by no more than half of it is not torn: a second call costs more."""
     frame, first = waiting.frame, waiting.next
-    if not first and len(frame.packets) <= segments and waiting.left <= min(room, share):
-        waiting.next = len(frame.packets)
+    count = len(frame.packets)
+    if 2 * (count - first) <= 3 * segments and waiting.left <= room and waiting.left <= 1.5 * share:
+        waiting.next = count
         length, waiting.left = waiting.left, 0
-        return frame.packets, length
+        return frame.packets[first:] if first else frame.packets, length
     end, total = first, 0
-    stop = min(len(frame.packets), first + segments)
+    stop = min(count, first + segments)
     while end < stop:
         length = total + len(frame.packets[end]) + frame.overhead
         if length > room or (length > share and not (at_least_one and end == first)):
@@ -336,7 +386,7 @@ def _take(
 
 
 class PacingClock:
-    """Polls all pacers of a worker by one timer: what is due within a tick leaves together."""
+    """Polls all pacers of a worker by one timer: what is due within a tick leaves at its end, together."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -347,9 +397,14 @@ class PacingClock:
         self._timer_at = 0.0
 
     def send(self, pacer: Pacer[PacedFlow], frame: PacedFrame[PacedFlow]) -> bool:
-        """Push a frame and send what may leave at once; False when the frame was dropped."""
+        """Send a frame, at once or paced; False when it was dropped."""
+        now = time.monotonic()
+        if pacer.passes(frame, now):
+            frame.flow.send_rtp(frame.packets)
+            return True
         accepted = pacer.push(frame)
-        self._pump(pacer, time.monotonic())
+        if frame.precedence is Precedence.SOUND or pacer not in self._scheduled:
+            self._pump(pacer, now)
         return accepted
 
     def set_rate(self, pacer: Pacer[PacedFlow], rate: int) -> None:
@@ -375,9 +430,9 @@ class PacingClock:
         due = pacer.due
         if due is None:
             return
-        due = max(due, now + _TICK / 2)
+        due = math.ceil(max(due, now + _TICK / 2) / _TICK) * _TICK
         known = self._scheduled.get(pacer)
-        if known is None or due < known - _TICK:
+        if known is None or due < known:
             self._scheduled[pacer] = due
             heapq.heappush(self._due, (due, next(self._order), pacer))
             self._arm()
@@ -395,7 +450,7 @@ class PacingClock:
     def _fire(self) -> None:
         self._timer = None
         now = time.monotonic()
-        while self._due and self._due[0][0] <= now + _TICK:
+        while self._due and self._due[0][0] <= now:
             due, _, pacer = heapq.heappop(self._due)
             if self._scheduled.get(pacer) == due:  # neither forgotten nor moved forward
                 del self._scheduled[pacer]

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import random
 import socket
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,16 +59,18 @@ class PortRange:
     first: int
     last: int
 
-    def pairs(self, *, rtcp_mux: bool = False) -> list[PortPair]:
+    def pairs(self, *, rtcp_mux: bool = False) -> Iterator[PortPair]:
         """All pairs, from a random place on: a late packet of a past call should not meet the next one."""
-        even = range(self.first + self.first % 2, self.last if not rtcp_mux else self.last + 1, 2)
-        pairs = [PortPair(port, port if rtcp_mux else port + 1) for port in even]
-        turn = random.randrange(len(pairs)) if pairs else 0
-        return pairs[turn:] + pairs[:turn]
+        even = range(self.first + self.first % 2, self.last + rtcp_mux, 2)
+        turn = random.randrange(len(even)) if even else 0
+        for port in itertools.chain(even[turn:], even[:turn]):
+            yield PortPair(port, port if rtcp_mux else port + 1)
 
 
 class SymmetricLatch:
     """Decides from which address media is taken and where it goes to. `now` is monotonic seconds."""
+
+    __slots__ = ("_heard", "_probation", "described", "latched")
 
     def __init__(self) -> None:
         self.described: Address | None = None
@@ -107,6 +110,25 @@ class SymmetricLatch:
 class RtpSocket:
     """One medium of one call. Fulfils MediaTransport; made by `open`, inside a running event loop."""
 
+    __slots__ = (
+        "_held",
+        "_latch",
+        "_loop",
+        "_payload_types",
+        "_rtcp",
+        "_rtcp_described",
+        "_rtcp_sender",
+        "_rtcp_target",
+        "_rtp",
+        "_rtp_sender",
+        "_srtp",
+        "_udp_overhead",
+        "counters",
+        "last_received",
+        "ports",
+        "receiver",
+    )
+
     def __init__(self, receiver: MediaReceiver, rtp: socket.socket, rtcp: socket.socket) -> None:
         self.receiver = receiver
         self.counters = WireCounters()
@@ -138,7 +160,7 @@ class RtpSocket:
     ) -> RtpSocket:
         """Binds both ports. `bind` is a numeric address of this machine. Raises NoPortLeft, or another
         OSError when the address cannot be bound at all."""
-        candidates = ports.pairs(rtcp_mux=rtcp_mux) if isinstance(ports, PortRange) else [ports]
+        candidates = ports.pairs(rtcp_mux=rtcp_mux) if isinstance(ports, PortRange) else (ports,)
         for pair in candidates:
             bound = _bind_pair(bind, pair, dscp)
             if bound is not None:

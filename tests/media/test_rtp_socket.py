@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import uvloop
+from hypothesis import given
+from hypothesis import strategies as st
 
-from media.datagrams import MAX_SEGMENTS, DatagramSender
+from media.datagrams import MAX_SEGMENTS, DatagramSender, runs
 from media.rtp_socket import (
     RELATCH_AFTER,
     NoPortLeft,
@@ -272,6 +274,18 @@ async def test_ipv6_counts_its_longer_header() -> None:
     assert receiver.rtp[0][1] == ("::1", ours.ports.rtp)
     assert ours.counters.bytes_sent == ours.counters.bytes_received == 2 * (17 + 48)
     ours.close()
+
+
+@given(st.lists(st.sampled_from((0, 5, 1200, 1201, 30000)) | st.integers(0, 1500), min_size=1, max_size=150))
+def test_every_run_is_one_the_kernel_can_segment(sizes: list[int]) -> None:
+    packets = [bytes(size) for size in sizes]
+    cut = list(runs(packets))
+    assert [packet for run in cut for packet in run] == packets
+    for run in cut:
+        assert len(run) <= MAX_SEGMENTS
+        assert len(run) == 1 or sum(map(len, run)) <= 65487
+        assert {len(packet) for packet in run[:-1]} <= {len(run[0])}
+        assert len(run[-1]) <= len(run[0])
 
 
 class RefusingSocket:
