@@ -7,6 +7,7 @@ async with Bridge(settings, access, emit) as bridge:
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from foundation.tasks import TaskScope
 from mcu_bridge.access import MediaAccess
 from mcu_bridge.captions import CaptionPainter
 from mcu_bridge.conference import Conference
+from mcu_bridge.load import WorkerLoad
 from mcu_bridge.participant import Participant
 from mcu_bridge.sound_clock import SoundClock
 from media.codec_worker import CodecPool
@@ -49,9 +51,10 @@ CODEC_NICENESS = 0
 
 @dataclass(frozen=True, slots=True)
 class BridgeSettings:
-    """`canvas` is the size of composed pictures; `captions` draws names, None draws none."""
+    """`cpu_limit` is a share of all cores; `canvas` the size of composed pictures; `captions` draws names."""
 
     codec_threads: int
+    cpu_limit: float = 0.85
     canvas: tuple[int, int] = (1280, 720)
     captions: CaptionPainter | None = None
 
@@ -70,6 +73,7 @@ class Bridge:
         self._scope = TaskScope("bridge")
         self._conferences: dict[str, Conference] = {}
         self._places: dict[str, Conference] = {}
+        self._load = WorkerLoad(os.cpu_count() or 1, settings.cpu_limit)
         self.late_ticks = 0
 
     async def __aenter__(self) -> Bridge:
@@ -105,6 +109,7 @@ class Bridge:
             canvas=self._settings.canvas,
             emit=self._emit,
             loop=self._loop,
+            load=self._load,
         )
 
     async def close(self, conference_id: str) -> None:
@@ -202,6 +207,8 @@ class Bridge:
 
     def _place(self, spec: ParticipantSpec) -> tuple[Conference, Participant]:
         conference = self._conference(spec.conference_id)
+        if self._load.full and spec.participant_id not in self._places:
+            raise Refusal(RefusalKind.NO_CAPACITY, str(self._load), retry_after=15)
         self._places[spec.participant_id] = conference
         return conference, conference.participant(spec)
 
@@ -232,6 +239,8 @@ class Bridge:
 
     def _turn(self, index: int) -> None:
         now, wall_clock = time.monotonic(), time.time()
+        if index % _ATTEND_EVERY == 0:
+            self._load.sample(time.process_time(), now)
         for conference in self._conferences.values():
             conference.poll(now, wall_clock)
             if index % _PICTURE_EVERY == 0:

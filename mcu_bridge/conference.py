@@ -28,6 +28,7 @@ from foundation.events import (
 )
 from mcu_bridge.access import MediaAccess
 from mcu_bridge.captions import CaptionPainter
+from mcu_bridge.load import WorkerLoad
 from mcu_bridge.meeting_picture import MeetingPicture
 from mcu_bridge.meeting_sound import MeetingSound, SoundBatch
 from mcu_bridge.participant import LegListeners, Participant
@@ -58,6 +59,7 @@ class Conference:
         canvas: tuple[int, int],
         emit: Callable[[Event], None],
         loop: asyncio.AbstractEventLoop,
+        load: WorkerLoad,
     ) -> None:
         self.spec = spec
         self.participants: dict[str, Participant] = {}
@@ -69,6 +71,7 @@ class Conference:
         self._emit = emit
         self._loop = loop
         self._clock = sound_clock
+        self._load = load
         self._plan_due = True
         self._speakers: tuple[str, ...] = ()
         self._closing: set[asyncio.Task[None]] = set()
@@ -155,7 +158,7 @@ class Conference:
             participant.poll(now, wall_clock)
         if self._plan_due:
             self._plan_due = False
-            self.picture.replan(now)
+            self.picture.replan(now, self._load.ceiling)
 
     def sample(self) -> None:
         """Ten times a second: what the wire carried."""
@@ -166,7 +169,7 @@ class Conference:
         """Twice a second: signs of life, stale tiles, measured rates, a fresh plan."""
         for participant in self.participants.values():
             self._watch(participant, now)
-        self.picture.replan(now)
+        self.picture.replan(now, self._load.ceiling)
         self.picture.tidy()
 
     def _watch(self, participant: Participant, now: float) -> None:

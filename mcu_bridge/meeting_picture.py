@@ -143,7 +143,7 @@ class MeetingPicture:
 
     # --- the plan ---------------------------------------------------------------------------------
 
-    def replan(self, now: float) -> None:
+    def replan(self, now: float, ceiling: int = 0) -> None:
         """Carry out the plan for things as they are; cheap when nothing changed. `now` in seconds."""
         sources = {key: s.source for key, s in self._sites.items()}
         receivers = {key: s.limits for key, s in self._sites.items()}
@@ -152,6 +152,7 @@ class MeetingPicture:
             {key: source for key, source in sources.items() if source is not None},
             {key: limits for key, limits in receivers.items() if limits is not None},
             self._shown_to_the_shown(sources.keys()),
+            ceiling,
         )
         for participant_id, feed in feeds.items():
             old = self._feeds.get(participant_id)

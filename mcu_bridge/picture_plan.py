@@ -8,7 +8,7 @@ with little room goes to a lower class of its own and drags nobody.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from foundation.desks import View, ViewMode
@@ -126,36 +126,42 @@ def plan(
     sources: Mapping[str, PictureSource],
     receivers: Mapping[str, PictureLimits],
     counterpart: str | None = None,
+    ceiling: int = 0,
 ) -> dict[str, Feed]:
     """The feed of every receiver, by participant id. A receiver with no room at all is left out.
 
     A site on the full screen does not see itself but its `counterpart`: whoever spoke or was shown
-    before it.
+    before it. `ceiling` rungs of the ladder are given up while the processors are busy.
     """
     feeds = {}
     for participant_id, limits in receivers.items():
         shown = view.participant_id if view.mode is ViewMode.FULL_SCREEN else None
         if shown is not None and shown in sources and shown == participant_id:
             shown = counterpart if counterpart != participant_id else None
-        feed = _feed(limits, shown, sources)
+        feed = _feed(limits, shown, sources, LADDER[ceiling:])
         if feed is not None:
             feeds[participant_id] = feed
     return feeds
 
 
-def _feed(limits: PictureLimits, shown: str | None, sources: Mapping[str, PictureSource]) -> Feed | None:
+def _feed(
+    limits: PictureLimits,
+    shown: str | None,
+    sources: Mapping[str, PictureSource],
+    ladder: Sequence[Step],
+) -> Feed | None:
     source = None if shown is None else sources.get(shown)
     if shown is None or source is None:
-        return _encoded(Content(), limits, "mosaic")
+        return _encoded(Content(), limits, "mosaic", ladder)
     obstacle = cannot_forward(source, limits)
     if obstacle is None:
         return Feed(PassThrough(shown), "full screen")
-    return _encoded(Content(shown), limits, obstacle)
+    return _encoded(Content(shown), limits, obstacle, ladder)
 
 
-def _encoded(content: Content, limits: PictureLimits, reason: str) -> Feed | None:
+def _encoded(content: Content, limits: PictureLimits, reason: str, ladder: Sequence[Step]) -> Feed | None:
     """The highest rung that the receiver can take; None below the last one."""
-    for step in LADDER:
+    for step in ladder:
         fits = (
             step.bitrate_bps <= limits.bitrate_bps
             and step.frame_size <= limits.max_frame_size

@@ -41,6 +41,7 @@ async def media_part(settings: Settings, index: int, emit: Callable[[Event], Non
         mosaic = settings.media.mosaic
         bridge_settings = BridgeSettings(
             codec_threads=settings.media.codec_thread_count,
+            cpu_limit=settings.media.cpu_limit,
             canvas=(mosaic.width, mosaic.height),
             captions=_captions(settings),
         )
