@@ -2,13 +2,14 @@
 
 A pure ledger. Every participant's media is counted on its site and on each link between the site and
 the meeting's host, each direction apart, in bit/s of IP packets. What does not fit is granted lower;
-what cannot fit is refused, naming the link, its capacity, what it carries and what was asked.
+what cannot fit is refused, naming the link, its capacity, what it carries and what was asked. A
+site's own budget is shared by those who call from it: a newcomer lowers the others to an equal share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from foundation.desks import Budget
@@ -58,10 +59,11 @@ class NotAdmitted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a participant got, and the limit that made it less than asked, if any."""
+    """What a participant got, the limit that made it less than asked, and whom it lowered at its site."""
 
     budget: Budget
     lowered_by: Limit | None = None
+    others: dict[str, Budget] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +92,20 @@ class Admission:
 
     def admit(self, ask: Ask) -> Grant:
         """Grant at most what was asked; raises `NotAdmitted`. Asked again, it replaces the old grant."""
-        outgoing, lowered_out = self._fit(ask, lambda budget: budget.to_site_bps)
-        incoming, lowered_in = self._fit(ask, lambda budget: budget.from_site_bps)
+        outgoing, others_out, lowered_out = self._fit(ask, lambda budget: budget.to_site_bps)
+        incoming, others_in, lowered_in = self._fit(ask, lambda budget: budget.from_site_bps)
         budget = Budget(to_site_bps=outgoing, from_site_bps=incoming)
         self._held[ask.participant_id] = _Holding(ask, budget)
-        return Grant(budget, lowered_out or lowered_in)
+        others = {}
+        for participant_id in others_out.keys() | others_in.keys():
+            holding = self._held[participant_id]
+            lowered = Budget(
+                others_out.get(participant_id, holding.budget.to_site_bps),
+                others_in.get(participant_id, holding.budget.from_site_bps),
+            )
+            self._held[participant_id] = replace(holding, budget=lowered)
+            others[participant_id] = lowered
+        return Grant(budget, lowered_out or lowered_in, others)
 
     def restore(self, ask: Ask, budget: Budget) -> None:
         """Put back what a running participant holds, as the rows tell after a restart."""
@@ -111,18 +122,27 @@ class Admission:
         crossing = [h.budget for h in self._held.values() if link in self._path(h.ask)]
         return max(sum(b.to_site_bps for b in crossing), sum(b.from_site_bps for b in crossing))
 
-    def _fit(self, ask: Ask, direction: _Direction) -> tuple[int, Limit | None]:
-        """The most that fits in one direction, and what limited it."""
+    def _fit(self, ask: Ask, direction: _Direction) -> tuple[int, dict[str, int], Limit | None]:
+        """The most that fits in one direction, whom that lowers, and what limited it."""
         asked = direction(ask.wanted)
-        limits = [self._site_limit(ask, direction, asked)]
-        limits += [self._link_limit(link, ask, direction, asked) for link in self._path(ask)]
-        tightest = min(limits, key=lambda limit: limit.capacity_bps - limit.carried_bps)
-        free = tightest.capacity_bps - tightest.carried_bps
-        if free >= asked:
-            return asked, None
-        if free < MINIMUM_BPS:
+        limits = [self._link_limit(link, ask, direction, asked) for link in self._path(ask)]
+        tightest = min(limits, key=_free, default=None)
+        if tightest is not None and _free(tightest) < min(asked, MINIMUM_BPS):
             raise NotAdmitted(tightest)
-        return free, tightest
+        fits = asked if tightest is None else min(asked, _free(tightest))
+        site = self._site_limit(ask, direction, asked)
+        if _free(site) >= fits:
+            return fits, {}, None if fits == asked else tightest
+        held = {
+            h.ask.participant_id: direction(h.budget)
+            for h in self._others(ask)
+            if ask.site_id is not None and h.ask.site_id == ask.site_id
+        }
+        share = _equal_share(site.capacity_bps, [*held.values(), fits])
+        if share < min(asked, MINIMUM_BPS):
+            raise NotAdmitted(site)
+        lowered = {participant_id: share for participant_id, rate in held.items() if rate > share}
+        return min(fits, share), lowered, site
 
     def _site_limit(self, ask: Ask, direction: _Direction, asked: int) -> Limit:
         if ask.site_id is None:
@@ -150,6 +170,22 @@ class Admission:
         steps = pairwise(path)
         found = [self._links.get((a, b)) or self._links.get((b, a)) for a, b in steps]
         return [link for link in found if link is not None]
+
+
+def _free(limit: Limit) -> int:
+    return limit.capacity_bps - limit.carried_bps
+
+
+def _equal_share(capacity: int, wants: list[int]) -> int:
+    """The level to which the greatest wants are cut so that all of them fit together."""
+    waiting = sorted(wants)
+    left = capacity
+    while waiting:
+        share = max(left, 0) // len(waiting)
+        if waiting[0] > share:
+            return share
+        left -= waiting.pop(0)
+    return max(left, 0)
 
 
 def _rate(bits_per_second: int) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
@@ -167,9 +167,10 @@ class Meetings:
     ) -> tuple[Member, MediaDescription]:
         """Admit a caller and answer its offer. Raises NotAdmitted, Refusal, UnknownMeeting."""
         meeting = self.meeting(conference_id)
-        member = self._admitted(meeting, caller, self._wanted(caller, offer), access, line)
+        member, others = self._admitted(meeting, caller, self._wanted(caller, offer), access, line)
         try:
             await self._rows.joining(member)
+            await self._share(others)
             desk = await self._desk(meeting)
             answer = await desk.admit(member.spec, offer)
         except BaseException as error:
@@ -184,9 +185,10 @@ class Meetings:
         """Make room for somebody whom we call; the offer to send. Raises as `join`."""
         meeting = self.meeting(conference_id)
         budget = self._site_budget(caller.site_id)
-        member = self._admitted(meeting, caller, Budget(budget, budget), Access.DIALLED_OUT, NoLine())
+        member, others = self._admitted(meeting, caller, Budget(budget, budget), Access.DIALLED_OUT, NoLine())
         try:
             await self._rows.joining(member)
+            await self._share(others)
             desk = await self._desk(meeting)
             offer = await desk.offer(member.spec, dialled)
         except BaseException as error:
@@ -244,6 +246,7 @@ class Meetings:
         await asyncio.gather(*steps)
         await self._rows.left(participant_id, reason)
         self._announce(member)
+        await self._give_back(member.caller.site_id)
         if meeting is not None and meeting.view.participant_id == participant_id:
             await self.set_view(meeting.conference_id, View())
 
@@ -277,6 +280,7 @@ class Meetings:
         member.wanted, member.budget = wanted, grant.budget
         await self._rows.changed(member)
         self._announce(member)
+        await self._share(grant.others)
         return grant.budget
 
     async def refresh_picture(self, participant_id: str) -> None:
@@ -390,7 +394,8 @@ class Meetings:
 
     def _admitted(
         self, meeting: Meeting, caller: Caller, wanted: Budget, access: Access, line: Line
-    ) -> Member:
+    ) -> tuple[Member, dict[str, Budget]]:
+        """The new member, and the budgets of those at its site who had to make room."""
         participant_id = new_id()
         grant = self._admission.admit(Ask(participant_id, caller.site_id, meeting.host_site_id, wanted))
         if grant.lowered_by is not None:
@@ -400,7 +405,36 @@ class Meetings:
         )
         self._members[participant_id] = member
         meeting.members[participant_id] = member
-        return member
+        return member, grant.others
+
+    async def _share(self, budgets: Mapping[str, Budget]) -> None:
+        """Others of the same site have another share of its budget now."""
+        for participant_id, budget in budgets.items():
+            member = self._members.get(participant_id)
+            if member is not None:
+                await self._apply_budget(member, budget)
+
+    async def _apply_budget(self, member: Member, budget: Budget) -> None:
+        member.budget = budget
+        desk = self._placed_desk(member.conference_id)
+        if desk is not None:
+            await _tolerating_refusal(desk.set_budget(member.participant_id, budget))
+        await self._rows.changed(member)
+        self._announce(member)
+
+    async def _give_back(self, site_id: str | None) -> None:
+        """Somebody of a site left: those whom it had lowered get what they asked, as far as it fits."""
+        for member in tuple(self._members.values()):
+            meeting = self._meetings.get(member.conference_id)
+            if site_id is None or meeting is None or member.caller.site_id != site_id:
+                continue
+            if member.budget != member.wanted:
+                grant = self._admission.admit(
+                    Ask(member.participant_id, site_id, meeting.host_site_id, member.wanted)
+                )
+                if grant.budget != member.budget:
+                    await self._apply_budget(member, grant.budget)
+                await self._share(grant.others)
 
     async def _undo(self, meeting: Meeting, member: Member, error: BaseException) -> None:
         self._members.pop(member.participant_id, None)
