@@ -211,7 +211,8 @@ class Authorisation:
 
     def has_right(self, actor: Actor, action: Action) -> Decision:
         """Whether the roles allow `action` anywhere at all. Never raises."""
-        return self._by_role(actor, action) or Decision(True, f"{action} is among the actor's rights")
+        refused = self._by_role(actor, action)
+        return Decision(True, f"{action} is among the actor's rights") if refused is None else refused
 
     def sites(self, actor: Actor, action: Action) -> frozenset[str]:
         """Every site of the tree where `actor` may do `action`; empty when the roles do not allow it."""
