@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import AsyncIterator, Iterable
-from functools import partial
 from typing import Literal
 
 from protocols.sip.body import SDP, sdp_of
@@ -28,7 +26,9 @@ from protocols.sip.session_timer import (
 )
 from protocols.sip.validation import Refusal, body_refusal
 from signaling.sip_answers import UnacknowledgedAnswers
-from signaling.sip_core import Credentials, NoAnswer, SipCore
+from signaling.sip_core import NoAnswer, SipCore
+from signaling.sip_dialog_client import SDP_FIELD, DialogClient
+from signaling.sip_event_queue import EventQueue
 from signaling.sip_events import (
     CallEvent,
     CallOver,
@@ -41,13 +41,12 @@ from signaling.sip_events import (
     ReinviteRefused,
 )
 from signaling.sip_listener import Flow
-from signaling.sip_offers import AckDuty, OurReinvite, PeerOffer
+from signaling.sip_offers import PeerOffer
 from signaling.sip_session import SessionClock
 from signaling.sip_transactions import FlowTransaction
 from signaling.sip_way import PeerWay
 
 _MAX_EVENTS = 64
-_SDP_FIELD = (("Content-Type", SDP),)
 _TRIES = 4
 _GRACE = 10.0
 Fields = Iterable[tuple[str, str]]
@@ -69,14 +68,12 @@ class Call:
         self._core = core
         self._dialog = dialog
         self._way = PeerWay(core.listeners, flow, adjacent)
-        self._credentials = Credentials(login)
-        self._events: deque[CallEvent] = deque()
-        self._news = asyncio.Event()
+        self._client = DialogClient(core, dialog, self._way, login)
+        self._events: EventQueue[CallEvent] = EventQueue(_MAX_EVENTS)
         self._ended: Ended | None = None
         self._over = asyncio.Event()
         self._hanging_up: asyncio.Task[None] | None = None
         self._answers = UnacknowledgedAnswers(core.policy.timing, self._unacknowledged)
-        self._acks: dict[int, tuple[bytes, Flow]] = {}
         self._turn = asyncio.Lock()
         self._calm = asyncio.Event()
         self._calm.set()
@@ -87,7 +84,6 @@ class Call:
         self.peer_allows: frozenset[str] = frozenset()
         self.local_sdp: bytes | None = None
         self.remote_sdp: bytes | None = None
-        self.events_dropped = 0
         if peer is not None:
             self._learn(peer)
 
@@ -120,16 +116,14 @@ class Call:
     def ended(self) -> Ended | None:
         return self._ended
 
-    async def events(self) -> AsyncIterator[CallEvent]:
+    def events(self) -> AsyncIterator[CallEvent]:
         """What the peer does, in order; the iteration stops after Ended. For one reader."""
-        while True:
-            while self._events:
-                event = self._events.popleft()
-                yield event
-                if isinstance(event, Ended):
-                    return
-            self._news.clear()
-            await self._news.wait()
+        return aiter(self._events)
+
+    @property
+    def events_dropped(self) -> int:
+        """Events lost because nobody read them."""
+        return self._events.dropped
 
     async def wait_established(self) -> bytes | None:
         """Wait for the ACK of our answer; the SDP in it, if any. Raises CallOver when it never comes."""
@@ -230,7 +224,7 @@ class Call:
     def acknowledge(self, sdp: bytes | None = None) -> None:
         """The ACK of an outgoing call's answer; needed from outside only when the call was offerless."""
         self.local_sdp = sdp or self.local_sdp
-        self.send_ack(self._dialog.state.local_cseq, sdp)
+        self._client.send_ack(self._dialog.state.local_cseq, sdp)
 
     # -- inside
 
@@ -240,7 +234,7 @@ class Call:
             await self._answers.settled(timeout=2.0)
             self._answers.close()
             text = f'SIP;cause=200;text="{reason}"' if reason and '"' not in reason else None
-            await self._ask("BYE", (("Reason", text),) if text else (), b"", while_over=True)
+            await self._client.ask("BYE", (("Reason", text),) if text else (), b"")
         except NoAnswer:
             return
         finally:
@@ -259,22 +253,13 @@ class Call:
         if forget:
             self._answers.close()
             self._forget()
-        self._events.append(ended)
-        self._news.set()
+        self._events.finish(ended)
         self._over.set()
         self._calm.set()
 
     def _forget(self) -> None:
         if self._core.dialogs.get(self.id) is self:
             del self._core.dialogs[self.id]
-
-    def _tell(self, event: CallEvent) -> bool:
-        if len(self._events) >= _MAX_EVENTS:
-            self.events_dropped += 1
-            return False
-        self._events.append(event)
-        self._news.set()
-        return True
 
     def _learn(self, message: Message) -> None:
         """Note what the peer's INVITE or answer says of it: methods, and whether a NAT hides its Contact."""
@@ -283,26 +268,14 @@ class Call:
             self.peer_allows = frozenset(name.upper() for name in allowed)
         self._way.learn(message, direct=not self._dialog.state.route_set)
 
-    async def _flow_for(self, body: bytes) -> Flow:
-        return await self._way.to(self._dialog.next_hop(), len(body))
-
-    async def _ask(self, method: str, headers: Fields, body: bytes, while_over: bool = False) -> Response:
-        """One request and its final response, credentials added when asked. Raises NoAnswer, CallOver."""
-        extra = list(headers)
-        while True:
-            if self._ended is not None and not while_over:
-                raise CallOver(self._ended)
-            request = self._dialog.request(method, extra, body)
-            response = await self._core.ask(request, await self._flow_for(body))
-            if response.status in (401, 407):
-                answer = self._credentials.answer(response, request)
-                if answer is not None:
-                    extra = [*headers, answer]
-                    continue
-            self._credentials.accepted()
-            if response.status == 481:
-                self._end(Ended(EndCause.PEER_GONE, "481"))
-            return response
+    async def _ask(self, method: str, headers: Fields, body: bytes) -> Response:
+        """One request and its final response. Raises NoAnswer, CallOver."""
+        if self._ended is not None:
+            raise CallOver(self._ended)
+        response = await self._client.ask(method, headers, body)
+        if response.status == 481:
+            self._end(Ended(EndCause.PEER_GONE, "481"))
+        return response
 
     async def _offer(self, method: Literal["INVITE", "UPDATE"], sdp: bytes) -> bytes | None:
         async with self._turn:
@@ -318,17 +291,17 @@ class Call:
                     return answer
                 if response.status != 491:
                     raise ReinviteRefused(response.status, response.reason)
-                await asyncio.sleep(self._glare_wait())
+                await asyncio.sleep(self._client.glare_wait())
         raise ReinviteRefused(491, "Request Pending")
 
     async def _offer_once(self, method: Literal["INVITE", "UPDATE"], sdp: bytes) -> Response:
-        headers = [*_SDP_FIELD, *self._session_fields()]
+        headers = [*SDP_FIELD, *self._session_fields()]
         self._our_offer = True
         try:
             if method == "UPDATE":
                 response = await self._ask(method, headers, sdp)
             else:
-                response = await self._invite(headers, sdp)
+                response = await self._client.invite(headers, sdp)
             if response.status < 300:
                 self._dialog.refresh_target(response)
                 self.agree(session_of(response))
@@ -351,53 +324,13 @@ class Call:
             return fields
         return fields + request_session(agreement.seconds, policy.least_session_interval, agreement)
 
-    async def _invite(self, headers: Fields, sdp: bytes) -> Response:
-        extra = list(headers)
-        while True:
-            request = self._dialog.request(
-                "INVITE", [*extra, ("Allow", ", ".join(self._core.own.methods))], sdp
-            )
-            number = request.cseq.number
-            waiter = OurReinvite(AckDuty(partial(self.send_ack, number), partial(self.repeat_ack, number)))
-            self._core.transactions.start(request, await self._flow_for(sdp), waiter)
-            response = await waiter.wait()
-            if response.status in (401, 407):
-                answer = self._credentials.answer(response, request)
-                if answer is not None:
-                    extra = [*headers, answer]
-                    continue
-            self._credentials.accepted()
-            return response
-
-    def _glare_wait(self) -> float:
-        """RFC 3261 14.1: the owner of the Call-ID waits longer, in steps of 10 ms."""
-        if self._dialog.state.role == "uac":
-            return random.randint(210, 400) / 100
-        return random.randint(0, 200) / 100
-
-    def send_ack(self, number: int, sdp: bytes | None = None) -> None:
-        """Send (and keep for repetitions) the ACK of the 2xx with that CSeq number."""
-        ack = self._dialog.acknowledge(number, _SDP_FIELD if sdp else (), sdp or b"")
-        flow = self._way.at_once(self._dialog.next_hop())
-        if flow is not None:
-            self._acks[number] = (self._core.transactions.acknowledge(ack, flow), flow)
-        else:
-            self._core.spawn("ack", self._send_ack_far(number, ack))
-        while len(self._acks) > 4:
-            del self._acks[min(self._acks)]
-
-    async def _send_ack_far(self, number: int, ack: Request) -> None:
-        try:
-            flow = await self._flow_for(ack.body)
-        except NoAnswer:
-            return  # the peer repeats its 2xx, and then hangs up
-        self._acks[number] = (self._core.transactions.acknowledge(ack, flow), flow)
+    def send_ack(self, number: int) -> None:
+        """Acknowledge the 2xx with that CSeq number."""
+        self._client.send_ack(number)
 
     def repeat_ack(self, number: int) -> None:
         """The peer repeated a 2xx: its ACK was lost."""
-        if (kept := self._acks.get(number)) is not None:
-            data, flow = kept
-            self._core.listeners.send(flow, data)
+        self._client.repeat_ack(number)
 
     # -- what the peer sends
 
@@ -432,7 +365,7 @@ class Call:
             case "INFO":
                 self._core.respond(transaction, 200)
                 kind = request.content_type
-                self._tell(InfoReceived(kind.name if kind else "", request.body, request))
+                self._events.put(InfoReceived(kind.name if kind else "", request.body, request))
             case "OPTIONS":
                 self._core.respond(transaction, 200, None, self._core.own.fields())
             case _:
@@ -465,7 +398,7 @@ class Call:
             self.agree(session.agreement)
             contact = ("Contact", self._dialog.state.local_contact)
             self._core.respond(transaction, 200, None, (contact, *session.headers))
-            self._tell(Refreshed(by_peer=True))
+            self._events.put(Refreshed(by_peer=True))
             return
         method: Literal["INVITE", "UPDATE"] = "UPDATE" if request.method == "UPDATE" else "INVITE"
         pending = PeerOffer(self, request, transaction, session, policy.reinvite_answer)
@@ -473,7 +406,7 @@ class Call:
         self._calm.clear()
         if method == "INVITE":
             self._core.transactions.serve(transaction, pending)
-        if not self._tell(Reinvited(method, offer, request, pending)):
+        if not self._events.put(Reinvited(method, offer, request, pending)):
             pending.refuse(500, "too many events wait")
 
     def accept_offer(self, pending: PeerOffer, sdp: bytes | None) -> asyncio.Future[bytes | None]:
@@ -485,7 +418,7 @@ class Call:
             *pending.session.headers,
         ]
         if sdp:
-            fields.extend(_SDP_FIELD)
+            fields.extend(SDP_FIELD)
         response = self._core.respond(pending.transaction, 200, None, fields, sdp or b"")
         self._dialog.refresh_target(pending.request)
         self.local_sdp = sdp or self.local_sdp
@@ -537,12 +470,12 @@ class Call:
                 if response.status < 300:
                     self._dialog.refresh_target(response)
                     self.agree(session_of(response) or self._session.agreement)
-                    self._tell(Refreshed(by_peer=False))
+                    self._events.put(Refreshed(by_peer=False))
                     return
                 self.peer_allows -= {"UPDATE"} if response.status in (405, 501) else frozenset()
             if self.local_sdp is not None:
                 await self._offer("INVITE", self.local_sdp)
-                self._tell(Refreshed(by_peer=False))
+                self._events.put(Refreshed(by_peer=False))
         except (NoAnswer, ReinviteRefused, SipSyntaxError):
             return  # the session timer runs on, and hangs up at its end
         except CallOver:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 
@@ -17,6 +16,7 @@ from protocols.sip.session_timer import larger_interval, request_session
 from protocols.sip.transaction import Trouble
 from signaling.sip_call import Call, session_of
 from signaling.sip_core import Credentials, FinalResponse, SipCore
+from signaling.sip_event_queue import EventQueue
 from signaling.sip_events import Answered, Progress, Provisional, Refused
 from signaling.sip_listener import Flow
 from signaling.sip_transactions import FlowTransaction
@@ -41,15 +41,13 @@ class OutgoingCall:
         self._credentials = Credentials(login)
         self._interval = core.policy.session_interval
         self._attempt: _Attempt | None = None
-        self._progress: deque[Progress] = deque()
-        self._news = asyncio.Event()
+        self._progress: EventQueue[Progress] = EventQueue(_MAX_PROVISIONAL)
         self._result: asyncio.Future[Answered | Refused] = asyncio.get_running_loop().create_future()
         self._provisional = False
         self._cancelling = False
         self._cancel_sent = False
         self._call: Call | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self.provisional_dropped = 0
 
     @property
     def call_id(self) -> str:
@@ -59,15 +57,8 @@ class OutgoingCall:
     def is_settled(self) -> bool:
         return self._result.done()
 
-    async def __aiter__(self) -> AsyncIterator[Progress]:
-        while True:
-            while self._progress:
-                progress = self._progress.popleft()
-                yield progress
-                if not isinstance(progress, Provisional):
-                    return
-            self._news.clear()
-            await self._news.wait()
+    def __aiter__(self) -> AsyncIterator[Progress]:
+        return aiter(self._progress)
 
     async def result(self) -> Answered | Refused:
         """The outcome, without the provisional responses on the way."""
@@ -147,8 +138,7 @@ class OutgoingCall:
         if self._timer is not None:
             self._timer.cancel()
         self._result.set_result(result)
-        self._progress.append(result)
-        self._news.set()
+        self._progress.finish(result)
 
     def take_provisional(self, response: Response) -> None:
         self._provisional = True
@@ -156,11 +146,7 @@ class OutgoingCall:
             self._send_cancel()
         if response.status == 100 or self.is_settled:
             return
-        if len(self._progress) >= _MAX_PROVISIONAL:
-            self.provisional_dropped += 1
-            return
-        self._progress.append(Provisional(response.status, response.reason, _sdp_or_none(response)))
-        self._news.set()
+        self._progress.put(Provisional(response.status, response.reason, _sdp_or_none(response)))
 
     def take_success(self, response: Response) -> None:
         """The first 2xx makes the call; repeated ones are acknowledged again, forked ones hung up."""
