@@ -9,7 +9,7 @@ with little room goes to a lower class of its own and drags nobody.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from foundation.desks import View, ViewMode
 
@@ -141,7 +141,23 @@ def plan(
         feed = _feed(limits, shown, sources, LADDER[ceiling:])
         if feed is not None:
             feeds[participant_id] = feed
-    return feeds
+    return _with_shared_slices(feeds)
+
+
+def _with_shared_slices(feeds: dict[str, Feed]) -> dict[str, Feed]:
+    """Who takes whole slices takes short ones too: one encoder serves both, as short as one needs them."""
+    shortest: dict[EncoderClass, int] = {}
+    for feed in feeds.values():
+        if isinstance(feed.what, EncoderClass) and feed.what.max_nal is not None:
+            key = replace(feed.what, max_nal=None)
+            shortest[key] = min(feed.what.max_nal, shortest.get(key, feed.what.max_nal))
+    shared = {}
+    for participant_id, feed in feeds.items():
+        if isinstance(feed.what, EncoderClass):
+            key = replace(feed.what, max_nal=None)
+            feed = replace(feed, what=replace(key, max_nal=shortest.get(key)))
+        shared[participant_id] = feed
+    return shared
 
 
 def _feed(

@@ -59,6 +59,15 @@ def test_receivers_that_cannot_take_it_go_to_a_class_and_say_why() -> None:
     assert (cif.width, cif.height) == (320, 180)
 
 
+def test_receivers_of_short_and_of_whole_slices_share_an_encoder() -> None:
+    receivers = {"browser": ROOM, "old": replace(ROOM, max_nal=1_200), "older": replace(ROOM, max_nal=900)}
+    feeds = plan(View(), {}, receivers)
+    assert len({feed.what for feed in feeds.values()}) == 1
+    shared = feeds["browser"].what
+    assert isinstance(shared, EncoderClass)
+    assert shared.max_nal == 900
+
+
 def test_a_high_profile_source_is_not_forwarded_to_a_baseline_decoder() -> None:
     high = replace(SPEAKER, profile=100)
     feeds = plan(FULL, {"speaker": high}, {"a": ROOM, "b": replace(ROOM, profiles=frozenset({66, 77, 100}))})
