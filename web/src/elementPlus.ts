@@ -6,14 +6,12 @@ import {
   ElCheckboxGroup,
   ElConfigProvider,
   ElDialog,
-  ElDrawer,
   ElDropdown,
   ElDropdownItem,
   ElDropdownMenu,
   ElForm,
   ElFormItem,
   ElInput,
-  ElLoading,
   ElOption,
   ElSelect,
   ElSwitch,
@@ -22,14 +20,12 @@ import "element-plus/es/components/button/style/css";
 import "element-plus/es/components/checkbox/style/css";
 import "element-plus/es/components/checkbox-group/style/css";
 import "element-plus/es/components/dialog/style/css";
-import "element-plus/es/components/drawer/style/css";
 import "element-plus/es/components/dropdown/style/css";
 import "element-plus/es/components/dropdown-item/style/css";
 import "element-plus/es/components/dropdown-menu/style/css";
 import "element-plus/es/components/form/style/css";
 import "element-plus/es/components/form-item/style/css";
 import "element-plus/es/components/input/style/css";
-import "element-plus/es/components/loading/style/css";
 import "element-plus/es/components/option/style/css";
 import "element-plus/es/components/select/style/css";
 import "element-plus/es/components/switch/style/css";
@@ -41,14 +37,12 @@ const COMPONENTS = [
   ElCheckboxGroup,
   ElConfigProvider,
   ElDialog,
-  ElDrawer,
   ElDropdown,
   ElDropdownItem,
   ElDropdownMenu,
   ElForm,
   ElFormItem,
   ElInput,
-  ElLoading,
   ElOption,
   ElSelect,
   ElSwitch,

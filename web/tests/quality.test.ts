@@ -73,6 +73,12 @@ test("what the other side misses makes the level as bad as what we miss", () => 
   expect(reading.level).toBe("poor");
 });
 
+test("RTCP alone shows that the other end lives", () => {
+  const pair = { id: "p", type: "candidate-pair", nominated: true, state: "succeeded", bytesReceived: 90 };
+  const inbound = { id: "i", type: "inbound-rtp", kind: "video", bytesReceived: 0 };
+  expect(new QualityMeter().read([pair, inbound], 0).bytesIn).toBe(90);
+});
+
 test("levels: loss and round trip each decide", () => {
   expect(levelOf(null, null)).toBe("unknown");
   expect(levelOf(0, 50)).toBe("good");

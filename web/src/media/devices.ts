@@ -100,6 +100,9 @@ export function watchLoudness(track: MediaStreamTrack, tell: (level: number) => 
   const analyser = context.createAnalyser();
   analyser.fftSize = 512;
   context.createMediaStreamSource(new MediaStream([track])).connect(analyser);
+  // Without a click on this page yet (it was opened by its address) the browser holds audio back until one.
+  const wake = () => void context.resume();
+  document.addEventListener("pointerdown", wake, { once: true });
   const samples = new Float32Array(analyser.fftSize);
   const timer = setInterval(() => {
     analyser.getFloatTimeDomainData(samples);
@@ -109,6 +112,7 @@ export function watchLoudness(track: MediaStreamTrack, tell: (level: number) => 
   }, 100);
   return () => {
     clearInterval(timer);
+    document.removeEventListener("pointerdown", wake);
     void context.close();
   };
 }

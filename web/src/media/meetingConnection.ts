@@ -2,7 +2,7 @@
  * A page's media connection to one meeting, for as long as the person stays.
  *
  * Lifecycle: `start()` offers and joins; from then on the connection mends itself: when ICE or DTLS fails,
- * when it stays disconnected for 3 s, when nothing arrives for 5 s, or when the service says so (`reoffer()`),
+ * when it stays disconnected for 3 s, when nothing arrives for 3.5 s, or when the service says so (`reoffer()`),
  * a new RTCPeerConnection makes a full new offer for the same participant. `close()` hangs up. States are told
  * through `events.state`; "ended" is final and carries the reason.
  */
@@ -45,7 +45,7 @@ type TimerName = "connect" | "first-frame" | "measure" | "disconnected";
 const GATHER_MS = 1_500;
 const CONNECT_MS = 10_000;
 const DISCONNECTED_MS = 3_000;
-const SILENCE_MS = 5_000;
+const SILENCE_MS = 3_500;
 const FIRST_FRAME_MS = 2_000;
 const READ_MS = 1_000;
 const BACKOFF_MS = [0, 1_000, 2_000, 4_000, 8_000];
@@ -56,6 +56,9 @@ const VIDEO_CEILING_BPS = 2_500_000; // under the usual 3 Mbit/s until the servi
 
 export class MeetingConnection {
   private peer: RTCPeerConnection | null = null;
+  /** The last connection that showed a picture: its last frame stays on the screen until there is a new one. */
+  private retired: RTCPeerConnection | null = null;
+  private shown = false;
   private participant: string | null = null;
   private state: ConnectionState = "connecting";
   private closed = false;
@@ -108,6 +111,7 @@ export class MeetingConnection {
     this.closed = true;
     clearTimeout(this.retryTimer);
     this.discardPeer();
+    this.closeRetired();
     if (this.participant !== null) await this.signalling.hangUp(this.participant).catch(() => undefined);
   }
 
@@ -161,15 +165,14 @@ export class MeetingConnection {
 
   private watch(peer: RTCPeerConnection, candidate: string | null): void {
     const programme = new MediaStream();
-    let shown = false;
     const show = () => {
-      if (shown || peer !== this.peer) return;
-      shown = true;
+      if (this.shown || peer !== this.peer) return;
+      this.shown = true;
       this.events.programme(programme);
+      this.closeRetired();
     };
     peer.ontrack = ({ track }) => {
       programme.addTrack(track);
-      // The last picture stays on the screen until the new connection really has one.
       if (track.kind === "video") track.onunmute = show;
     };
     let measuring = false;
@@ -231,6 +234,7 @@ export class MeetingConnection {
       return;
     }
     if (trouble.kind === "service" && FINAL_STATUSES.has(trouble.problem.status)) {
+      this.closeRetired();
       this.tell("ended", trouble);
       return;
     }
@@ -253,7 +257,19 @@ export class MeetingConnection {
     if (peer === null) return;
     peer.ontrack = null;
     peer.onconnectionstatechange = null;
-    peer.close();
+    if (!this.shown) {
+      peer.close();
+      return;
+    }
+    this.shown = false;
+    for (const sender of peer.getSenders()) void sender.replaceTrack(null).catch(() => undefined);
+    this.closeRetired();
+    this.retired = peer;
+  }
+
+  private closeRetired(): void {
+    this.retired?.close();
+    this.retired = null;
   }
 
   private tell(state: ConnectionState, trouble: Trouble | null): void {

@@ -18,7 +18,7 @@ export interface Quality {
   codecOut: string;
   sentWidth: number;
   sentHeight: number;
-  /** Bytes that came since the connection began; stands still when the other end is gone. */
+  /** Bytes that came since the connection began, RTCP with them; stands still when the other end is gone. */
   bytesIn: number;
 }
 
@@ -111,7 +111,7 @@ export class QualityMeter {
       codecOut: codecName(ours),
       sentWidth: ours?.frameWidth ?? 0,
       sentHeight: ours?.frameHeight ?? 0,
-      bytesIn: totals.bytesIn,
+      bytesIn: pair?.bytesReceived ?? totals.bytesIn,
     };
   }
 

@@ -16,6 +16,7 @@ export function formatRate(bitsPerSecond: number): string {
 export function formatPercent(fraction: number | null): string {
   if (fraction === null || !Number.isFinite(fraction)) return "–";
   const percent = fraction * 100;
+  if (percent > 0 && percent < 0.1) return "< 0.1 %";
   return `${percent.toFixed(percent > 0 && percent < 10 ? 1 : 0)} %`;
 }
 
@@ -29,17 +30,14 @@ export function lossOf(packets: number, lost: number): number | null {
   return all <= 0 ? null : Math.max(0, lost) / all;
 }
 
-export function formatTime(iso: string | null, locale: string, withDate = false): string {
+/** Local date and time, the same in every language: 11/12 means two days in two countries. */
+export function formatTime(iso: string | null): string {
   if (iso === null) return "–";
   const at = new Date(iso);
   if (Number.isNaN(at.getTime())) return iso;
-  return new Intl.DateTimeFormat(locale, {
-    ...(withDate ? { year: "numeric", month: "2-digit", day: "2-digit" } : {}),
-    hour: "2-digit",
-    minute: "2-digit",
-    second: "2-digit",
-    hourCycle: "h23",
-  }).format(at);
+  const two = (value: number) => String(value).padStart(2, "0");
+  const date = [at.getFullYear(), two(at.getMonth() + 1), two(at.getDate())].join("-");
+  return `${date} ${[at.getHours(), at.getMinutes(), at.getSeconds()].map(two).join(":")}`;
 }
 
 /** "2.5" Mbit/s typed by a person to whole bits a second; null if it is no positive number. */
