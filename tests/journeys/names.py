@@ -1,5 +1,7 @@
 """Whether a site's name is written in a picture: compared with the same words painted by Pillow."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,7 @@ def best_name(picture: Picture, region: Region, names: tuple[str, ...]) -> tuple
     return best, fits[best]
 
 
-def _fit(seen: NDArray[np.uint8], name: str, size: int) -> float:
+def _fit(seen: NDArray[Any], name: str, size: int) -> float:
     path = find_font(None)
     assert path is not None, "the font of site names is not installed"
     font = ImageFont.truetype(str(path), size)

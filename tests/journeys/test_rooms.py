@@ -20,6 +20,7 @@ from tests.journeys.scene import (
     last_heard,
     sees_all,
 )
+from tests.journeys.wire import answer_to
 from tests.peers.baresip import Baresip
 from tests.peers.node import MeetingHandle, Node
 from tests.peers.picture import BLUE, RED, YELLOW, Colour, Region, mean_colour, near
@@ -80,10 +81,9 @@ async def test_they_use_what_they_agreed(two: Two) -> None:
             assert sound["codec"] == codec
             assert picture["codec"] == "H264"
             assert picture["frames"] > 0
-    answers = {room: room.words().rpartition("SIP/2.0 200")[2] for room in (two.opus, two.plain)}
-    assert "packetization-mode=1" in answers[two.opus]
-    assert "packetization-mode=0" in answers[two.plain]
-    assert "SIP/2.0/TCP" in answers[two.plain]
+    assert "packetization-mode=1" in answer_to(two.opus)
+    assert "packetization-mode=0" in answer_to(two.plain)
+    assert "SIP/2.0/TCP" in answer_to(two.plain)
 
 
 async def test_each_picture_bears_its_sites_name(two: Two) -> None:

@@ -9,7 +9,6 @@ Leaving the block ends the node by SIGTERM and asserts that it went in time and 
 are sites by the loopback address they come from (ADDRESSES); TCP callers all come from 127.0.0.1.
 """
 
-import asyncio
 import contextlib
 import signal
 import sys
@@ -137,8 +136,8 @@ class MeetingHandle:
     async def participant(self, who: str) -> dict[str, Any] | None:
         """The latest row of whoever's address or name holds this word."""
         rows = [row for row in await self.participants() if who in row["address"] or who in row["name"]]
-        present = [row for row in rows if row["state"] != "left"]
-        return (present or rows or [None])[-1]
+        present = [row for row in rows if row["state"] != "left"] or rows
+        return present[-1] if present else None
 
     async def in_state(self, who: str, *states: str, timeout: float = 10.0) -> dict[str, Any]:
         """Wait until a participant is in one of the states; its row."""
@@ -326,7 +325,7 @@ class Node:
             health: dict[str, Any] = await self.visitor.get("/health")
         except Refused as refused:
             return refused.problem
-        except (aiohttp.ClientError, OSError, asyncio.TimeoutError):
+        except (TimeoutError, aiohttp.ClientError, OSError):
             return None
         return health
 
