@@ -8,22 +8,32 @@ from pathlib import Path
 from aiohttp import web
 from aiohttp.helpers import ETag
 
+from foundation.http_edge import not_found
+
+ASSETS = "assets"
 FOR_EVER = "public, max-age=31536000, immutable"
+"""For assets, whose names change with their content."""
 ASK_FIRST = "no-cache"
-_OURS = r"/{path:(?!(?:api|live|assets)(?:/|$)|(?:ws|metrics)$).*}"
+_PATHS = r"/{path:(?!(?:api|live)(?:/|$)|(?:ws|metrics)$).*}"
 """Not the service's own paths: there an unknown one must stay a 404, and a wrong method a 405."""
 
 
 def serve_pages(app: web.Application, folder: Path) -> None:
-    """Serve the build in `folder`; it is read once, so that a rebuild shows after a restart."""
+    """Serve the build in `folder`; it is looked through once, so that a new build shows after a restart."""
     index = (folder / "index.html").read_bytes()
     tag = ETag(value=hashlib.sha256(index).hexdigest()[:32])
-    files = {file.name: file for file in folder.iterdir() if file.is_file() and file.name != "index.html"}
+    files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
+    del files["index.html"]
 
     async def page(request: web.Request) -> web.StreamResponse:
-        file = files.get(request.match_info["path"])
-        if file is not None:
-            return web.FileResponse(file, headers={"Cache-Control": ASK_FIRST})
+        path = request.match_info["path"]
+        is_asset = path.partition("/")[0] == ASSETS
+        if path in files:
+            return web.FileResponse(
+                files[path], headers={"Cache-Control": FOR_EVER if is_asset else ASK_FIRST}
+            )
+        if is_asset:  # of an older build: its page must notice, not take HTML for a script
+            raise not_found(f"there is nothing at {request.path}")
         response = web.Response(headers={"Cache-Control": ASK_FIRST})
         response.etag = tag
         if tag in (request.if_none_match or ()):
@@ -34,11 +44,4 @@ def serve_pages(app: web.Application, folder: Path) -> None:
         response.charset = "utf-8"
         return response
 
-    async def remember(request: web.Request, response: web.StreamResponse) -> None:
-        if request.path.startswith("/assets/") and response.status in (200, 206, 304):
-            response.headers["Cache-Control"] = FOR_EVER  # their names change with their content
-
-    if (folder / "assets").is_dir():
-        app.router.add_static("/assets", folder / "assets")
-        app.on_response_prepare.append(remember)
-    app.router.add_get(_OURS, page)
+    app.router.add_get(_PATHS, page)
