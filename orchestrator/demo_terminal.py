@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
-import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from types import TracebackType
@@ -24,77 +22,42 @@ from typing import Any, Self
 
 from foundation.desks import Direction, Refusal, RefusalKind
 from mcu_bridge.negotiation import packetization_mode
-from orchestrator.demo_footage import CENTRE, TOLERANCE, WHOLE, Region, Rgb
+from orchestrator.demo_footage import Rgb
 from orchestrator.demo_media import TerminalMedia
-from orchestrator.demo_senses import Bell, Ear, NotPerceived, Screen, Spectrum, Tone, Watching
+from orchestrator.demo_onlooker import Onlooker
+from orchestrator.demo_senses import Bell
+from orchestrator.demo_session import DialRefused, Endpoint, Session
 from orchestrator.demo_settings import TerminalReport, TerminalSettings, WireSecond, rgb
 from orchestrator.demo_studio import Studio
 from protocols.sip.digest import Login
 from protocols.sip.grammar import NO_PARAMETERS
 from protocols.sip.headers import NameAddress
 from protocols.sip.uri import SipUri, parse_uri
-from signaling.media_description import read_sdp, write_sdp
+from signaling.media_description import read_sdp
 from signaling.sip_call import Call
 from signaling.sip_calls import FAST_UPDATE, FAST_UPDATE_TYPE
 from signaling.sip_core import SipPolicy
-from signaling.sip_endpoint import SipEndpoint
-from signaling.sip_events import CallOver, EndCause, Ended, InfoReceived, Refused, Reinvited
+from signaling.sip_events import CallOver, EndCause, Ended, InfoReceived, Refused, Reinvited, ReinviteRefused
 from signaling.sip_incoming import IncomingCall
 from signaling.sip_listener import ListenerSettings
 
+__all__ = ["DialRefused", "RoomTerminal"]
+
 _NETWORK = "terminal"
-_LOOK_AGAIN = 1.0
+_FAREWELL = 1.0
+"""Seconds for the peer to answer our BYE when we are switched off."""
 _BAD_OFFER = {RefusalKind.NO_COMMON_CODEC: 488, RefusalKind.BAD_DESCRIPTION: 400}
 
 
-class DialRefused(Exception):
-    """The call was not taken; `status` and `reason` are the peer's, or stand for no answer."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(f"{status} {reason}")
-        self.status = status
-        self.reason = reason
-
-
-class _Endpoint(SipEndpoint):
-    """An endpoint that can also end without a word."""
-
-    def abandon(self) -> None:
-        """Close every socket at once: no BYE, no answer, nothing repeated."""
-        self._closing = True
-        self._stop.set()
-
-    async def wait_closed(self) -> None:
-        if self._running is not None:
-            await asyncio.wait([self._running])
-
-
-class _Session:
-    """One call: its dialog, its media and the session description's version (RFC 3264 8)."""
-
-    def __init__(self, media: TerminalMedia) -> None:
-        self.media = media
-        self.call: Call | None = None
-        self.follower: asyncio.Task[None] | None = None
-        self._id = secrets.randbits(48)
-        self._version = 0
-
-    def print(self) -> bytes:
-        """Our side as SDP."""
-        assert self.media.ours is not None, "described before it is printed"
-        self._version += 1
-        return write_sdp(self.media.ours, session_id=self._id, version=self._version, name="terminal")
-
-
-class RoomTerminal:
-    """See the module's head. Not for more than one call at a time."""
+class RoomTerminal(Onlooker):
+    """See the module's head; `Onlooker` has what it perceives. Not for more than one call at a time."""
 
     def __init__(self, settings: TerminalSettings, studio: Studio | None = None) -> None:
-        self.settings = settings
+        super().__init__(settings)
         self.ended: Ended | None = None
         self._stack = contextlib.AsyncExitStack()
         self._given = studio
-        self._session: _Session | None = None
+        self._session: Session | None = None
         self._last: TerminalMedia | None = None
         self._bell = Bell()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -105,8 +68,7 @@ class RoomTerminal:
         settings = self.settings
         given = self._given
         self._studio = given if given is not None else await self._stack.enter_async_context(Studio())
-        self.screen = Screen(settings.name, settings.watching, settings.hashing)
-        self.ear = Ear(self._studio)
+        self.listen(self._studio)
         port = settings.sip_port
         listener = ListenerSettings(
             _NETWORK,
@@ -114,7 +76,7 @@ class RoomTerminal:
             udp_port=port if settings.transport == "UDP" else None,
             tcp_port=port if settings.transport == "TCP" else None,
         )
-        self._endpoint = _Endpoint(
+        self._endpoint = Endpoint(
             [listener], realm=settings.name, on_call=self._take, policy=SipPolicy(product="Anshi terminal")
         )
         try:
@@ -133,7 +95,7 @@ class RoomTerminal:
     async def aclose(self) -> None:
         """Hang up (unless vanished) and free everything."""
         self._studio.leave(self)
-        await self._endpoint.aclose()
+        await self._endpoint.aclose(_FAREWELL)
         await self._endpoint.wait_closed()
         session = self._session
         if session is not None:
@@ -171,7 +133,7 @@ class RoomTerminal:
         try:
             session.media.offer()
             outgoing = await self._endpoint.invite(
-                self._target(uri), self._from(), _NETWORK, session.print(), login=self._login()
+                self._target(uri), self._from(), _NETWORK, session.describe(), login=self._login()
             )
             try:
                 async with asyncio.timeout(timeout):
@@ -218,24 +180,28 @@ class RoomTerminal:
         if session is None or session.call is None:
             raise RuntimeError(f"{self.settings.name} has no call")
         session.media.offer(held)
-        answer = await session.call.reinvite(session.print())
+        try:
+            answer = await session.call.reinvite(session.describe())
+        except ReinviteRefused:
+            session.media.withdraw()
+            raise
         if answer is not None:
             session.media.answered(read_sdp(answer))
 
     def request_keyframe(self) -> None:
         """Ask the peer for a key frame: PLI or FIR, by INFO where neither was agreed."""
         if self._session is not None:
-            self._session.media.insist_on_keyframe()
+            self._session.media.ask_keyframe(urgent=True)
 
     async def show(self, colour: Rgb | str) -> None:
         """Another colour from now on, in this call."""
         if self._session is not None:
-            await self._session.media.show(rgb(colour))
+            await self._session.media.player.show(rgb(colour))
 
     async def play(self, hertz: float | None) -> None:
         """Another tone from now on, or silence, in this call."""
         if self._session is not None:
-            await self._session.media.play(hertz)
+            await self._session.media.player.play(hertz)
 
     # --- what it perceives ----------------------------------------------------------------------------
 
@@ -253,73 +219,9 @@ class RoomTerminal:
         assert self.ended is not None
         return self.ended
 
-    async def sees(
-        self,
-        colour: Rgb | str,
-        region: Region = CENTRE,
-        timeout: float = 10.0,
-        *,
-        tolerance: int = TOLERANCE,
-        present: bool = True,
-    ) -> None:
-        """Wait until the region and each quarter of it has the colour (or no longer has).
-
-        Raises NotPerceived with the colour that is there.
-        """
-        meant, screen = rgb(colour), self.screen
-
-        def explain() -> str:
-            return (
-                f"{self.settings.name} to see {'' if present else 'no '}{colour} in {region}; it sees "
-                f"{screen.colour_at(region)} after {screen.frames_decoded} of {screen.frames_received} frames"
-            )
-
-        def seen() -> bool:
-            return screen.latest is not None and screen.shows(meant, region, tolerance) is present
-
-        await self._look(seen, timeout, explain)
-
-    async def _look(self, seen: Callable[[], bool], timeout: float, explain: Callable[[], str]) -> None:
-        """Who watches key frames only asks for one a second while it looks."""
-        if self.settings.watching is not Watching.KEY_FRAMES:
-            return await self.screen.bell.until(seen, timeout, explain)
-        end = time.monotonic() + timeout
-        while (left := end - time.monotonic()) > 0:
-            self.request_keyframe()
-            with contextlib.suppress(NotPerceived):
-                return await self.screen.bell.until(seen, min(_LOOK_AGAIN, left), explain)
-        raise NotPerceived(f"waited {timeout} s: {explain()}")
-
-    async def sees_frames(self, count: int = 1, timeout: float = 10.0) -> None:
-        """Wait for so many more decoded pictures."""
-        screen, wanted = self.screen, self.screen.frames_decoded + count
-        await self._look(
-            lambda: screen.frames_decoded >= wanted,
-            timeout,
-            lambda: (
-                f"{self.settings.name} to see {count} frames, {wanted - screen.frames_decoded} are missing"
-            ),
-        )
-
-    async def hears(self, hertz: float, timeout: float = 10.0, *, present: bool = True) -> Spectrum:
-        """Wait until the last second holds the tone (or no longer does). Raises NotPerceived."""
-        return await self.ear.hears(hertz, timeout, present=present)
-
-    async def tones(self) -> tuple[Tone, ...]:
-        """The tones of the last second, the loudest first."""
-        return await self.ear.tones()
-
-    def colour_at(self, x: float, y: float, width: float, height: float) -> Rgb | None:
-        """The mean colour of a part of the picture now; None before the first picture."""
-        return self.screen.colour_at(Region(x, y, width, height))
-
-    def number_in(self, region: Region = WHOLE) -> int | None:
-        """The frame number that a terminal with `numbered` burnt into the picture that fills the region."""
-        return self.screen.number_in(region)
-
     def sent_at(self, number: int) -> float | None:
         """When this terminal last sent the picture with that number (monotonic seconds)."""
-        return None if self.media is None else self.media.sent_at(number)
+        return None if self.media is None else self.media.player.sent_at(number)
 
     def wire(self) -> tuple[WireSecond, ...]:
         """IP bytes of media in every second of the last five minutes, ten windows a second."""
@@ -340,9 +242,9 @@ class RoomTerminal:
             frames_received=screen.frames_received,
             frames_decoded=screen.frames_decoded,
             frames_damaged=screen.frames_damaged,
-            frames_sent=0 if media is None else media.frames_sent,
+            frames_sent=0 if media is None else media.player.frames_sent,
             key_frames_received=screen.key_frames,
-            key_frames_sent=0 if media is None else media.key_frames_sent,
+            key_frames_sent=0 if media is None else media.player.key_frames_sent,
             size=screen.size,
             source_changes=screen.source_changes,
             longest_freeze=screen.longest_freeze(),
@@ -356,15 +258,15 @@ class RoomTerminal:
 
     # --- inside ---------------------------------------------------------------------------------------
 
-    def _new_session(self) -> _Session:
+    def _new_session(self) -> Session:
         if self._session is not None:
             raise RuntimeError(f"{self.settings.name} is in a call")
         self.ended = None
         media = TerminalMedia(self.settings, self._studio, self.screen, self.ear, self._ask_fast_update)
-        self._session = _Session(media)
+        self._session = Session(media)
         return self._session
 
-    def _live(self, session: _Session, call: Call) -> None:
+    def _live(self, session: Session, call: Call) -> None:
         session.call = call
         session.follower = self._spawn(self._follow(session, call))
         self._bell.ring()
@@ -382,10 +284,10 @@ class RoomTerminal:
         try:
             if incoming.offer is not None:
                 session.media.answer(read_sdp(incoming.offer))
-                call = incoming.accept(session.print())
+                call = incoming.accept(session.describe())
             else:
                 session.media.offer()
-                call = incoming.accept(session.print())
+                call = incoming.accept(session.describe())
                 session.media.answered(read_sdp(await call.wait_established() or b""))
         except Refusal as refusal:
             await self._finish(session, None)
@@ -399,33 +301,33 @@ class RoomTerminal:
             raise
         self._live(session, call)
 
-    async def _follow(self, session: _Session, call: Call) -> None:
+    async def _follow(self, session: Session, call: Call) -> None:
         """What the peer does in the call, to its end."""
         async for event in call.events():
             match event:
                 case Reinvited():
                     await self._reinvited(session, event)
                 case InfoReceived() if b"picture_fast_update" in event.body:
-                    session.media.restart_picture()
+                    session.media.player.restart()
                 case Ended():
                     session.follower = None
                     await self._finish(session, event)
 
-    async def _reinvited(self, session: _Session, event: Reinvited) -> None:
+    async def _reinvited(self, session: Session, event: Reinvited) -> None:
         media = session.media
         try:
             if event.offer is not None:
                 media.answer(read_sdp(event.offer))
-                event.answer(session.print())
+                event.answer(session.describe())
                 return
             media.offer()
-            answer = await event.answer(session.print())
+            answer = await event.answer(session.describe())
             if answer is not None:
                 media.answered(read_sdp(answer))
         except Refusal as refusal:
             event.refuse(_BAD_OFFER.get(refusal.kind, 500), refusal.detail)
 
-    async def _finish(self, session: _Session, ended: Ended | None) -> None:
+    async def _finish(self, session: Session, ended: Ended | None) -> None:
         if self._session is session:
             self._session, self._last = None, session.media
             self.ended = ended or self.ended

@@ -1,0 +1,95 @@
+"""What can be asked of a test terminal about what it perceives."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from orchestrator.demo_footage import CENTRE, TOLERANCE, WHOLE, Region, Rgb
+from orchestrator.demo_senses import Ear, NotPerceived, Screen, Spectrum, Tone, Watching
+from orchestrator.demo_settings import TerminalSettings, rgb
+from orchestrator.demo_studio import Studio
+
+_LOOK_AGAIN = 1.0
+
+
+class Onlooker(ABC):
+    """Somebody in front of a screen, with an ear."""
+
+    def __init__(self, settings: TerminalSettings) -> None:
+        self.settings = settings
+        self.screen = Screen(settings.name, settings.watching, settings.hashing)
+
+    def listen(self, studio: Studio) -> None:
+        """The ear needs the studio's threads."""
+        self.ear = Ear(studio)
+
+    @abstractmethod
+    def request_keyframe(self) -> None:
+        """Ask whoever is seen for a key frame."""
+
+    async def sees(
+        self,
+        colour: Rgb | str,
+        region: Region = CENTRE,
+        timeout: float = 10.0,
+        *,
+        tolerance: int = TOLERANCE,
+        present: bool = True,
+    ) -> None:
+        """Wait until the region and each quarter of it has the colour (or no longer has).
+
+        Raises NotPerceived with the colour that is there.
+        """
+        meant, screen = rgb(colour), self.screen
+
+        def explain() -> str:
+            return (
+                f"{self.settings.name} to see {'' if present else 'no '}{colour} in {region}; it sees "
+                f"{screen.colour_at(region)} after {screen.frames_decoded} of {screen.frames_received} frames"
+            )
+
+        def seen() -> bool:
+            return screen.latest is not None and screen.shows(meant, region, tolerance) is present
+
+        await self._look(seen, timeout, explain)
+
+    async def _look(self, seen: Callable[[], bool], timeout: float, explain: Callable[[], str]) -> None:
+        """Who watches key frames only asks for one a second while it looks."""
+        if self.settings.watching is not Watching.KEY_FRAMES:
+            return await self.screen.bell.until(seen, timeout, explain)
+        end = time.monotonic() + timeout
+        while (left := end - time.monotonic()) > 0:
+            self.request_keyframe()
+            with contextlib.suppress(NotPerceived):
+                return await self.screen.bell.until(seen, min(_LOOK_AGAIN, left), explain)
+        raise NotPerceived(f"waited {timeout} s: {explain()}")
+
+    async def sees_frames(self, count: int = 1, timeout: float = 10.0) -> None:
+        """Wait for so many more decoded pictures."""
+        screen, wanted = self.screen, self.screen.frames_decoded + count
+        await self._look(
+            lambda: screen.frames_decoded >= wanted,
+            timeout,
+            lambda: (
+                f"{self.settings.name} to see {count} frames, {wanted - screen.frames_decoded} are missing"
+            ),
+        )
+
+    async def hears(self, hertz: float, timeout: float = 10.0, *, present: bool = True) -> Spectrum:
+        """Wait until the last second holds the tone (or no longer does). Raises NotPerceived."""
+        return await self.ear.hears(hertz, timeout, present=present)
+
+    async def tones(self) -> tuple[Tone, ...]:
+        """The tones of the last second, the loudest first."""
+        return await self.ear.tones()
+
+    def colour_at(self, x: float, y: float, width: float, height: float) -> Rgb | None:
+        """The mean colour of a part of the picture now; None before the first picture."""
+        return self.screen.colour_at(Region(x, y, width, height))
+
+    def number_in(self, region: Region = WHOLE) -> int | None:
+        """The frame number that a terminal with `numbered` burnt into the picture that fills the region."""
+        return self.screen.number_in(region)
