@@ -1,0 +1,148 @@
+"""Fuzzes all that reads SIP from a peer: `python -m fuzz.sip_message [seconds] [seed]`.
+
+Mutations of fuzz/corpus/sip go through the path an endpoint takes (framing, parsing, validation, replies,
+dialog, digest, session timer, SDP extraction). Faults: any exception but SipSyntaxError, a reply that cannot
+be printed or parsed again, an input that takes longer than a second. Culprits are kept in build/fuzz/sip.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from pathlib import Path
+
+from protocols.sip.authorization import Challenge, DigestCredentials
+from protocols.sip.body import sdp_of
+from protocols.sip.dialog import Dialog
+from protocols.sip.framing import Framed, StreamFramer
+from protocols.sip.grammar import SipSyntaxError
+from protocols.sip.message import MalformedMessage, Request, Response, parse_message
+from protocols.sip.replies import acknowledge_failure, cancel_of, respond
+from protocols.sip.session_timer import answer_session, session_of_answer
+from protocols.sip.transaction_layer import server_key
+from protocols.sip.validation import Capabilities, body_refusal, check_response, fault_of, refusal_of
+
+HERE = Path(__file__).parent
+CORPUS = HERE / "corpus" / "sip"
+FAILURES = HERE.parent / "build" / "fuzz" / "sip"
+OWN = Capabilities(("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "UPDATE"), ("timer",))
+SPLICES = [
+    b"\r\n", b"\n", b"\r", b" ", b"\t", b"\r\n ", b'"', b"\\", b"<", b">", b";", b",", b"=", b":", b"@",
+    b"*", b"[", b"]", b"%", b"\0", b"\xff", b"\xb9\xe3", b"-1", b"99999999999999999999", b"SIP/2.0",
+    b"Content-Length: ", b"l: 5\r\n", b"Via: SIP/2.0/UDP h;branch=z9hG4bKx\r\n", b"Contact: *\r\n",
+    b";tag=", b";lr", b"sip:", b"?", b"&", b"\r\n\r\n",
+]  # fmt: skip
+SLOW = 1.0
+
+
+def mutated(chance: random.Random, corpus: list[bytes]) -> bytes:
+    """One corpus entry, damaged in one to six places."""
+    data = bytearray(chance.choice(corpus))
+    for _ in range(chance.randint(1, 6)):
+        at = chance.randint(0, len(data))
+        match chance.randrange(6):
+            case 0 if data:
+                data[at % len(data)] ^= 1 << chance.randrange(8)
+            case 1:
+                del data[at : at + chance.randint(1, 20)]
+            case 2:
+                data[at:at] = chance.choice(SPLICES) * chance.choice((1, 1, 2, 50))
+            case 3:
+                other = chance.choice(corpus)
+                start = chance.randint(0, len(other))
+                data[at:at] = other[start : start + chance.randint(1, 200)]
+            case 4:
+                data[at : at + 1] = chance.randbytes(chance.randint(1, 8))
+            case _:
+                piece = bytes(data[at : at + chance.randint(1, 40)])
+                data[at:at] = piece * chance.choice((1, 2, 200))
+    return bytes(data[:200_000])
+
+
+def try_request(request: Request) -> None:
+    """All that an endpoint does with a request."""
+    if fault_of(request) is not None:
+        parse_message(respond(request, 400, "Bad Request", to_tag="t").to_bytes())
+        return
+    request = request.seen_from("192.0.2.1", 5060)
+    server_key(request)
+    refusal_of(request, OWN)
+    body_refusal(request, OWN)
+    answer = respond(request, 200, None, [("Contact", "<sip:a@h>")], b"v=0\r\n", to_tag="t")
+    again = parse_message(answer.to_bytes())
+    assert again == answer, "a printed reply parses to itself"
+    again = parse_message(request.to_bytes())
+    assert again == request, "a printed request parses to itself"
+    answer_session(request, 1800, 90)
+    for text in request.headers.all("Authorization"):
+        str(DigestCredentials.parse(text))
+    dialog = Dialog.of_server(request, "t", "<sip:me@h>", 1)
+    dialog.request("BYE").to_bytes()
+    dialog.next_hop()
+    acknowledge_failure(request, answer).to_bytes()
+    cancel_of(request).to_bytes()
+    sdp_of(request)
+
+
+def try_response(response: Response) -> None:
+    """All that an endpoint does with a response."""
+    check_response(response)
+    assert parse_message(response.to_bytes()) == response, "a printed response parses to itself"
+    session_of_answer(response)
+    sdp_of(response)
+    for text in response.headers.all("WWW-Authenticate"):
+        str(Challenge.parse(text))
+
+
+def try_bytes(data: bytes, chance: random.Random) -> None:
+    """Raises whatever is not the peer's fault."""
+    framer = StreamFramer()
+    cut = chance.randint(0, len(data))
+    framed = [event for piece in (data[:cut], data[cut:]) for event in framer.feed(piece)]
+    for piece in [data, *(event.data for event in framed if isinstance(event, Framed))]:
+        try:
+            message = parse_message(piece)
+        except MalformedMessage as error:
+            if error.request is not None:
+                respond(error.request, 400, str(error), to_tag="t").to_bytes()
+            continue
+        try:
+            if isinstance(message, Request):
+                try_request(message)
+            else:
+                try_response(message)
+        except MalformedMessage:
+            raise AssertionError("what we printed cannot be read") from None
+        except SipSyntaxError:
+            continue
+
+
+def main(arguments: list[str]) -> int:
+    seconds = float(arguments[0]) if arguments else 300.0
+    seed = int(arguments[1]) if len(arguments) > 1 else int(time.time())
+    chance = random.Random(seed)
+    corpus = [path.read_bytes() for path in sorted(CORPUS.iterdir())]
+    end = time.monotonic() + seconds
+    tried = failures = 0
+    while time.monotonic() < end:
+        data = mutated(chance, corpus)
+        tried += 1
+        began = time.monotonic()
+        try:
+            try_bytes(data, chance)
+            if time.monotonic() - began > SLOW:
+                raise AssertionError(f"took {time.monotonic() - began:.1f} s")
+        except Exception as error:
+            failures += 1
+            FAILURES.mkdir(parents=True, exist_ok=True)
+            (FAILURES / f"{seed}-{tried}").write_bytes(data)
+            print(f"input {tried} of seed {seed}: {type(error).__name__}: {error}")
+            if failures >= 10:
+                break
+    print(f"{tried} inputs, seed {seed}, {failures} failures")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
