@@ -267,6 +267,20 @@ class ConferenceReport:
     late_ticks: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerVitals:
+    """What a worker process holds and how it does; anything that grows without meetings is a leak."""
+
+    pid: int
+    tasks: int
+    threads: int
+    codec_lanes: int
+    participants: int
+    cpu_share: float
+    late_sound_ticks: int
+    late_turns: int
+
+
 class ConferenceDesk(Protocol):
     """The media side of meetings, as signalling sees it; one a media worker.
 
@@ -329,6 +343,8 @@ class ConferenceDesk(Protocol):
         ...
 
     async def report(self, conference_id: str) -> ConferenceReport: ...
+
+    async def vitals(self) -> WorkerVitals: ...
 
 
 # --- streams ---------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from foundation.desks import (
     Refusal,
     RefusalKind,
     View,
+    WorkerVitals,
 )
 from foundation.events import Event
 from foundation.tasks import TaskScope
@@ -184,6 +186,18 @@ class Bridge:
 
     async def report(self, conference_id: str) -> ConferenceReport:
         return self._conference(conference_id).report()
+
+    async def vitals(self) -> WorkerVitals:
+        return WorkerVitals(
+            pid=os.getpid(),
+            tasks=len(asyncio.all_tasks()),
+            threads=threading.active_count(),
+            codec_lanes=self._pool.lanes,
+            participants=len(self._places),
+            cpu_share=round(self._load.share, 3),
+            late_sound_ticks=self._sound_clock.counts.late,
+            late_turns=self.late_ticks,
+        )
 
     # --- streams for other processes --------------------------------------------------------------
 

@@ -42,6 +42,7 @@ from orchestrator.live_events import LiveEvents
 from orchestrator.media_process import media_part
 from orchestrator.resources import pages_folder
 from orchestrator.site_book import SiteBook
+from orchestrator.vitals import VitalSigns
 from orchestrator.web_app import Edge, build_app
 from orchestrator.workers_watch import WorkersWatch, take_event
 from signaling.admission import Admission
@@ -134,6 +135,7 @@ class MainProcess:
         else:
             await meetings.worker_ready(INSIDE, os.getpid())
             scope.spawn("inside events", inside.run(scope, meetings, bus))
+        scope.supervise("vitals", VitalSigns(self._telemetry, desks, meetings).run)
         sip = await self._sip(stack, meetings)
         await self._http(stack, scope, meetings, bus, book, sip)
 
