@@ -78,6 +78,7 @@ class Call:
         self._calm = asyncio.Event()
         self._calm.set()
         self._our_offer = False
+        self._offering: set[asyncio.Task[bytes | None]] = set()
         self._their_offer: PeerOffer | None = None
         self._session = SessionClock(self._start_refresh, self._session_expired)
         self._established: asyncio.Future[bytes | None] | None = None
@@ -250,6 +251,9 @@ class Call:
         self.agree(None)
         if self._their_offer is not None:
             self._their_offer.refuse(487, None)
+        for work in self._offering:
+            if work is not asyncio.current_task():
+                work.cancel()
         if forget:
             self._answers.close()
             self._forget()
@@ -278,6 +282,24 @@ class Call:
         return response
 
     async def _offer(self, method: Literal["INVITE", "UPDATE"], sdp: bytes) -> bytes | None:
+        # A transaction of its own task: whoever asked may lose patience, but the INVITE is under way all the
+        # same, and another must not start before it is done (RFC 3261 14.1).
+        work = asyncio.create_task(self._offer_in_turn(method, sdp), name="sip-offer")
+        self._offering.add(work)
+        work.add_done_callback(self._offered)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            if work.cancelled() and self._ended is not None:
+                raise CallOver(self._ended) from None
+            raise
+
+    def _offered(self, work: asyncio.Task[bytes | None]) -> None:
+        self._offering.discard(work)
+        if not work.cancelled():
+            work.exception()  # nobody may be waiting any more
+
+    async def _offer_in_turn(self, method: Literal["INVITE", "UPDATE"], sdp: bytes) -> bytes | None:
         async with self._turn:
             for _ in range(_TRIES):
                 await self._calm.wait()

@@ -79,16 +79,16 @@ class OurReinvite:
 
     def __init__(self, duty: AckDuty) -> None:
         self._duty = duty
+        self._acknowledged = False
         self._response: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
 
     def on_response(self, response: Response) -> None:
         if response.status < 200:
             return
         if response.status < 300:
-            if self._response.done():
-                self._duty.again()
-                return
-            self._duty.first()
+            # Whether or not somebody still waits: an unacknowledged 2xx would cost the call.
+            (self._duty.again if self._acknowledged else self._duty.first)()
+            self._acknowledged = True
         if not self._response.done():
             self._response.set_result(response)
 

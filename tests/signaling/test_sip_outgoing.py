@@ -342,6 +342,32 @@ async def test_glare_is_491_and_waited_out() -> None:
         assert (await peer.request("ACK")).to_bytes() == ack.to_bytes()
 
 
+async def test_a_reinvite_nobody_waits_for_is_acknowledged_and_blocks_the_next() -> None:
+    async with endpoint() as one, RawPeer(one) as peer:
+        await call_in(peer)
+        (call,) = one.calls()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await call.reinvite(b"first")
+        first = await peer.request("INVITE")
+        asked = asyncio.create_task(call.reinvite(b"second"))
+        peer.reply(first, 180)
+        await asyncio.sleep(0.1)
+        peer.reply(first, 200, b"answer")
+        assert (await peer.request("ACK")).cseq.number == first.cseq.number
+        second = await peer.request("INVITE")
+        assert second.body == b"second"
+        assert call.local_sdp == b"first"
+        peer.reply(second, 180)
+        bye = peer.compose(
+            "BYE", To=second.headers.get("From") or "", From=second.headers.get("To") or "", CSeq="9 BYE"
+        )
+        peer.send(bye)
+        await peer.response(200)
+        with pytest.raises(CallOver):
+            await asked
+
+
 async def test_our_reinvite_waits_until_theirs_is_done() -> None:
     async def on_call(incoming: IncomingCall) -> None:
         incoming.ring()
