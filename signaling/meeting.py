@@ -64,7 +64,7 @@ class CallRecord:
     @classmethod
     def from_json(cls, encoded: dict[str, Any]) -> CallRecord:
         """Raises msgspec.ValidationError for what an older or foreign version wrote."""
-        return msgspec.convert(encoded, cls)
+        return msgspec.convert(encoded, cls, str_keys=True)  # the keys of JSON objects are strings
 
 
 @dataclass(slots=True)
