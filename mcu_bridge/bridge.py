@@ -77,6 +77,8 @@ class Bridge:
         self._places: dict[str, Conference] = {}
         self._load = WorkerLoad(os.cpu_count() or 1, settings.cpu_limit)
         self.late_ticks = 0
+        self.failed_turns = 0
+        self._index = 0
 
     async def __aenter__(self) -> Bridge:
         await self._scope.__aenter__()
@@ -237,29 +239,39 @@ class Bridge:
 
     async def _tick(self) -> None:
         """One clock for all: RTCP each tick, pictures 25 times a second, the rest more rarely."""
-        started = time.monotonic()
-        index = 0
+        began = time.monotonic() - self._index * TICK
         while True:
-            index += 1
-            due = started + index * TICK
-            delay = due - time.monotonic()
-            if delay > 0:
-                await asyncio.sleep(delay)
-            elif delay < -0.5:
+            self._index += 1
+            delay = began + self._index * TICK - time.monotonic()
+            if delay < -0.5:
                 missed = int(-delay / TICK)
                 self.late_ticks += missed
-                index += missed
-            self._turn(index)
+                self._index += missed
+            await asyncio.sleep(max(delay, 0.0))  # even a late tick lets others have the loop
+            self._turn(self._index)
 
     def _turn(self, index: int) -> None:
         now, wall_clock = time.monotonic(), time.time()
         if index % _ATTEND_EVERY == 0:
             self._load.sample(time.process_time(), now)
-        for conference in self._conferences.values():
-            conference.poll(now, wall_clock)
-            if index % _PICTURE_EVERY == 0:
-                conference.picture.tick(round(index * TICK * CLOCK))
-            if index % _SAMPLE_EVERY == 0:
-                conference.sample()
-            if index % _ATTEND_EVERY == 0:
-                conference.attend(now)
+        for conference in tuple(self._conferences.values()):
+            try:
+                self._serve(conference, index, now, wall_clock)
+            except Exception as error:  # a fault in one meeting must not stop the clock of the others
+                self.failed_turns += 1
+                if self.failed_turns.bit_count() == 1:
+                    log.error(
+                        "turn_failed",
+                        conference=conference.spec.conference_id,
+                        failed=self.failed_turns,
+                        exc_info=error,
+                    )
+
+    def _serve(self, conference: Conference, index: int, now: float, wall_clock: float) -> None:
+        conference.poll(now, wall_clock)
+        if index % _PICTURE_EVERY == 0:
+            conference.picture.tick(round(index * TICK * CLOCK))
+        if index % _SAMPLE_EVERY == 0:
+            conference.sample(now)
+        if index % _ATTEND_EVERY == 0:
+            conference.attend(now)

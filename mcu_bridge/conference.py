@@ -160,10 +160,10 @@ class Conference:
             self._plan_due = False
             self.picture.replan(now, self._load.ceiling)
 
-    def sample(self) -> None:
+    def sample(self, now: float) -> None:
         """Ten times a second: what the wire carried."""
         for participant in self.participants.values():
-            participant.sample()
+            participant.sample(now)
 
     def attend(self, now: float) -> None:
         """Twice a second: signs of life, stale tiles, measured rates, a fresh plan."""

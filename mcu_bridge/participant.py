@@ -321,8 +321,8 @@ class Participant:
         for leg in self.legs:
             leg.poll(now, wall_clock)
 
-    def sample(self) -> None:
-        self._meter.sample(self.transports)
+    def sample(self, now: float) -> None:
+        self._meter.sample(self.transports, now)
 
     @property
     def expects_media(self) -> bool:
