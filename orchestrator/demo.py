@@ -1,0 +1,125 @@
+"""`anshi demo`: a node with a seeded tree, a room that sits in a running meeting, accounts to look around.
+
+    main(check=False)        runs until Ctrl-C
+    main(check=True)         a browser joins too; after a minute the last line is one JSON object of facts,
+                             and the exit code is 0 only if all that must hold did
+
+Everything lies in one folder (build/demo): database, configuration, passwords, logs. A second run finds it
+again; two at once are not possible there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from foundation.database import DatabaseError
+from foundation.telemetry import configure_logging
+from orchestrator.control import EXIT_FAILED, StartFailure
+from orchestrator.demo_browser import JoinFailed
+from orchestrator.demo_check import check, wire_tap
+from orchestrator.demo_node import DemoNode, Refused, configure, demo_folder
+from orchestrator.demo_role import Role, RoomFailed
+from orchestrator.demo_room import room_in
+from orchestrator.demo_seed import NUMBER, OPERATOR, ROOM, SIP_ACCOUNTS, keep_secrets, seed
+from orchestrator.demo_show import Show, open_meeting
+from orchestrator.worker_process import loop_factory
+
+FOLDER = Path("build/demo")
+CHECK_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a run is told.
+
+    `ports` are those of HTTPS, SIP and WebRTC to try first; `without_peers` leaves baresip and Chromium out
+    though they are there.
+    """
+
+    check: bool
+    folder: Path
+    address: str = "127.0.0.1"
+    seconds: float = CHECK_SECONDS
+    ports: tuple[int, int, int] | None = None
+    without_peers: bool = False
+    began: float = field(default_factory=time.monotonic)
+
+
+def main(check: bool, data: Path | None = None, address: str = "127.0.0.1") -> int:
+    """Run the demonstration; its exit code. Raises StartFailure, ConfigurationError."""
+    return run(Options(check, (data or FOLDER).expanduser().absolute(), address))
+
+
+def run(options: Options) -> int:
+    configure_logging("warning")
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(_until_stopped(options))
+
+
+async def _until_stopped(options: Options) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    stopping = asyncio.create_task(stop.wait())
+    running = asyncio.create_task(_run(options))
+    await asyncio.wait((stopping, running), return_when=asyncio.FIRST_COMPLETED)
+    if running.done():
+        stopping.cancel()
+        return running.result()
+    _say("\n再见 Saying goodbye to every call ...")
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    return 128 + signal.SIGINT if options.check else 0
+
+
+async def _run(options: Options) -> int:
+    try:
+        with demo_folder(options.folder):
+            facts = await _demonstrate(options)
+    except (RoomFailed, JoinFailed, Refused, DatabaseError) as error:
+        print(f"anshi: demo: {error}", file=sys.stderr)
+        facts = {"ok": False, "failed": [str(error)]}
+    if options.check:
+        _say(json.dumps(facts, ensure_ascii=False))
+    return 0 if facts["ok"] else EXIT_FAILED
+
+
+async def _demonstrate(options: Options) -> dict[str, Any]:
+    """What was measured, once every process of ours has ended."""
+    _say("安视演示正在启动 The demonstration starts ...")
+    plan = configure(options.folder, options.address, options.ports)
+    secrets = keep_secrets(options.folder / "accounts.json")
+    await seed(plan.settings, secrets)
+    role = Role(ROOM, secrets.terminals[ROOM], address=options.address)
+    async with contextlib.AsyncExitStack() as stack:
+        room = await stack.enter_async_context(
+            room_in(options.folder / "room", role, listening=options.check, own=options.without_peers)
+        )
+        tap = stack.enter_context(wire_tap(room, plan)) if options.check else None
+        node = await stack.enter_async_context(DemoNode(plan))  # ends first: the room hears its goodbye
+        operator = await node.api(OPERATOR, secrets.users[OPERATOR])
+        show = Show(plan, secrets, node, operator, await open_meeting(operator, secrets.pin), room, role)
+        await room.dial(plan.sip_uri(NUMBER))
+        await show.joined(SIP_ACCOUNTS[ROOM])
+        show.startup_seconds = time.monotonic() - options.began
+        if options.check:
+            _say(show.block(f"测量 {options.seconds:g} 秒 Measuring for {options.seconds:g} s ..."))
+            return await check(
+                show, tap, options.folder, options.seconds, without_peers=options.without_peers
+            )
+        _say(show.block("Ctrl-C 结束演示 Ctrl-C ends it"))
+        raise StartFailure(f"the node ended with exit code {await node.ended()}; see {node.log}")
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
