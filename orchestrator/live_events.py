@@ -118,12 +118,12 @@ class LiveEvents:
         if not response.can_prepare(exchange.request):
             upgrade = {"Upgrade": "websocket", "Connection": "Upgrade"}
             raise Problem(426, "Upgrade Required", "/ws is for WebSockets", headers=upgrade)
-        await response.prepare(exchange.request)
         socket = _Socket(exchange, response, self._queue_length)
-        self._sockets.add(socket)
+        self._sockets.add(socket)  # before the peer knows that it listens, so that it misses nothing
         self._open.set(len(self._sockets))
         checking = asyncio.create_task(self._check(socket), name="live_events.check")
         try:
+            await response.prepare(exchange.request)
             await socket.serve()
         finally:
             checking.cancel()
@@ -241,10 +241,12 @@ class _Socket:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)  # a lost connection is no fault of ours
-            await self._close()
+            try:
+                await self._close()
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)  # a lost connection is no fault of ours
 
     async def _read(self) -> None:
         """Nothing is expected of pages; reading answers pings and notices the end."""
@@ -268,6 +270,8 @@ class _Socket:
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._response.close(code=code, message=reason.encode()[:120])
-        except (TimeoutError, ConnectionError):
+        except (TimeoutError, ConnectionError, asyncio.CancelledError) as error:
             if transport is not None:
-                transport.abort()
+                transport.abort()  # to close it would wait for the peer to read what is still buffered
+            if isinstance(error, asyncio.CancelledError):
+                raise
