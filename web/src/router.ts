@@ -60,7 +60,7 @@ export const router = createRouter({
 export function home(): RouteLocationRaw {
   const { session, may } = useSession();
   const meeting = session.value?.conference_id;
-  if (meeting !== undefined) return { name: "join", params: { id: meeting } };
+  if (typeof meeting === "string") return { name: "join", params: { id: meeting } };
   const page = (["meetings", "users", "audit", "sites"] as const).find(may);
   return { name: session.value === null ? "sign-in" : (page ?? "not-found") };
 }

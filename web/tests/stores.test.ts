@@ -40,9 +40,9 @@ test("a loop in the rows loses no site and ends", () => {
 });
 
 test("each of the three powers sees only its own pages", () => {
-  expect([...permissionsOf(["security-administrator"])]).toEqual(["users"]);
+  expect([...permissionsOf(["security-admin"])]).toEqual(["users", "sites"]);
   expect([...permissionsOf(["auditor"])]).toEqual(["audit"]);
-  expect(permissionsOf(["system-administrator"]).has("operate")).toBe(false);
+  expect(permissionsOf(["system-admin"]).has("operate")).toBe(false);
   expect([...permissionsOf(["guest"])]).toEqual(["join"]);
   expect(permissionsOf(["operator"]).has("operate")).toBe(true);
   expect(permissionsOf(["something-new"]).size).toBe(0);
@@ -52,7 +52,7 @@ test("no power beside another role", () => {
   expect(rolesConflict(["auditor"])).toBe(false);
   expect(rolesConflict(["operator", "monitor"])).toBe(false);
   expect(rolesConflict(["auditor", "operator"])).toBe(true);
-  expect(rolesConflict(["auditor", "system-administrator"])).toBe(true);
+  expect(rolesConflict(["auditor", "system-admin"])).toBe(true);
 });
 
 test.each([

@@ -12,10 +12,11 @@ export interface Participant {
   name: string;
   site_id: string | null;
   address: string;
-  network: string;
+  network: string | null;
   state: ParticipantState;
   muted: boolean;
-  budget: Budget;
+  /** Null for one who was never admitted. */
+  budget: Budget | null;
   joined_at: string | null;
   left_at: string | null;
   reason: string | null;

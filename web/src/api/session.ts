@@ -1,14 +1,7 @@
 import { call } from "./http";
 
 /** The six roles of an account, and the guest of one meeting. */
-export const ROLES = [
-  "system-administrator",
-  "security-administrator",
-  "auditor",
-  "operator",
-  "monitor",
-  "viewer",
-] as const;
+export const ROLES = ["system-admin", "security-admin", "auditor", "operator", "monitor", "viewer"] as const;
 export type Role = (typeof ROLES)[number] | "guest";
 
 export interface SessionUser {
@@ -23,7 +16,7 @@ export interface Session {
   csrf: string;
   user: SessionUser;
   /** Only a guest's: the one meeting it may join. */
-  conference_id?: string;
+  conference_id?: string | null;
 }
 
 export const readSession = () => call<Session>("GET", "/session", { signingIn: true });

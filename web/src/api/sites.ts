@@ -9,7 +9,8 @@ export interface Site {
   access_capacity_bps: number;
 }
 
-export type SiteChange = Partial<Omit<Site, "id">>;
+/** A site stays where it is in the tree: its links and grants hang on that. */
+export type SiteChange = Partial<Omit<Site, "id" | "parent_id">>;
 
 export const listSites = () => call<Site[]>("GET", "/sites");
 export const createSite = (body: Site) => call<Site>("POST", "/sites", { body });

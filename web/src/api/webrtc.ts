@@ -16,5 +16,16 @@ export const offerWebrtc = (conferenceId: string, sdp: string, participantId: st
 export const hangUpWebrtc = (conferenceId: string, participantId: string) =>
   call<undefined>("DELETE", `${at(conferenceId)}/${encodeURIComponent(participantId)}`, { keepalive: true });
 
-export const readIceServers = async (): Promise<RTCIceServer[]> =>
-  (await call<{ ice_servers: RTCIceServer[] }>("GET", "/ice-servers")).ice_servers;
+interface IceServer {
+  urls: string[];
+  username: string | null;
+  credential: string | null;
+}
+
+/** A STUN server has no credentials; RTCIceServer would read their null as a word. */
+export const readIceServers = async (): Promise<RTCIceServer[]> => {
+  const { ice_servers: servers } = await call<{ ice_servers: IceServer[] }>("GET", "/ice-servers");
+  return servers.map(({ urls, username, credential }) =>
+    username === null || credential === null ? { urls } : { urls, username, credential },
+  );
+};

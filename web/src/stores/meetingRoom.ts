@@ -15,6 +15,9 @@ import { useRows } from "./rows";
 /** Why the stay is over, when it was not the person who left. */
 export type EndReason = "meeting-ended" | "dropped" | "refused";
 
+/** How the service begins the reason of one whom an operator took out. */
+const DROPPED = "dropped by";
+
 export function useMeetingRoom(conferenceId: string) {
   const media = useLocalMedia();
   const state = ref<ConnectionState>("connecting");
@@ -70,14 +73,28 @@ export function useMeetingRoom(conferenceId: string) {
     endReason.value = reason;
   }
 
+  /**
+   * The service let us go. While our media flowed that was the operator's will, unless the row says otherwise;
+   * after an outage it is only the service tidying up, and the person wants back in.
+   */
+  async function weWereLetGo() {
+    const left = connection;
+    if (left === null || state.value !== "connected") return;
+    const id = participantId.value;
+    await roster.refresh();
+    if (connection !== left) return;
+    const reason = roster.value.value?.find((row) => row.id === id)?.reason ?? DROPPED;
+    if (reason.startsWith(DROPPED)) end("dropped");
+    else left.reoffer();
+  }
+
   useLiveEvents((event) => {
     if (!ofThisMeeting(event)) return;
     const ours = event.participant_id !== undefined && event.participant_id === participantId.value;
     if (event.type === "SpeakersChanged") speakers.value = event.participant_ids ?? [];
     else if (event.type === "RenegotiationNeeded" && ours) connection?.reoffer();
     else if (event.type === "ConferenceEnded") end("meeting-ended");
-    else if (event.type === "ParticipantChanged" && ours && event.state === "left" && connection !== null)
-      end("dropped");
+    else if (event.type === "ParticipantChanged" && ours && event.state === "left") void weWereLetGo();
   });
   watch(conference.value, (row) => {
     if (row?.state === "ended" && state.value !== "ended") end("meeting-ended");

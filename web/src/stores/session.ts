@@ -19,20 +19,20 @@ export type Permission =
   | "audit";
 
 const GRANTS: Record<Role, readonly Permission[]> = {
-  "system-administrator": ["meetings", "sites", "edit-sites"],
-  "security-administrator": ["users"],
+  "system-admin": ["sites", "edit-sites"],
+  "security-admin": ["users", "sites"],
   auditor: ["audit"],
   operator: ["meetings", "create-meeting", "operate", "join", "sites"],
-  monitor: ["meetings", "join"],
-  viewer: ["meetings", "join"],
+  monitor: ["meetings", "join", "sites"],
+  viewer: ["meetings", "join", "sites"],
   guest: ["join"],
 };
 
 export function permissionsOf(roles: readonly string[]): Set<Permission> {
-  return new Set(roles.flatMap((role) => GRANTS[role.replaceAll("_", "-") as Role] ?? []));
+  return new Set(roles.flatMap((role) => GRANTS[role as Role] ?? []));
 }
 
-const POWERS = ["system-administrator", "security-administrator", "auditor"];
+const POWERS = ["system-admin", "security-admin", "auditor"];
 
 /** Whether an account may not hold these together: the three powers are separate, and nothing stands beside one. */
 export function rolesConflict(roles: readonly string[]): boolean {
