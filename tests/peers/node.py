@@ -329,6 +329,12 @@ class Node:
             return None
         return health
 
+    async def metrics(self) -> str:
+        """The Prometheus page, which a caller from this machine may read."""
+        assert self._session is not None
+        async with self._session.get("/metrics") as answer:
+            return await answer.text()
+
     async def worker_pids(self) -> dict[str, int]:
         """Process ids of the media workers that answer."""
         health = await self.health()
