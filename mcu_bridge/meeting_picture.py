@@ -193,6 +193,7 @@ class MeetingPicture:
             screen = Screen(
                 what.content, width, height, pool=self._pool, loop=self._loop, captions=self._captions
             )
+            screen.composer.highlight(next(iter(self._speakers), None))
             self._screens[what.content] = screen
         return screen.encoder(what, encoder_profile(what)).outlet
 
@@ -230,7 +231,8 @@ class MeetingPicture:
         for participant_id in self._decoders.keys() - wanted.keys():
             self._close_decoder(participant_id)
         for participant_id, screens in wanted.items():
-            self._decode(participant_id, screens, small=small)
+            in_tiles = all(screen.content.full_screen is None for screen in screens)
+            self._decode(participant_id, screens, small=small and in_tiles)
 
     def _mosaic(self, screen: Screen, now: float) -> tuple[str | None, ...]:
         """Those who send a picture first; who speaks unseen takes a silent site's cell."""
@@ -306,12 +308,27 @@ class MeetingPicture:
     def _close_decoder(self, participant_id: str) -> None:
         decoder = self._decoders.pop(participant_id, None)
         if decoder is not None:
-            self._close(decoder.aclose())
+            decoder.stop()
+            self._close(self._retire(decoder))
+
+    async def _retire(self, decoder: TileDecoder) -> None:
+        """What its thread still showed while it was closed is taken off again."""
+        await decoder.aclose()
+        if decoder.site not in self._decoders:
+            for screen in self._screens.values():
+                screen.composer.clear(decoder.site)
 
     def _close_forwarding(self, participant_id: str) -> None:
         forwarding = self._forwardings.pop(participant_id, None)
-        if forwarding is not None:
-            forwarding.task.cancel()
+        if forwarding is None:
+            return
+        forwarding.task.cancel()
+        self._closing.add(forwarding.task)
+        forwarding.task.add_done_callback(self._closing.discard)
+        for site in self._sites.values():
+            forwarding.outlet.detach(site)
+        gone = PassThrough(participant_id)  # whoever is fed by it is to be moved, even to its next stream
+        self._feeds = {key: feed for key, feed in self._feeds.items() if feed.what != gone}
 
     def _close(self, closing: Coroutine[None, None, None]) -> None:
         """Threads take a moment to leave a codec; nothing waits for them but `aclose`."""
@@ -322,11 +339,10 @@ class MeetingPicture:
     async def aclose(self) -> None:
         for participant_id in tuple(self._names):
             self.remove(participant_id)
-        tasks = [forwarding.task for forwarding in self._forwardings.values()]
         for screen in tuple(self._screens.values()):
             self._close(screen.aclose())
         self._screens.clear()
-        await asyncio.gather(*self._closing, *tasks, return_exceptions=True)
+        await asyncio.gather(*self._closing, return_exceptions=True)
 
 
 def encoder_profile(key: EncoderClass) -> str:

@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Protocol
 
+import structlog
+
 from media.packet import Packet
 from media.stream import Stream
 from protocols.payloads import Packetizer
+
+log = structlog.get_logger(__name__)
 
 
 class PictureReceiver(Protocol):
@@ -38,6 +42,7 @@ class Outlet:
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self.unsendable = 0
+        self.failed = 0
         self._receivers: list[PictureReceiver] = []
         self._packetizers: dict[Hashable, Packetizer] = {}
 
@@ -77,7 +82,18 @@ class Outlet:
                 continue
             if first:
                 self._take(receiver)
+            self._send(receiver, payloads, packet, first=first)
+
+    def _send(
+        self, receiver: PictureReceiver, payloads: Sequence[bytes], packet: Packet, *, first: bool
+    ) -> None:
+        """A receiver that fails takes no picture from the others."""
+        try:
             receiver.send_picture(payloads, packet, first=first)
+        except Exception as error:
+            self.failed += 1
+            if self.failed.bit_count() == 1:
+                log.error("picture_not_sent", stream=self.stream.id, failed=self.failed, exc_info=error)
 
     def _take(self, receiver: PictureReceiver) -> None:
         before = receiver.outlet
@@ -91,6 +107,6 @@ class Outlet:
             self._packetizers[key] = receiver.make_packetizer()
         try:
             return self._packetizers[key].packetize(packet.data)
-        except ValueError:
+        except (ValueError, IndexError):  # a frame passed through may be anything
             self.unsendable += 1
             return ()

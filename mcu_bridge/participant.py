@@ -258,6 +258,8 @@ class Participant:
             rtx_ssrc=None if agreed.rtx is None else _new_ssrc(),
             expected_ssrc=remote.ssrc,
         )
+        if leg is not None:
+            self._pacer.forget(leg)
         made: RtpLeg
         if kind is SectionKind.AUDIO:
             self.sound = made = SoundLeg(terms, transport, self._pacing, self._pacer, self._heard)
@@ -276,6 +278,9 @@ class Participant:
         self._listeners.heard(self.participant_id, payload, lost_samples)
 
     def _close_leg(self, kind: SectionKind) -> None:
+        leg = self.sound if kind is SectionKind.AUDIO else self.picture
+        if leg is not None:
+            self._pacer.forget(leg)
         if kind is SectionKind.AUDIO:
             self.sound = None
         elif self.picture is not None:

@@ -27,7 +27,10 @@ STALE_AFTER = 5.0
 """Seconds without a frame after which a tile shows the site's name only."""
 _SMOOTHING = 0.3
 _NOTEWORTHY = 0.15
-"""A measured rate is reported anew only when it moved by this share."""
+"""A measured rate is reported anew only when it moved by this share,"""
+_LOWER_AFTER = 5.0
+"""and a lower one only after so many seconds: who just fits a receiver is not to and fro between its own
+stream and an encoder."""
 
 
 class PictureLeg(RtpLeg):
@@ -58,6 +61,7 @@ class PictureLeg(RtpLeg):
         self._source_changed = source_changed
         self._source: PictureSource | None = None
         self._measured = 0.0
+        self._lower_since = 0.0
         self._limits = _static_limits(terms)
         self._bitrate = 0
         self._key = (main.name, packetization_mode(main), PAYLOAD)
@@ -72,7 +76,9 @@ class PictureLeg(RtpLeg):
             self.last_frame = arrival
             if frame.keyframe:
                 self._learn(frame.data)
-            elif self._source is not None and len(frame.data) > PAYLOAD:
+            elif self._source is None:
+                self.receiver.request_keyframe(arrival)  # a picture that stopped goes on without one
+            elif len(frame.data) > PAYLOAD:
                 self._note_largest(frame.data)
             ntp = self.receiver.ntp_at(frame.timestamp)
             stream.publish(Packet(frame.data, frame.timestamp, arrival, frame.keyframe, frame.damaged, ntp))
@@ -99,12 +105,17 @@ class PictureLeg(RtpLeg):
     def measure(self, now: float) -> None:
         """Follow the source's rate; called a few times a second."""
         if self._source is None:
+            self._measured = 0.0
             return
         bitrate = self.receiver.stats(now).bitrate
-        self._measured += (bitrate - self._measured) * _SMOOTHING
+        self._measured += (bitrate - self._measured) * (_SMOOTHING if self._measured else 1.0)
         reported = self._source.bitrate_bps
-        if abs(self._measured - reported) > _NOTEWORTHY * max(reported, 50_000):
+        change = self._measured - reported
+        if change > -_NOTEWORTHY * reported:
+            self._lower_since = now
+        if change > _NOTEWORTHY * max(reported, 50_000) or now - self._lower_since > _LOWER_AFTER:
             self._source = replace(self._source, bitrate_bps=int(self._measured))
+            self._lower_since = now
 
     def is_stale(self, now: float) -> bool:
         """No frame for a while: the tile is to be cleared."""

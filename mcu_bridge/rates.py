@@ -17,7 +17,10 @@ OPUS_BITRATE = 32_000
 
 _RAISE_AFTER = 3.0
 _LOWER_AFTER = 1.0
+_HIGHER = 8 / 7
 _LOSS_RECOVERY = 1.08
+_LOSS_FORGOTTEN = 600.0
+"""Seconds after which any loss is recovered from."""
 
 
 def sound_wire_bps(codec: SoundCodec | None, overhead: int) -> int:
@@ -43,13 +46,14 @@ def picture_wire_bps(wire_bps: int, sound_bps: int) -> int:
 class NetworkLimit:
     """What the receiver's end reports that the way carries, calmed down.
 
-    A lower limit counts once it was said for a second, a higher one once for three, so that an
-    estimate that breathes does not move a receiver to and fro between encoders. Loss limits at once
-    and recovers by eight per cent a second.
+    A lower limit counts once it was said for a second; a higher one only when it is higher by a seventh
+    and was said for three, and then the least of these: an estimate that breathes does not move a
+    receiver to and fro between encoders. Loss limits at once and recovers by eight per cent a second.
     """
 
     bps: int | None = None
     _candidate: int | None = None
+    _lower: bool = False
     _since: float = 0.0
     _by_loss: int | None = None
     _loss_at: float = 0.0
@@ -58,21 +62,27 @@ class NetworkLimit:
         if limit.source is LimitSource.RR:
             self._by_loss = max(limit.bps, 64_000)
             self._loss_at = now
+        elif limit.source is LimitSource.TMMBR:
+            self.bps, self._candidate = limit.bps, None
+        else:
+            self._estimated(limit.bps, now)
+
+    def _estimated(self, bps: int, now: float) -> None:
+        lower = self.bps is None or bps < self.bps
+        if not lower and self.bps is not None and bps < self.bps * _HIGHER:
+            self._candidate = None
             return
-        if limit.source is LimitSource.TMMBR:
-            self.bps = limit.bps
-            return
-        if self._candidate is None or not 0.85 < limit.bps / max(self._candidate, 1) < 1.18:
-            self._candidate, self._since = limit.bps, now
-        wait = _LOWER_AFTER if self.bps is None or limit.bps < self.bps else _RAISE_AFTER
-        if now - self._since >= wait:
-            self.bps = limit.bps
+        if self._candidate is None or lower != self._lower:
+            self._candidate, self._lower, self._since = bps, lower, now
+        self._candidate = bps if lower else min(bps, self._candidate)
+        if now - self._since >= (_LOWER_AFTER if lower else _RAISE_AFTER):
+            self.bps, self._candidate = self._candidate, None
 
     def current(self, now: float) -> int | None:
         """The limit to keep to now, bit/s; None while nothing limits."""
         limits = [] if self.bps is None else [self.bps]
         if self._by_loss is not None:
-            recovered = self._by_loss * _LOSS_RECOVERY ** (now - self._loss_at)
+            recovered = self._by_loss * _LOSS_RECOVERY ** min(now - self._loss_at, _LOSS_FORGOTTEN)
             if recovered > 20_000_000:
                 self._by_loss = None
             else:

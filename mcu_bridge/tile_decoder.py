@@ -53,7 +53,13 @@ class TileDecoder:
         for screen in self._screens:
             screen.show(self.site, pictures[-1])
 
-    async def aclose(self) -> None:
+    def stop(self) -> None:
+        """Show nothing more. One picture may be under way in a thread until `aclose` returns."""
+        self._screens = ()
         self._task.cancel()
+        self._lane.close()
+
+    async def aclose(self) -> None:
+        self.stop()
         await asyncio.gather(self._task, return_exceptions=True)
         await self._lane.aclose()
