@@ -20,6 +20,8 @@ OFFER = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\
 ANSWER = OFFER.replace(b"4000", b"5000")
 QUICK = Timing(t1=0.05, t2=0.2, t4=0.25, trying=0.05)
 """Sixty-four T1 are 3.2 s."""
+HASTY = SipPolicy(timing=Timing(t1=0.015, t2=0.06, t4=0.1, trying=0.05))
+"""For tests that wait for 64*T1: about a second."""
 
 CallHandler = Callable[[IncomingCall], Awaitable[None]]
 

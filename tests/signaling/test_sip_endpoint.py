@@ -15,6 +15,7 @@ from signaling.sip_incoming import IncomingCall, IncomingRequest, Reply
 from signaling.sip_listener import ListenerLimits, ListenerSettings
 from tests.signaling.sip_raw import (
     ANSWER,
+    HASTY,
     OFFER,
     QUICK,
     RawPeer,
@@ -98,7 +99,7 @@ async def test_without_an_ack_the_call_is_hung_up_after_64_t1() -> None:
     async def on_call(incoming: IncomingCall) -> None:
         over.append(await incoming.accept(ANSWER).wait_ended())
 
-    async with endpoint(on_call) as one, RawPeer(one) as peer:
+    async with endpoint(on_call, HASTY) as one, RawPeer(one) as peer:
         peer.send(peer.compose(body=OFFER))
         bye = await peer.request("BYE")
         peer.reply(bye, 200)

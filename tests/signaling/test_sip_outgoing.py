@@ -28,7 +28,7 @@ from signaling.sip_events import (
 )
 from signaling.sip_incoming import IncomingCall, IncomingRequest, Reply
 from signaling.sip_outgoing import OutgoingCall
-from tests.signaling.sip_raw import ANSWER, OFFER, QUICK, RawPeer, call_in, endpoint, inside
+from tests.signaling.sip_raw import ANSWER, HASTY, OFFER, QUICK, RawPeer, call_in, endpoint, inside
 
 US = "Meeting <sip:8001@anshi.example>"
 
@@ -93,7 +93,7 @@ async def test_a_refused_call_is_acknowledged_and_told() -> None:
 
 
 async def test_an_invite_is_repeated_over_udp_and_given_up_after_64_t1() -> None:
-    async with endpoint() as one, RawPeer(one) as peer:
+    async with endpoint(policy=HASTY) as one, RawPeer(one) as peer:
         outgoing, invite = await ring_peer(one, peer)
         assert (await peer.request("INVITE")).to_bytes() == invite.to_bytes()
         assert await outgoing.result() == Refused(408, "no answer", local=True)
