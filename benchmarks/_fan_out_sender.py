@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 import uvloop
 
+from media.frame_packets import FramePackets
 from media.pacer import QUEUE_SECONDS, PacedFlow, PacedFrame, Pacer, PacingClock
 from media.rtp_sender import RtpSender, SenderSettings
 from media.rtp_socket import PortRange, RtpSocket
@@ -94,7 +95,8 @@ async def send_by_sockets(
         frame = frames[n % len(frames)]
         now = time.monotonic()
         for receiver in receivers:
-            packets = receiver.sender.packets(frame.payloads, n * 3600, now)
+            headers = receiver.sender.headers(frame.payloads, n * 3600, now)
+            packets = FramePackets(headers, frame.payloads)
             if paced:
                 overhead = receiver.socket.overhead
                 paced_frame: PacedFrame[PacedFlow] = PacedFrame(

@@ -28,7 +28,7 @@ SECONDS = 3
 ROUNDS = 5
 RATE = 3_000_000
 SIZE = (1280, 720)
-TARGETS: dict[str, float | None] = {"rtp": None, "rtp-paced": 0.6, "srtp-paced": 1.8}
+TARGETS: dict[str, float | None] = {"rtp": 0.6, "rtp-paced": None, "srtp-paced": 1.8}
 VETH = ("anshibench0", "anshibench1")
 HERE, THERE = "198.51.100.1", "198.51.100.2"
 

@@ -16,6 +16,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from media.frame_packets import joined, sizes_of
 from media.transport import IPV4_UDP_OVERHEAD, IPV6_UDP_OVERHEAD, WireCounters
 
 BATCH = 128
@@ -85,17 +86,21 @@ class DatagramSender:
         if not self.segmenting or len(packets) == 1:
             self._send_each(packets, address, counters)
             return
+        sizes = sizes_of(packets)
+        if _is_run(sizes):
+            self._send_run(packets, sizes[0], address, counters)
+            return
         for run in runs(packets):
             if len(run) == 1 or not self.segmenting:
                 self._send_each(run, address, counters)
             else:
-                self._send_run(run, address, counters)
+                self._send_run(run, len(run[0]), address, counters)
 
-    def _send_run(self, run: Sequence[bytes], address: Any, counters: WireCounters) -> None:
-        size = _SEGMENT_SIZE.pack(len(run[0]))
-        data = b"".join(run)  # gathering many buffers costs the kernel more than joining them costs us
+    def _send_run(self, run: Sequence[bytes], size: int, address: Any, counters: WireCounters) -> None:
+        data = joined(run)  # gathering many buffers costs the kernel more than joining them costs us
         try:
-            self._sock.sendmsg((data,), [(socket.IPPROTO_UDP, _UDP_SEGMENT, size)], 0, address)
+            control = (socket.IPPROTO_UDP, _UDP_SEGMENT, _SEGMENT_SIZE.pack(size))
+            self._sock.sendmsg((data,), (control,), 0, address)
         except BlockingIOError:
             counters.send_dropped += len(run)
         except OSError as error:
@@ -121,21 +126,21 @@ class DatagramSender:
                 counters.bytes_sent += len(packet) + self._overhead
 
 
+def _is_run(sizes: Sequence[int]) -> bool:
+    """Whether one call can take all, as it mostly can: fragments of a frame are equal but for the last."""
+    size, count = sizes[0], len(sizes)
+    equal = sizes.count(size)
+    return (
+        (equal == count or (equal == count - 1 and sizes[-1] < size))
+        and count <= MAX_SEGMENTS
+        and count * size <= _MAX_PAYLOAD
+    )
+
+
 def runs(packets: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
     """Cuts into the longest stretches that one call can take each."""
-    sizes = list(map(len, packets))
-    count, size = len(sizes), sizes[0]
-    equal = sizes.count(size)
-    if equal == count or (equal == count - 1 and sizes[-1] < size):  # as the fragments of a frame are
-        step = min(MAX_SEGMENTS, _MAX_PAYLOAD // max(size, 1))
-        if count <= step:
-            yield packets
-        else:
-            for first in range(0, count, step):
-                yield packets[first : first + step]
-        return
-    first = 0
-    while first < count:
+    sizes, first = sizes_of(packets), 0
+    while first < len(sizes):
         end = _end_of_run(sizes, first)
         yield packets[first:end]
         first = end

@@ -31,6 +31,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from media.frame_packets import sizes_of
+
 WINDOW = 1.02
 """Seconds over which the rate holds: one, and what late wake-ups may shift at its edges."""
 SURGE = 1.5
@@ -100,7 +102,7 @@ class _Waiting(Generic[Flow]):
 
     def __init__(self, frame: PacedFrame[Flow]) -> None:
         self.frame = frame
-        self.left = sum(map(len, frame.packets)) + len(frame.packets) * frame.overhead
+        self.left = sum(sizes_of(frame.packets)) + len(frame.packets) * frame.overhead
         self.next = 0
 
 
@@ -217,12 +219,14 @@ class Pacer(Generic[Flow]):
     def passes(self, frame: PacedFrame[Flow], now: float) -> bool:
         """Whether the frame may leave whole and at once, as most do; then it counts as sent and is the
         caller's to send. Otherwise nothing has happened: push it."""
-        if self._pictures or self._repair or self._sound or frame.flow in self._broken:
+        if self._pictures or self._repair or self._sound:
+            return False
+        flow, packets, overhead, precedence, _ = frame
+        if self._broken and flow in self._broken:
             return False
         self._window.expire(now)
-        packets = frame.packets
-        length = sum(map(len, packets)) + len(packets) * frame.overhead
-        if frame.precedence is Precedence.SOUND:
+        length = sum(sizes_of(packets)) + len(packets) * overhead
+        if precedence is Precedence.SOUND:
             if length > self._limit - self._window.spent:
                 return False
             self._record(now, length, True)
@@ -241,7 +245,7 @@ class Pacer(Generic[Flow]):
         """Queue a frame; False when it was dropped. Raises ValueError for packets beyond MAX_PACKET."""
         if not frame.packets:
             return True
-        if max(map(len, frame.packets)) + frame.overhead > MAX_PACKET:
+        if max(sizes_of(frame.packets)) + frame.overhead > MAX_PACKET:
             raise ValueError(f"a paced packet has at most {MAX_PACKET} bytes on the IP level")
         if frame.precedence is Precedence.PICTURE:
             return self._push_picture(frame)
@@ -358,7 +362,7 @@ class Pacer(Generic[Flow]):
 
 
 def _next_length(waiting: _Waiting[Flow]) -> int:
-    return len(waiting.frame.packets[waiting.next]) + waiting.frame.overhead
+    return sizes_of(waiting.frame.packets)[waiting.next] + waiting.frame.overhead
 
 
 def _take(
@@ -372,10 +376,10 @@ def _take(
         waiting.next = count
         length, waiting.left = waiting.left, 0
         return frame.packets[first:] if first else frame.packets, length
-    end, total = first, 0
+    sizes, end, total = sizes_of(frame.packets), first, 0
     stop = min(count, first + segments)
     while end < stop:
-        length = total + len(frame.packets[end]) + frame.overhead
+        length = total + sizes[end] + frame.overhead
         if length > room or (length > share and not (at_least_one and end == first)):
             break
         total = length

@@ -18,12 +18,15 @@ import base64
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import add
 from typing import Protocol
 
 import pylibsrtp
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from media.frame_packets import FramePackets
 
 REPLAY_WINDOW = 1024
 _WINDOW_MASK = (1 << REPLAY_WINDOW) - 1
@@ -98,7 +101,7 @@ def derive(master: MasterKey, label: int, length: int) -> bytes:
 
 
 class _Sender(Protocol):
-    def protect(self, packets: Sequence[bytes]) -> list[bytes]: ...
+    def protect(self, packets: Sequence[bytes]) -> Sequence[bytes]: ...
 
     def protect_rtcp(self, packet: bytes) -> bytes: ...
 
@@ -233,6 +236,8 @@ def _guess_index(highest: int, sequence: int) -> int:
 
 def _header_length(packet: bytes) -> int:
     """RFC 3550 5.1 and 5.3.1: fixed header, CSRCs, extension. Raises SrtpError."""
+    if len(packet) < 12:
+        raise SrtpError("an RTP packet has at least 12 bytes")
     end = 12 + 4 * (packet[0] & 0x0F)
     if packet[0] & 0x10:
         if len(packet) < end + 4:
@@ -253,24 +258,31 @@ class _GcmSender:
     def from_master(cls, master: MasterKey) -> _GcmSender:
         return cls(_GcmKeys.derive(master))
 
-    def protect(self, packets: Sequence[bytes]) -> list[bytes]:
+    def protect(self, packets: Sequence[bytes]) -> Sequence[bytes]:
+        if type(packets) is FramePackets:
+            return FramePackets(packets.headers, self._seal(packets.headers, packets.payloads))
+        ends = [12 if packet[:1] == b"\x80" else _header_length(packet) for packet in packets]
+        headers = [packet[:end] for packet, end in zip(packets, ends, strict=True)]
+        payloads = [packet[end:] for packet, end in zip(packets, ends, strict=True)]
+        return list(map(add, headers, self._seal(headers, payloads)))
+
+    def _seal(self, headers: Sequence[bytes], payloads: Sequence[bytes]) -> list[bytes]:
+        """Ciphertexts with their tags (RFC 7714 8): the associated data are the headers."""
         encrypt = self._keys.rtp.encrypt
-        protected = []
-        for packet in packets:
-            if len(packet) < 12:
+        sealed = []
+        for header, payload in zip(headers, payloads, strict=True):
+            if len(header) < 12:
                 raise SrtpError("an RTP packet has at least 12 bytes")
-            sequence = packet[2] << 8 | packet[3]
-            ssrc = packet[8:12]
+            sequence = header[2] << 8 | header[3]
+            ssrc = header[8:12]
             stream = self._streams.get(ssrc)
             if stream is None:
                 stream = self._streams[ssrc] = _SendStream(self._keys.rtp_salt, ssrc, sequence)
             index = _guess_index(stream.highest, sequence)
-            stream.highest = max(stream.highest, index)
-            end = 12 if packet[0] == 0x80 else _header_length(packet)
-            header = packet[:end]
-            nonce = (stream.base ^ index).to_bytes(12, "big")
-            protected.append(header + encrypt(nonce, packet[end:], header))
-        return protected
+            if index > stream.highest:
+                stream.highest = index
+            sealed.append(encrypt((stream.base ^ index).to_bytes(12, "big"), payload, header))
+        return sealed
 
     def protect_rtcp(self, packet: bytes) -> bytes:
         """RFC 7714 9.2: encrypted; the associated data are the first 8 bytes and the ESRTCP word."""

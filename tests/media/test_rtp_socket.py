@@ -11,6 +11,7 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
+from media import datagrams
 from media.datagrams import MAX_SEGMENTS, DatagramSender, runs
 from media.rtp_socket import (
     RELATCH_AFTER,
@@ -286,6 +287,7 @@ def test_every_run_is_one_the_kernel_can_segment(sizes: list[int]) -> None:
         assert len(run) == 1 or sum(map(len, run)) <= 65487
         assert {len(packet) for packet in run[:-1]} <= {len(run[0])}
         assert len(run[-1]) <= len(run[0])
+    assert datagrams._is_run(sizes) is (len(cut) == 1 and len(packets) * sizes[0] <= 65487)
 
 
 class RefusingSocket:
