@@ -5,10 +5,13 @@ import re
 from dataclasses import dataclass
 
 from tests.peers.baresip import Baresip
-from tests.peers.tshark import Capture
+from tests.peers.tshark import IP_UDP, Capture
 
 RTP_HEADER = 12
 STAP_A, FU_A = 24, 28
+FULL_PAYLOAD = 1212
+"""Bytes of UDP payload in a full picture packet of ours, which is the size that offload merges by."""
+STEP = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,20 @@ def datagrams(payload: bytes) -> list[bytes]:
         if found == (b"\x80", following, source):
             return [payload[at : at + size] for at in range(0, len(payload), size)]
     return [payload]
+
+
+async def rates(capture: Capture, display_filter: str, start: float, end: float) -> list[int]:
+    """Bit/s of IP packets in every window of one second between two wall-clock times, each STEP later."""
+    rows = await capture.fields(f"({display_filter}) && udp", "frame.time_epoch", "ip.len", "udp.length")
+    packets = [(float(when), _ip_bytes(int(size), int(datagram) - 8)) for when, size, datagram in rows]
+    count = int((end - start - 1) / STEP) + 1
+    begins = [start + STEP * number for number in range(count)]
+    return [8 * sum(size for when, size in packets if begin <= when < begin + 1) for begin in begins]
+
+
+def _ip_bytes(captured: int, payload: int) -> int:
+    """With the headers of every datagram that offload shows as one."""
+    return captured + IP_UDP * (max(1, -(-payload // FULL_PAYLOAD)) - 1)
 
 
 def _add(units: list[bytes], payload: bytes) -> None:
