@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from foundation.desks import CodecDescription, MediaDescription, MediaSection, SectionKind
+from media.srtp import PROFILES
 
 AUDIO_CODECS = {"OPUS": 48_000, "PCMA": 8_000, "PCMU": 8_000}
 VIDEO_CODECS = ("H264", "VP8")
@@ -157,11 +158,21 @@ def _our_video_parameters(codec: CodecDescription) -> dict[str, str]:
 def chosen_sections(description: MediaDescription) -> dict[SectionKind, int]:
     """Which section serves each kind: the first usable sound, the first usable main picture.
 
-    A second picture (a=content:slides) and a duplicate in another profile are answered with port 0.
+    A second picture (a=content:slides) and a duplicate in another profile are answered with port 0, as
+    is one in SRTP whose keys we cannot have.
     """
     chosen: dict[SectionKind, int] = {}
     for index, section in enumerate(description.sections):
         wanted = section.kind in (SectionKind.AUDIO, SectionKind.VIDEO) and section.port != 0
-        if wanted and section.kind not in chosen and section.content != "slides" and agree(section):
+        wanted = wanted and section.content != "slides" and has_usable_key(section)
+        if wanted and section.kind not in chosen and agree(section):
             chosen[section.kind] = index
     return chosen
+
+
+def has_usable_key(section: MediaSection) -> bool:
+    """Plain RTP, or SRTP whose keys come from DTLS over ICE or in a suite of ours (RFC 4568)."""
+    if "SAVP" not in section.protocol:
+        return True
+    by_dtls = section.dtls is not None and section.ice is not None
+    return by_dtls or any(key.suite in PROFILES for key in section.crypto)

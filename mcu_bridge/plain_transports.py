@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+
 from foundation.desks import CryptoKey, MediaSection, Refusal, RefusalKind, SectionKind
 from mcu_bridge.access import MediaAccess
 from media.rtp_socket import PortPair, RtpSocket
 from media.srtp import PROFILES, MasterKey, SrtpError, SrtpSession
 from media.transport import Address
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """A running SRTP session and the keys it was made of."""
+
+    theirs: CryptoKey
+    ours: CryptoKey
+    session: SrtpSession
 
 
 class PlainTransports:
@@ -16,7 +28,7 @@ class PlainTransports:
         self._access = access
         self._network = network
         self._sockets: dict[SectionKind, RtpSocket] = {}
-        self._keys: dict[SectionKind, tuple[CryptoKey, CryptoKey]] = {}
+        self._keys: dict[SectionKind, _Keys] = {}
 
     def __getitem__(self, kind: SectionKind) -> RtpSocket:
         return self._sockets[kind]
@@ -44,40 +56,48 @@ class PlainTransports:
     ) -> tuple[RtpSocket, tuple[CryptoKey, ...]]:
         """The socket that serves an offered section, and our key for it. Raises Refusal.
 
-        `before` is our last answer for the section: with `resuming` its ports are taken again, its key
-        in any case.
+        `before` is our last answer for the section: with `resuming` its ports and key are taken again.
         """
         ports = None
         if resuming and before is not None:
             ports = PortPair(before.port, before.port if before.rtcp_mux else before.port + 1)
         socket = self.open(section.kind, ports=ports, rtcp_mux=section.rtcp_mux)
         socket.set_remote(*addresses(section))
-        return socket, self._secure(socket, section, before)
+        return socket, self._secure(socket, section, before if resuming else None)
 
     def _secure(
-        self, socket: RtpSocket, section: MediaSection, before: MediaSection | None
+        self, socket: RtpSocket, section: MediaSection, taken_up: MediaSection | None
     ) -> tuple[CryptoKey, ...]:
-        """RFC 4568 5.1.2: the first offered suite that we know. Unchanged keys leave the session running,
-        for a new one would count its packets from the start again."""
+        """RFC 4568 5.1.2: the first offered suite that we know.
+
+        Unchanged keys leave the session running, and a peer's new key leaves our own sending: a session
+        made anew would count its packets from the start again, under the same key. `taken_up` has our key
+        of the answer that a lost worker gave.
+        """
         usable = next((key for key in section.crypto if key.suite in PROFILES), None)
-        if usable is None:
-            if "SAVP" in section.protocol:
-                detail = f"{section.protocol} is offered without a usable key"
-                raise Refusal(RefusalKind.NO_COMMON_CODEC, detail)
-            return ()
         running = self._keys.get(section.kind)
-        if running is not None and running[0] == usable:
-            return (running[1],)
+        if usable is None:
+            if running is not None:
+                del self._keys[section.kind]
+                socket.secure(None)
+            return ()
         profile = PROFILES[usable.suite]
-        kept = next((k for k in before.crypto if k.suite == usable.suite), None) if before else None
         try:
-            remote = MasterKey.parse_inline(profile, usable.key)
-            local = MasterKey.generate(profile) if kept is None else MasterKey.parse_inline(profile, kept.key)
+            if running is not None and running.theirs.suite == usable.suite:
+                ours = replace(running.ours, tag=usable.tag)
+                session = running.session
+                if running.theirs.key != usable.key:
+                    session = session.with_remote(MasterKey.parse_inline(profile, usable.key))
+            else:
+                given = () if taken_up is None else taken_up.crypto
+                kept = next((key for key in given if key.suite == usable.suite), None)
+                local = MasterKey.parse_inline(profile, kept.key) if kept else MasterKey.generate(profile)
+                ours = CryptoKey(usable.tag, usable.suite, local.inline())
+                session = SrtpSession(profile, local, MasterKey.parse_inline(profile, usable.key))
         except SrtpError as error:
             raise Refusal(RefusalKind.BAD_DESCRIPTION, str(error)) from error
-        socket.secure(SrtpSession(profile, local, remote))
-        ours = CryptoKey(usable.tag, usable.suite, local.inline())
-        self._keys[section.kind] = (usable, ours)
+        self._keys[section.kind] = _Keys(usable, ours, session)
+        socket.secure(session)
         return (ours,)
 
     def close(self, kind: SectionKind) -> RtpSocket | None:
@@ -89,7 +109,13 @@ class PlainTransports:
         return socket
 
 
-def addresses(section: MediaSection) -> tuple[Address, Address]:
-    """RTP and RTCP addresses of a description."""
-    default = section.port if section.rtcp_mux else section.port + 1
+def addresses(section: MediaSection) -> tuple[Address, Address] | tuple[None, None]:
+    """RTP and RTCP addresses of a description; none for a hold in the manner of RFC 2543, and none for a
+    name: looking it up would stop everybody's media, and where the peer sends from will show."""
+    try:
+        if ip_address(section.address).is_unspecified:
+            return None, None
+    except ValueError:
+        return None, None
+    default = section.port if section.rtcp_mux else min(section.port + 1, 65_535)
     return (section.address, section.port), (section.address, section.rtcp_port or default)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from operator import add
 from typing import Protocol
@@ -125,8 +126,18 @@ class SrtpSession:
             sender, receiver = _LibsrtpSender(profile, local), _LibsrtpReceiver(profile, remote)
         self.protect = sender.protect
         self.protect_rtcp = sender.protect_rtcp
+        self._take(receiver)
+
+    def _take(self, receiver: _Receiver) -> None:
         self.unprotect = receiver.unprotect
         self.unprotect_rtcp = receiver.unprotect_rtcp
+
+    def with_remote(self, remote: MasterKey) -> SrtpSession:
+        """The peer has a new key; what we send goes on under ours, its packets counted on."""
+        changed = copy(self)
+        gcm = self.profile == AEAD_AES_128_GCM
+        changed._take(_GcmReceiver.from_master(remote) if gcm else _LibsrtpReceiver(self.profile, remote))
+        return changed
 
 
 def _policy(profile: SrtpProfile, master: MasterKey, direction: int) -> pylibsrtp.Policy:
