@@ -126,7 +126,7 @@ class Bridge:
     async def admit(
         self, participant: ParticipantSpec, offer: MediaDescription, resume: MediaDescription | None = None
     ) -> MediaDescription:
-        conference, made = self._place(participant)
+        conference, made = self._place(participant, known=resume is not None)
         try:
             answer = made.admit(offer, resume)
         except BaseException:
@@ -151,7 +151,7 @@ class Bridge:
     async def resume_dialled(
         self, participant: ParticipantSpec, ours: MediaDescription, theirs: MediaDescription
     ) -> None:
-        conference, made = self._place(participant)
+        conference, made = self._place(participant, known=True)
         try:
             made.resume_dialled(ours, theirs)
         except BaseException:
@@ -161,7 +161,10 @@ class Bridge:
 
     async def renegotiate(self, participant_id: str, offer: MediaDescription) -> MediaDescription:
         conference, known = self._find(participant_id)
-        return conference.answer(known, known.renegotiate(offer))
+        try:
+            return known.renegotiate(offer)
+        finally:
+            conference.described(known)  # refused midway too: legs that were made anew are connected
 
     async def set_budget(self, participant_id: str, budget: Budget) -> None:
         conference, known = self._find(participant_id)
@@ -221,9 +224,10 @@ class Bridge:
                 RefusalKind.UNKNOWN_CONFERENCE, f"this worker has no conference {conference_id}"
             ) from None
 
-    def _place(self, spec: ParticipantSpec) -> tuple[Conference, Participant]:
+    def _place(self, spec: ParticipantSpec, *, known: bool = False) -> tuple[Conference, Participant]:
+        """Room for a participant; one who is `known` from a lost worker is no newcomer to be refused."""
         conference = self._conference(spec.conference_id)
-        if self._load.full and spec.participant_id not in self._places:
+        if self._load.full and not known and spec.participant_id not in self._places:
             raise Refusal(RefusalKind.NO_CAPACITY, str(self._load), retry_after=15)
         self._places[spec.participant_id] = conference
         return conference, conference.participant(spec)

@@ -18,7 +18,7 @@ from mcu_bridge.inlets import BundleInlet
 from mcu_bridge.negotiation import AgreedCodecs
 from mcu_bridge.rtp_leg import RtpLeg
 from media.dtls import DtlsRole, DtlsSrtpTransport, Fingerprint
-from media.transport import TransportEvent, TransportFailed
+from media.transport import TransportClosed, TransportEvent, TransportFailed
 
 
 class BrowserTransport:
@@ -102,8 +102,8 @@ class BrowserTransport:
         )
 
     def _event(self, event: TransportEvent) -> None:
-        if isinstance(event, TransportFailed):
-            self._failed = True
+        if isinstance(event, TransportFailed | TransportClosed):
+            self._failed = True  # the page's next offer gets another one
         self._events(event)
 
     def close(self) -> None:

@@ -104,12 +104,13 @@ class Conference:
         self._plan_due = True
 
     def drop(self, participant_id: str) -> None:
-        """Out of sound and picture at once; ports and tasks follow."""
+        """Out of sound and picture, and its ports free, at once; its tasks follow."""
         participant = self.participants.pop(participant_id, None)
         if participant is None:
             return
         self.sound.remove(participant_id)
         self.picture.remove(participant_id)
+        participant.close()
         task = self._loop.create_task(participant.aclose(), name=f"close {participant_id}")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
@@ -142,8 +143,9 @@ class Conference:
         for frame in batch.frames:
             for listener in frame.listeners:
                 participant = self.participants.get(listener)
-                if participant is not None and participant.sound is not None:
-                    participant.sound.send_sound(frame.payload, batch.index, now)
+                leg = None if participant is None else participant.sound
+                if leg is not None and leg.sound_codec is frame.codec:
+                    leg.send_sound(frame.payload, batch.index, now)
         if batch.speakers != self._speakers:
             self._speakers = batch.speakers
             self.picture.set_speakers(batch.speakers)
@@ -175,13 +177,13 @@ class Conference:
     def _watch(self, participant: Participant, now: float) -> None:
         conference_id, participant_id = self.spec.conference_id, participant.participant_id
         ago = participant.last_heard_ago(now)
-        silent = participant.expects_media and bool(participant.legs) and ago > SILENT_AFTER
-        if silent != participant.silent:
-            participant.silent = silent
-            event: Event = ParticipantHeard(conference_id, participant_id)
-            if silent:
-                event = ParticipantSilent(conference_id, participant_id, round(ago, 1))
-            self._emit(event)
+        silent = participant.expects_media and ago > SILENT_AFTER
+        if not silent and participant.silent_since is not None:
+            participant.silent_since = None
+            self._emit(ParticipantHeard(conference_id, participant_id))
+        elif silent and (participant.silent_since is None or now - participant.silent_since > SILENT_AFTER):
+            participant.silent_since = now  # told again: who answered a probe may vanish later
+            self._emit(ParticipantSilent(conference_id, participant_id, round(ago, 1)))
         leg = participant.picture
         if leg is None:
             return

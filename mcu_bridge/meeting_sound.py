@@ -71,10 +71,18 @@ class MeetingSound:
         self._sources: Mapping[str, _Source] = {}
         self._listening: Mapping[str, SoundCodec] = {}
         self._encoders: dict[tuple[str, SoundCodec], SoundEncoder] = {}
-        self._behind = 0
+        self._made = 0  # batches; written by the clock's thread only
+        self._fetched = 0  # written by the event loop only
 
     def add(self, participant_id: str, heard: SoundCodec | None, listens: SoundCodec | None) -> None:
-        """`heard` is the codec it sends, `listens` the one it is sent; None where that way is shut."""
+        """`heard` is the codec it sends, `listens` the one it is sent; None where that way is shut.
+
+        Where nothing changes its sound goes on undisturbed.
+        """
+        source = self._sources.get(participant_id)
+        running = (None if source is None else source.codec, self._listening.get(participant_id))
+        if running == (heard, listens):
+            return
         self.remove(participant_id)
         if heard is not None:
             self.mixer.add_source(participant_id)
@@ -110,10 +118,10 @@ class MeetingSound:
         listening = self._listening
         frames = tuple(frame for mix in mixed.mixes for frame in self._encode(mix, listening))
         self._forget_idle_encoders(mixed, listening)
-        if self._behind >= MAX_BATCHES_BEHIND:
+        if self._made - self._fetched >= MAX_BATCHES_BEHIND:
             self.dropped_batches += 1
             return
-        self._behind += 1
+        self._made += 1
         self._loop.call_soon_threadsafe(self._hand_over, SoundBatch(mixed.index, frames, mixed.speakers))
 
     def _decode(self, participant_id: str, source: _Source) -> None:
@@ -149,5 +157,5 @@ class MeetingSound:
         self._encoders = {k: v for k, v in self._encoders.items() if k[0] in keys and k[1] in codecs}
 
     def _hand_over(self, batch: SoundBatch) -> None:
-        self._behind -= 1
+        self._fetched += 1
         self._deliver(batch)

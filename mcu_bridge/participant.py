@@ -35,6 +35,7 @@ from mcu_bridge.negotiation import (
     AgreedCodecs,
     agree,
     chosen_sections,
+    has_usable_key,
     settle,
 )
 from mcu_bridge.picture_leg import PictureLeg
@@ -71,8 +72,8 @@ class Participant:
         self.spec = spec
         self.sound: SoundLeg | None = None
         self.picture: PictureLeg | None = None
-        self.silent = False
-        self.created = time.monotonic()
+        self.silent_since: float | None = None
+        self._expected_since = time.monotonic()
         self._access = access
         self._pacing = pacing
         self._listeners = listeners
@@ -82,6 +83,7 @@ class Participant:
         self._browser = BrowserTransport(spec, access, self._transport_event, loop)
         self._ours: MediaDescription | None = None
         self._peer_limits: dict[SectionKind, int | None] = {}
+        self._peer_session_limit: int | None = None
         self._meter = WireMeter()
 
     @property
@@ -150,6 +152,7 @@ class Participant:
             sections = self._answer_browser(offer, chosen, first.dtls, first.ice)
         else:
             sections = self._answer_plain(offer, chosen, resume)
+        self._peer_session_limit = offer.bandwidth_bps
         bundled = tuple(s.mid for s in sections if s.port and s.ice is not None and s.mid is not None)
         self._ours = self._with_bandwidth(MediaDescription(tuple(sections), bundle=bundled))
         self.set_budget(self.spec.budget)
@@ -192,8 +195,7 @@ class Participant:
         transport, replaced = self._browser.serve(dtls, ice)
         if replaced is not None:
             self._meter.retire(replaced)
-        if replaced is not None or not self.legs:
-            self.created = time.monotonic()
+            self._expected_since = time.monotonic()
         sections = []
         for index, section in enumerate(offer.sections):
             agreed = agree(section)
@@ -223,6 +225,7 @@ class Participant:
         if not self.legs:
             raise Refusal(RefusalKind.NO_COMMON_CODEC, _why_none(theirs))
         self._ours = MediaDescription(tuple(sections), ours.bandwidth_bps)
+        self._peer_session_limit = theirs.bandwidth_bps
         self.set_budget(self.spec.budget)
         return self._ours
 
@@ -241,6 +244,8 @@ class Participant:
         """The leg of a medium; the running one when only its direction changed."""
         kind = remote.kind
         self._peer_limits[kind] = remote.bandwidth_bps
+        if not self.expects_media:  # the first leg, or the first to come off hold
+            self._expected_since = time.monotonic()
         leg: RtpLeg | None = self.sound if kind is SectionKind.AUDIO else self.picture
         if leg is not None and leg.transport is transport and leg.terms.agreed == agreed:
             same_way_in = leg.terms.direction.receives == direction.receives
@@ -306,6 +311,8 @@ class Participant:
         limit = self._peer_limits.get(SectionKind.VIDEO)
         if limit is not None:
             outgoing = min(outgoing, picture_bps(limit, 0, overhead))
+        if self._peer_session_limit is not None:
+            outgoing = min(outgoing, picture_bps(self._peer_session_limit, sound, overhead))
         picture.set_bitrate(outgoing)
         picture.limit_incoming(picture_bps(budget.from_site_bps, sound, overhead), time.monotonic())
 
@@ -336,7 +343,7 @@ class Participant:
 
     def last_heard_ago(self, now: float) -> float:
         heard = [t.last_received for t in self.transports if t.last_received is not None]
-        return now - max([*heard, self.created])
+        return now - max([*heard, self._expected_since])
 
     def wire_report(self, now: float) -> WireReport:
         sent, received = self._meter.totals(self.transports)
@@ -354,14 +361,18 @@ class Participant:
 
     # --- the end ------------------------------------------------------------------------------------
 
-    async def aclose(self) -> None:
-        """Say goodbye and free ports and tasks."""
+    def close(self) -> None:
+        """Say goodbye and free the ports; `aclose` waits for the tasks."""
         now, wall_clock = time.monotonic(), time.time()
         for leg in self.legs:
             leg.say_goodbye(now, wall_clock)
         self._pacing.forget(self._pacer)
         for kind in (SectionKind.AUDIO, SectionKind.VIDEO):
             self._close_leg(kind)
+        self._browser.close()
+
+    async def aclose(self) -> None:
+        self.close()
         await self._browser.aclose()
 
 
@@ -383,7 +394,11 @@ def _matching(ours: MediaDescription | None, index: int, kind: SectionKind) -> M
 
 
 def _why_none(offer: MediaDescription) -> str:
-    names = [f"{s.kind.value}: {', '.join(c.name for c in s.codecs) or 'nothing'}" for s in offer.sections]
+    names = [
+        f"{s.kind.value}: {', '.join(c.name for c in s.codecs) or 'nothing'}"
+        f"{'' if has_usable_key(s) else ' in SRTP without a key we can use'}"
+        for s in offer.sections
+    ]
     return f"no codec in common; the peer offers {'; '.join(names) or 'no media'}"
 
 

@@ -53,6 +53,7 @@ class RtpLeg(ABC):
         self.terms = terms
         self.transport = transport
         self.fast_update_wanted = False
+        self._lost_at_peer = 0
         self._pacing = pacing
         self._pacer = pacer
         self.receiver = RtpReceiver(_receiver_settings(terms))
@@ -85,7 +86,8 @@ class RtpLeg(ABC):
             match event:
                 case RetransmissionsDue(packets=repeats):
                     self.send(repeats, Precedence.REPAIR)
-                case RemoteReport(round_trip=round_trip):
+                case RemoteReport(round_trip=round_trip, cumulative_lost=lost):
+                    self._lost_at_peer = max(lost, 0)
                     if round_trip is not None:
                         self.receiver.note_round_trip(round_trip)
                 case _:
@@ -147,7 +149,7 @@ class RtpLeg(ABC):
             codec=self.codec.name,
             bitrate_bps=sent.bitrate,
             packets=sent.packets,
-            lost=round(sent.loss * 100),
+            lost=self._lost_at_peer,
             jitter_ms=round(sent.jitter * 1000, 2),
             round_trip_ms=None if sent.rtt is None else round(sent.rtt * 1000, 1),
             frames=0,
