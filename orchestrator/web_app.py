@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -282,15 +282,25 @@ def build_app(edge: Edge, routes: Iterable[Route], pages: Path | None, version: 
             app.router.add_get(route.path, handler)  # and HEAD
         else:
             app.router.add_route(route.method, route.path, handler)
-    document = json.dumps(openapi_document(table, version), ensure_ascii=False).encode()
-
-    async def openapi(_request: web.Request) -> web.Response:
-        return web.Response(body=document, content_type="application/json")
-
-    app.router.add_get("/api/v1/openapi.json", openapi)
+    app.router.add_get("/api/v1/openapi.json", _openapi(table, version))
     if pages is not None and pages.is_dir():
         serve_pages(app, pages)
     return app
+
+
+def _openapi(table: Sequence[Route], version: str) -> Handler:
+    """The document is made when it is first asked for, beside the event loop: it takes a while."""
+    making: list[asyncio.Task[bytes]] = []
+
+    def make() -> bytes:
+        return json.dumps(openapi_document(table, version), ensure_ascii=False).encode()
+
+    async def openapi(_request: web.Request) -> web.Response:
+        if not making:
+            making.append(asyncio.create_task(asyncio.to_thread(make), name="openapi"))
+        return web.Response(body=await asyncio.shield(making[0]), content_type="application/json")
+
+    return openapi
 
 
 def _listener(edge: Edge) -> Middleware:
@@ -304,6 +314,7 @@ def _listener(edge: Edge) -> Middleware:
 
 def _headers(edge: Edge) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
     async def add(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Server"] = "anshi"  # not which versions of what it is made of
         for name, value in SECURITY_HEADERS.items():
             response.headers.setdefault(name, value)
         if edge.hsts(request):

@@ -8,22 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from foundation.migration import migrate
-from tests.orchestrator.http_service import Service, serving
+from tests.orchestrator.http_service import Service, prepare, serving
 
 
 @pytest.fixture(scope="session")
-def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated, empty database, to be copied."""
+def prepared_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database with the sites of the tests, to be copied."""
     path = tmp_path_factory.mktemp("http") / "template.db"
     with ThreadPoolExecutor(1) as thread:  # a loop may be running in ours
-        thread.submit(lambda: asyncio.run(migrate(f"sqlite:///{path}"))).result()
+        thread.submit(lambda: asyncio.run(prepare(f"sqlite:///{path}"))).result()
     return path
 
 
 @pytest.fixture
-def sqlite_file(migrated_sqlite: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copy(migrated_sqlite, tmp_path / "anshi.db"))
+def sqlite_file(prepared_sqlite: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(prepared_sqlite, tmp_path / "anshi.db"))
 
 
 @pytest.fixture

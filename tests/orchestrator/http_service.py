@@ -32,6 +32,7 @@ from foundation.desks import (
 from foundation.event_bus import InProcessBus
 from foundation.http_edge import Route
 from foundation.identity import Identity, SessionKind, new_user
+from foundation.migration import migrate
 from foundation.passwords import Passwords
 from foundation.repositories.audit import AuditRecord, AuditRepository
 from foundation.repositories.sites import Link, Site, SiteRepository
@@ -240,6 +241,18 @@ def settings_with(**http: Any) -> Settings:
     )
 
 
+async def prepare(url: str) -> None:
+    """Make the tables, and in them SITES and LINKS."""
+    await migrate(url)
+    database = Database(url)
+    async with database.transaction() as tx:
+        for site in SITES:
+            await SiteRepository(tx).save(site)
+        for link in LINKS:
+            await SiteRepository(tx).save_link(link)
+    await database.aclose()
+
+
 @asynccontextmanager
 async def serving(
     path: Path,
@@ -249,16 +262,11 @@ async def serving(
     extra: tuple[Route, ...] = (),
     **live_options: Any,
 ) -> AsyncIterator[Service]:
-    """The service on the migrated database at `path`, with the sites of SITES."""
+    """The service on the prepared database at `path`."""
     settings = settings or settings_with()
     database = Database(f"sqlite:///{path}", busy_timeout=0.3)
     clock = FakeClock()
     passwords = Passwords(PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
-    async with database.transaction() as tx:
-        for site in SITES:
-            await SiteRepository(tx).save(site)
-        for link in LINKS:
-            await SiteRepository(tx).save_link(link)
     tree = SiteTree({site.id: site.parent_id for site in SITES})
     book = SiteBook(
         database, Authorisation(tree, "guangxi"), Admission(tree, LINKS, {}, 1_000_000), 1_000_000

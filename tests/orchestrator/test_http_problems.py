@@ -168,6 +168,7 @@ async def test_security_headers_are_on_every_answer(service: Service) -> None:
         assert "default-src 'self'" in headers["Content-Security-Policy"]
         assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
         assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Server"] == "anshi"
         assert headers["Referrer-Policy"] == "same-origin"
         assert "camera=(self)" in headers["Permissions-Policy"]
         assert ("Cache-Control" in headers) == path.startswith("/api/")
