@@ -104,14 +104,15 @@ class RawCaller(asyncio.DatagramProtocol):
     def send(self, text: str) -> None:
         self._transport.sendto(text.encode())
 
-    async def final(self) -> Answer:
-        """The next final response; requests and provisional ones are passed over. TimeoutError."""
+    async def final(self, call: str) -> Answer:
+        """The next final response of a call; all else is passed over. TimeoutError."""
         async with asyncio.timeout(WAIT):
             while True:
                 head, _, body = (await self._received.get()).partition("\r\n\r\n")
                 found = re.match(r"SIP/2\.0 (\d{3}) (.*)", head)
-                if found is not None and int(found[1]) >= 200:
-                    return Answer(int(found[1]), found[2].strip(), head, body)
+                answer = Answer(int(found[1]), found[2].strip(), head, body) if found is not None else None
+                if answer is not None and answer.status >= 200 and answer.header("Call-ID") == call:
+                    return answer
 
     async def invite(
         self,
@@ -127,7 +128,7 @@ class RawCaller(asyncio.DatagramProtocol):
         for number_of_try in (1, 2):
             branch = f"z9hG4bK{secrets.token_hex(6)}"
             self._request("INVITE", uri, branch, call, tag, number_of_try, offer, fields)
-            answer = await self.final()
+            answer = await self.final(call)
             self._request("ACK", uri, branch, call, tag, number_of_try, "", {}, answer.tag)
             if answer.status != 401 or credentials is None or number_of_try == 2:
                 break
@@ -137,7 +138,7 @@ class RawCaller(asyncio.DatagramProtocol):
             contact = re.sub(r"^.*?<?(sip:[^>]*)>?.*$", r"\1", answer.header("Contact"))
             branch = f"z9hG4bK{secrets.token_hex(6)}"
             self._request("BYE", contact, branch, call, tag, 3, "", {}, answer.tag)
-            assert (await self.final()).status == 200
+            assert (await self.final(call)).status == 200
         return answer
 
     def _request(
