@@ -138,9 +138,9 @@ class RtpSender:
         self._settings = settings
         self._random = random
         self.payload_type = settings.payload_type
-        self._sequence = random.getrandbits(16)
+        self._sequence = random.getrandbits(15)  # RFC 3711 3.3.1: SRTP receivers that miss the first packets
         self._timestamp = random.getrandbits(32)
-        self._rtx_sequence = random.getrandbits(16)
+        self._rtx_sequence = random.getrandbits(15)
         self._offset: int | None = None
         self._sent_at: float | None = None
         self._captured = 0.0
