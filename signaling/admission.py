@@ -8,15 +8,13 @@ site's own budget is shared by those who call from it: a newcomer lowers the oth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from foundation.desks import Budget
 from foundation.repositories.sites import Link
 from foundation.site_tree import NoPath, SiteTree
-
-_Direction = Callable[[Budget], int]
 
 # Sound in G.711 with its headers and RTCP, and a picture that still shows who is there.
 MINIMUM_BPS = 160_000
@@ -71,6 +69,9 @@ class _Holding:
     ask: Ask
     budget: Budget
 
+    def rate(self, *, to_site: bool) -> int:
+        return self.budget.to_site_bps if to_site else self.budget.from_site_bps
+
 
 class Admission:
     """The ledger of a node. Not shared between threads; every method is instant."""
@@ -92,8 +93,8 @@ class Admission:
 
     def admit(self, ask: Ask) -> Grant:
         """Grant at most what was asked; raises `NotAdmitted`. Asked again, it replaces the old grant."""
-        outgoing, others_out, lowered_out = self._fit(ask, lambda budget: budget.to_site_bps)
-        incoming, others_in, lowered_in = self._fit(ask, lambda budget: budget.from_site_bps)
+        outgoing, others_out, lowered_out = self._fit(ask, to_site=True)
+        incoming, others_in, lowered_in = self._fit(ask, to_site=False)
         budget = Budget(to_site_bps=outgoing, from_site_bps=incoming)
         self._held[ask.participant_id] = _Holding(ask, budget)
         others = {}
@@ -108,8 +109,13 @@ class Admission:
         return Grant(budget, lowered_out or lowered_in, others)
 
     def restore(self, ask: Ask, budget: Budget) -> None:
-        """Put back what a running participant holds, as the rows tell after a restart."""
+        """Put back what a running participant held, whatever it lowers."""
         self._held[ask.participant_id] = _Holding(ask, budget)
+
+    def held(self, participant_id: str) -> Budget | None:
+        """What a participant's media is counted with now."""
+        holding = self._held.get(participant_id)
+        return None if holding is None else holding.budget
 
     def release(self, participant_id: str) -> None:
         self._held.pop(participant_id, None)
@@ -119,23 +125,36 @@ class Admission:
         link = next((link for link in self._links.values() if link.id == link_id), None)
         if link is None:
             return 0
-        crossing = [h.budget for h in self._held.values() if link in self._path(h.ask)]
-        return max(sum(b.to_site_bps for b in crossing), sum(b.from_site_bps for b in crossing))
+        everyone = list(self._held.values())
+        return max(self._carried(link, everyone, down=down) for down in (True, False))
 
-    def _fit(self, ask: Ask, direction: _Direction) -> tuple[int, dict[str, int], Limit | None]:
+    def _carried(self, link: Link, holdings: Iterable[_Holding], *, down: bool) -> int:
+        """What goes down the link, or up: to those whose site is below it, and from those above."""
+        rates = []
+        for holding in holdings:
+            below = self._path(holding.ask).get(link)
+            if below is not None:
+                rates.append(holding.rate(to_site=below is down))
+        return sum(rates)
+
+    def _fit(self, ask: Ask, *, to_site: bool) -> tuple[int, dict[str, int], Limit | None]:
         """The most that fits in one direction, whom that lowers, and what limited it."""
-        asked = direction(ask.wanted)
-        limits = [self._link_limit(link, ask, direction, asked) for link in self._path(ask)]
+        asked = ask.wanted.to_site_bps if to_site else ask.wanted.from_site_bps
+        others = self._others(ask)
+        limits = [
+            Limit(link.id, "link", link.capacity_bps, self._carried(link, others, down=below is to_site), asked)
+            for link, below in self._path(ask).items()
+        ]
         tightest = min(limits, key=_free, default=None)
         if tightest is not None and _free(tightest) < min(asked, MINIMUM_BPS):
             raise NotAdmitted(tightest)
         fits = asked if tightest is None else min(asked, _free(tightest))
-        site = self._site_limit(ask, direction, asked)
+        site = self._site_limit(ask, asked, to_site=to_site)
         if _free(site) >= fits:
             return fits, {}, None if fits == asked else tightest
         held = {
-            h.ask.participant_id: direction(h.budget)
-            for h in self._others(ask)
+            h.ask.participant_id: h.rate(to_site=to_site)
+            for h in others
             if ask.site_id is not None and h.ask.site_id == ask.site_id
         }
         share = _equal_share(site.capacity_bps, [*held.values(), fits])
@@ -144,32 +163,30 @@ class Admission:
         lowered = {participant_id: share for participant_id, rate in held.items() if rate > share}
         return min(fits, share), lowered, site
 
-    def _site_limit(self, ask: Ask, direction: _Direction, asked: int) -> Limit:
+    def _site_limit(self, ask: Ask, asked: int, *, to_site: bool) -> Limit:
         if ask.site_id is None:
             return Limit("guest", "budget of", self._guest_budget_bps, 0, asked)
         capacity = self._site_budgets.get(ask.site_id, 0)
         others = self._others(ask)
-        carried = sum(direction(h.budget) for h in others if h.ask.site_id == ask.site_id)
+        carried = sum(h.rate(to_site=to_site) for h in others if h.ask.site_id == ask.site_id)
         return Limit(ask.site_id, "budget of site", capacity, carried, asked)
-
-    def _link_limit(self, link: Link, ask: Ask, direction: _Direction, asked: int) -> Limit:
-        crossing = [h for h in self._others(ask) if link in self._path(h.ask)]
-        return Limit(link.id, "link", link.capacity_bps, sum(direction(h.budget) for h in crossing), asked)
 
     def _others(self, ask: Ask) -> list[_Holding]:
         return [h for key, h in self._held.items() if key != ask.participant_id]
 
-    def _path(self, ask: Ask) -> list[Link]:
-        """The links between the participant's site and the host of its meeting."""
+    def _path(self, ask: Ask) -> dict[Link, bool]:
+        """The links between the participant's site and the host of its meeting, and whether the site is
+        below each."""
         if ask.site_id is None or ask.site_id not in self._sites or ask.host_site_id not in self._sites:
-            return []
+            return {}
         try:
             path = self._sites.path(ask.site_id, ask.host_site_id)
         except NoPath:
-            return []  # a grant across trees: no line of ours lies between them
+            return {}  # a grant across trees: no line of ours lies between them
         steps = pairwise(path)
         found = [self._links.get((a, b)) or self._links.get((b, a)) for a, b in steps]
-        return [link for link in found if link is not None]
+        links = [link for link in found if link is not None]
+        return {link: path.index(link.lower_site_id) < path.index(link.upper_site_id) for link in links}
 
 
 def _free(limit: Limit) -> int:
