@@ -293,6 +293,14 @@ test("leaving hangs up, closes the peer and starts nothing again", async () => {
   expect(offer).toHaveBeenCalledTimes(1);
 });
 
+test("what the service ended is closed without a word to it", async () => {
+  const meeting = await connected();
+  expect(meeting.abandon()).toBe(true);
+  await meeting.close();
+  expect(latest().closed).toBe(true);
+  expect(hangUp).not.toHaveBeenCalled();
+});
+
 test("leaving while the offer is under way hangs up what the answer brings", async () => {
   let answer: (value: { participant_id: string; sdp: string }) => void = () => undefined;
   offer.mockReturnValueOnce(new Promise((resolve) => (answer = resolve)));

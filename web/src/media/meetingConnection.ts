@@ -107,12 +107,18 @@ export class MeetingConnection {
 
   /** Leaves the meeting; resolves when the service knows, or cannot be told. */
   async close(): Promise<void> {
-    if (this.closed) return;
+    const participant = this.participant;
+    if (this.abandon() && participant !== null) await this.signalling.hangUp(participant).catch(() => undefined);
+  }
+
+  /** Ends what the service has ended already; true if it was still open here. */
+  abandon(): boolean {
+    if (this.closed) return false;
     this.closed = true;
     clearTimeout(this.retryTimer);
     this.discardPeer();
     this.closeRetired();
-    if (this.participant !== null) await this.signalling.hangUp(this.participant).catch(() => undefined);
+    return true;
   }
 
   private async attempt(): Promise<void> {

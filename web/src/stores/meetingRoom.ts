@@ -11,6 +11,7 @@ import type { Quality } from "@/media/quality";
 import { useLiveEvents, type LiveEvent } from "./live";
 import { useLocalMedia } from "./localMedia";
 import { useRows } from "./rows";
+import { useSession } from "./session";
 
 /** Why the stay is over, when it was not the person who left. */
 export type EndReason = "meeting-ended" | "dropped" | "refused";
@@ -20,6 +21,7 @@ const DROPPED = "dropped by";
 
 export function useMeetingRoom(conferenceId: string) {
   const media = useLocalMedia();
+  const { isGuest } = useSession();
   const state = ref<ConnectionState>("connecting");
   const trouble = shallowRef<Trouble | null>(null);
   const endReason = ref<EndReason | null>(null);
@@ -33,7 +35,8 @@ export function useMeetingRoom(conferenceId: string) {
   const conference = useRows(() => readConference(conferenceId), {
     changedBy: (event) => ofThisMeeting(event) && event.type.startsWith("Conference"),
   });
-  const roster = useRows(() => listParticipants(conferenceId), {
+  // A guest may not read who else is there.
+  const roster = useRows(() => (isGuest.value ? Promise.resolve(null) : listParticipants(conferenceId)), {
     changedBy: (event) => ofThisMeeting(event) && event.type === "ParticipantChanged",
   });
   const self = computed(() => roster.value.value?.find((row) => row.id === participantId.value) ?? null);
@@ -67,7 +70,7 @@ export function useMeetingRoom(conferenceId: string) {
   }
 
   function end(reason: EndReason) {
-    void connection?.close();
+    connection?.abandon();
     connection = null;
     state.value = "ended";
     endReason.value = reason;
