@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -189,6 +190,10 @@ class Baresip:
 
     async def hang_up(self) -> None:
         await self.command("hangup")
+
+    def vanish(self) -> None:
+        """Its power is cut: no BYE, no RTCP BYE, nothing any more."""
+        self._process.send(signal.SIGKILL)
 
     @property
     def events(self) -> tuple[Event, ...]:

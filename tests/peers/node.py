@@ -36,6 +36,7 @@ from tests.peers.waiting import until
 
 PASSWORD = "Kx7-mountain-river"
 REALM = "gx"
+START_SECONDS = 60.0
 STOP_SECONDS = 5.0
 NETWORK = "extranet"
 RATE = 1_400_000
@@ -157,7 +158,16 @@ class MeetingHandle:
         return str(row["id"])
 
     async def left(self, who: str, timeout: float = 10.0) -> dict[str, Any]:
-        return await self.in_state(who, "left", timeout=timeout)
+        """Wait until a participant is out and its row closed; the row."""
+        row = await until(
+            lambda: self.participant(who),
+            lambda row: row is not None and row["state"] == "left" and row["left_at"] is not None,
+            f"{who} to have left",
+            timeout,
+            interval=0.05,
+        )
+        assert row is not None
+        return row
 
     async def report(self) -> dict[str, Any]:
         report: dict[str, Any] = await self.api.get(f"{self.path}/report")
@@ -226,7 +236,7 @@ class Node:
         self._session = aiohttp.ClientSession(
             self.url, connector=aiohttp.TCPConnector(ssl=False), timeout=aiohttp.ClientTimeout(total=20)
         )
-        await until(self.health, self._is_ready, "the node to be ready", 30.0, interval=0.1)
+        await until(self.health, self._is_ready, "the node to be ready", START_SECONDS, interval=0.1)
 
     async def stop(self) -> None:
         """End it by SIGTERM: within STOP_SECONDS, with exit code 0."""
