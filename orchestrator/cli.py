@@ -1,7 +1,7 @@
 """The command `anshi`.
 
     anshi run --config FILE [--data DIR]
-    anshi demo [--check]
+    anshi demo [--check] [--data DIR] [--address ADDRESS]
     anshi doctor [--config FILE] [--data DIR]
     anshi user add NAME --role ROLE --config FILE [--site SITE] [--password-stdin]
     anshi migrate --config FILE [--data DIR]
@@ -64,6 +64,8 @@ def parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="a service, a room and a running meeting")
     demo.add_argument("--check", action="store_true", help="measure it for a minute, print JSON, and end")
+    demo.add_argument("--data", type=Path, metavar="DIR", help="instead of build/demo")
+    demo.add_argument("--address", default="127.0.0.1", help="of this machine, for visitors from others")
     demo.set_defaults(command=_demo)
 
     doctor = commands.add_parser("doctor", help="what works on this machine and what is missing")
@@ -133,7 +135,7 @@ def raise_descriptor_limit() -> None:
 
 def _demo(options: argparse.Namespace) -> int:
     demo = importlib.import_module("orchestrator.demo")
-    return int(demo.main(check=options.check))
+    return int(demo.main(check=options.check, data=options.data, address=options.address))
 
 
 def _doctor(options: argparse.Namespace) -> int:

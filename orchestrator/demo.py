@@ -24,11 +24,20 @@ from foundation.database import DatabaseError
 from foundation.telemetry import configure_logging
 from orchestrator.control import EXIT_FAILED, StartFailure
 from orchestrator.demo_browser import JoinFailed
-from orchestrator.demo_check import check, wire_tap
-from orchestrator.demo_node import DemoNode, Refused, configure, demo_folder
+from orchestrator.demo_check import ROOM, TERMINAL, Measuring, check, wire_tap
+from orchestrator.demo_node import DemoNode, Refused, configure, demo_folder, free_block
+from orchestrator.demo_process import process_age
 from orchestrator.demo_role import Role, RoomFailed
 from orchestrator.demo_room import room_in
-from orchestrator.demo_seed import NUMBER, OPERATOR, ROOM, SIP_ACCOUNTS, keep_secrets, seed
+from orchestrator.demo_seed import (
+    NUMBER,
+    OPERATOR,
+    ROOM_ACCOUNT,
+    SIP_ACCOUNTS,
+    read_secrets,
+    seed,
+    write_secrets,
+)
 from orchestrator.demo_show import Show, open_meeting
 from orchestrator.worker_process import loop_factory
 
@@ -55,7 +64,8 @@ class Options:
 
 def main(check: bool, data: Path | None = None, address: str = "127.0.0.1") -> int:
     """Run the demonstration; its exit code. Raises StartFailure, ConfigurationError."""
-    return run(Options(check, (data or FOLDER).expanduser().absolute(), address))
+    began = time.monotonic() - process_age()
+    return run(Options(check, (data or FOLDER).expanduser().absolute(), address, began=began))
 
 
 def run(options: Options) -> int:
@@ -98,25 +108,28 @@ async def _demonstrate(options: Options) -> dict[str, Any]:
     """What was measured, once every process of ours has ended."""
     _say("安视演示正在启动 The demonstration starts ...")
     plan = configure(options.folder, options.address, options.ports)
-    secrets = keep_secrets(options.folder / "accounts.json")
-    await seed(plan.settings, secrets)
-    role = Role(ROOM, secrets.terminals[ROOM], address=options.address)
+    accounts = options.folder / "accounts.json"
+    secrets = await seed(plan.settings, read_secrets(accounts))
+    write_secrets(accounts, secrets)
+    ports, other_ports = free_block(options.address), free_block(options.address)
+    role = Role(ROOM_ACCOUNT, secrets.terminals[ROOM_ACCOUNT], address=options.address, rtp_ports=ports)
+    measuring = Measuring(options.folder, other_ports, options.seconds, options.without_peers)
     async with contextlib.AsyncExitStack() as stack:
         room = await stack.enter_async_context(
-            room_in(options.folder / "room", role, listening=options.check, own=options.without_peers)
+            room_in(options.folder / ROOM, role, listening=options.check, own=options.without_peers)
         )
-        tap = stack.enter_context(wire_tap(room, plan)) if options.check else None
+        tap = None
+        if options.check:
+            tap = stack.enter_context(wire_tap({ROOM: ports, TERMINAL: other_ports}, plan))
         node = await stack.enter_async_context(DemoNode(plan))  # ends first: the room hears its goodbye
         operator = await node.api(OPERATOR, secrets.users[OPERATOR])
         show = Show(plan, secrets, node, operator, await open_meeting(operator, secrets.pin), room, role)
         await room.dial(plan.sip_uri(NUMBER))
-        await show.joined(SIP_ACCOUNTS[ROOM])
+        await show.joined(SIP_ACCOUNTS[ROOM_ACCOUNT])
         show.startup_seconds = time.monotonic() - options.began
         if options.check:
             _say(show.block(f"测量 {options.seconds:g} 秒 Measuring for {options.seconds:g} s ..."))
-            return await check(
-                show, tap, options.folder, options.seconds, without_peers=options.without_peers
-            )
+            return await check(show, tap, measuring)
         _say(show.block("Ctrl-C 结束演示 Ctrl-C ends it"))
         raise StartFailure(f"the node ended with exit code {await node.ended()}; see {node.log}")
 

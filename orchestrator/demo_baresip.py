@@ -113,10 +113,6 @@ class Baresip:
     def address(self) -> str:
         return f"sip:{self._role.user}@{self._role.address}:{self._sip_port}"
 
-    @property
-    def rtp_ports(self) -> tuple[int, int]:
-        return self._role.rtp_ports
-
     async def dial(self, uri: str) -> None:
         self._closed = None
         self._established.clear()
@@ -128,6 +124,9 @@ class Baresip:
             raise RoomFailed(f"baresip called {uri} and got no answer in {CALL_SECONDS:g} s") from None
         if self._closed is not None:
             raise RoomFailed(f"baresip called {uri}: {self._closed}")
+
+    def peaks(self) -> tuple[int, int] | None:
+        return None
 
     async def glimpse(self) -> Glimpse:
         """The next picture that it decodes, and the last second of what it heard."""

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import random
 import socket
 import sys
 import time
@@ -32,6 +33,8 @@ from orchestrator.preflight import folder_problem
 
 HTTP_PORT, SIP_PORT, WEBRTC_PORT = 8443, 5060, 49000
 RTP_PORTS = (40000, 48999)
+BLOCKS = (33_000, 39_900)
+"""Where terminals have their media ports, so that nobody else's packets are taken for theirs."""
 WORKERS = 1
 READY_LIMIT = 60.0
 STOP_LIMIT = 6.0
@@ -153,6 +156,15 @@ def _can_bind(address: str, port: int, transport: str) -> bool:
         except OSError:
             return False
     return True
+
+
+def free_block(address: str, size: int = 40) -> tuple[int, int]:
+    """First and last of so many UDP ports in a row that nobody has now. Raises StartFailure."""
+    for _ in range(_TRIES):
+        first = random.randrange(*BLOCKS, 2)
+        if all(_can_bind(address, port, "udp") for port in range(first, first + size)):
+            return first, first + size - 1
+    raise StartFailure(f"no {size} free UDP ports in a row on {address}")
 
 
 class Api:

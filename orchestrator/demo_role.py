@@ -22,7 +22,7 @@ class Role:
     colour: Rgb = COLOURS["red"]
     tone_hz: float = 440.0
     address: str = "127.0.0.1"
-    rtp_ports: tuple[int, int] = (32_000, 32_099)
+    rtp_ports: tuple[int, int] = (32_000, 32_767)
     width: int = 640
     height: int = 360
     fps: int = 25
@@ -45,11 +45,6 @@ class Room(Protocol):
         ...
 
     @property
-    def rtp_ports(self) -> tuple[int, int]:
-        """First and last UDP port of its media."""
-        ...
-
-    @property
     def pid(self) -> int | None:
         """Its process, None when it is ours."""
         ...
@@ -59,3 +54,7 @@ class Room(Protocol):
         ...
 
     async def glimpse(self) -> Glimpse: ...
+
+    def peaks(self) -> tuple[int, int] | None:
+        """IP bytes of media in its fullest second, received and sent; None if it does not count them."""
+        ...

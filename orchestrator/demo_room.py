@@ -64,16 +64,15 @@ class OwnRoom:
     def address(self) -> str:
         return self._terminal.uri
 
-    @property
-    def rtp_ports(self) -> tuple[int, int]:
-        ports = self._settings.rtp_ports
-        return ports.first, ports.last
-
     async def dial(self, uri: str) -> None:
         try:
             await self._terminal.dial(uri)
         except DialRefused as refused:
             raise RoomFailed(str(refused)) from None
+
+    def peaks(self) -> tuple[int, int] | None:
+        report = self._terminal.report()
+        return report.peak_received_bps // 8, report.peak_sent_bps // 8
 
     async def glimpse(self) -> Glimpse:
         screen = self._terminal.screen

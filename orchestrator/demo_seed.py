@@ -1,7 +1,8 @@
 """What the demonstration's database holds: a tree of five levels with its lines, an account a role, a room.
 
-    secrets = keep_secrets(data / "accounts.json")      made at the first run, the same ever after; mode 0600
-    await seed(settings, secrets)                       before the node starts; safe to repeat
+    secrets = read_secrets(data / "accounts.json")      made at the first run, the same ever after
+    secrets = await seed(settings, secrets)             before the node starts; safe to repeat
+    write_secrets(data / "accounts.json", secrets)      mode 0600
 
 What a visitor changed stays, except that the accounts shown at the start get their shown passwords back.
 """
@@ -10,7 +11,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -27,10 +29,11 @@ from foundation.repositories.sites import Link, Site, SiteRepository, sip_accoun
 from foundation.repositories.users import User, UserRepository
 from orchestrator.control import StartFailure
 
+ACTOR = "console:demo"
 HOME = "nanning"
 NUMBER = "800800"
 TITLE = "南宁市安全生产视频会商"
-ROOM, ROOM_NAME = "wuming-room", "武鸣区会议室"
+ROOM_ACCOUNT, ROOM_NAME = "wuming-room", "武鸣区会议室"
 STAND_IN = "mine-room"
 """The enterprise's terminal, which plays the other side where no browser is installed."""
 
@@ -47,7 +50,7 @@ LINKS = (
     Link("nanning-wuming", "nanning", "wuming", 20_000_000),
     Link("wuming-mine-line", "wuming", "wuming-mine", 10_000_000),
 )
-SIP_ACCOUNTS = {ROOM: "wuming", STAND_IN: "wuming-mine"}
+SIP_ACCOUNTS = {ROOM_ACCOUNT: "wuming", STAND_IN: "wuming-mine"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,39 +78,40 @@ OPERATOR, VIEWER = "operator", "viewer"
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """Passwords of users and of SIP accounts by name, and the meeting's PIN."""
+    """Passwords of users and of SIP accounts by name, and the meeting's PIN.
+
+    `hashes` are the users' stored hashes as we left them: another one there means another password.
+    """
 
     users: dict[str, str]
     terminals: dict[str, str]
     pin: str
+    hashes: dict[str, str]
 
 
-def keep_secrets(path: Path) -> Secrets:
-    """Those of the file, or new ones written into it. Raises StartFailure when it cannot be used."""
+def read_secrets(path: Path) -> Secrets:
+    """Those of the file, new ones for what it lacks. Raises StartFailure when it cannot be used."""
     try:
         known = msgspec.json.decode(path.read_bytes(), type=Secrets)
-        path.chmod(0o600)
     except FileNotFoundError:
-        known = Secrets({}, {}, f"{secrets.randbelow(900_000) + 100_000}")
+        known = Secrets({}, {}, f"{secrets.randbelow(900_000) + 100_000}", {})
     except (OSError, msgspec.DecodeError) as error:
         raise StartFailure(f"{path} cannot be used: {error}; delete it for new passwords") from None
-    whole = Secrets(
+    return Secrets(
         {account.name: known.users.get(account.name) or _password(account.name) for account in ACCOUNTS},
         {name: known.terminals.get(name) or _password(name) for name in SIP_ACCOUNTS},
         known.pin,
+        known.hashes,
     )
-    if whole != known:
-        _write(path, msgspec.json.format(msgspec.json.encode(whole)))
-    return whole
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_secrets(path: Path, known: Secrets) -> None:
     """Whole or not at all, and never readable by others."""
     part = path.with_suffix(".part")
     part.unlink(missing_ok=True)
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "wb") as out:
-        out.write(content)
+        out.write(msgspec.json.format(msgspec.json.encode(known)))
     part.replace(path)
 
 
@@ -124,33 +128,41 @@ def _password(name: str) -> str:
         return password
 
 
-async def seed(settings: Settings, known: Secrets) -> None:
+async def seed(settings: Settings, known: Secrets) -> Secrets:
     """Bring the node's database to what the module's head says. Raises DatabaseError."""
     await migrate(settings.database_url)
     database, passwords, clock = Database(settings.database_url), Passwords(), SystemClock()
     try:
         async with database.reading() as tx:
-            present = {account.name: await UserRepository(tx).by_name(account.name) for account in ACCOUNTS}
+            users = UserRepository(tx)
+            present = {account.name: await users.by_name(account.name) for account in ACCOUNTS}
         new: list[User] = []
-        reset: list[tuple[User, str]] = []
+        reset: list[User] = []
         for account in ACCOUNTS:
-            user, password = present[account.name], known.users[account.name]
+            user = present[account.name]
             if user is None:
-                new.append(await _user(passwords, clock, account, password))
-            elif not (await passwords.verify(user.password_hash, password)).correct:
-                reset.append((user, await passwords.hash(password)))
+                new.append(await _user(passwords, clock, account, known.users[account.name]))
+            elif user.password_hash != known.hashes.get(account.name):
+                hashed = await passwords.hash(known.users[account.name])
+                reset.append(replace(user, password_hash=hashed))
         async with database.transaction() as tx:
             await _seed_tree(SiteRepository(tx), settings.node.id, known)
-            users, audit = UserRepository(tx), AuditTrail(tx, clock)
-            for user in new:
-                await users.add(user)
-                await audit.append(AuditEntry("console:demo", "add-user", f"user:{user.name}", "done"))
-            for user, hashed in reset:
-                await users.set_password(user.id, hashed, clock.now())
-                await audit.append(AuditEntry("console:demo", "reset-password", f"user:{user.name}", "done"))
+            await _seed_users(UserRepository(tx), AuditTrail(tx, clock), clock.now(), new, reset)
     finally:
         await database.aclose()
         passwords.close()
+    return replace(known, hashes={**known.hashes, **{user.name: user.password_hash for user in new + reset}})
+
+
+async def _seed_users(
+    users: UserRepository, audit: AuditTrail, now: datetime, new: list[User], reset: list[User]
+) -> None:
+    for user in new:
+        await users.add(user)
+        await audit.append(AuditEntry(ACTOR, "add-user", f"user:{user.name}", "done"))
+    for user in reset:
+        await users.set_password(user.id, user.password_hash, now)
+        await audit.append(AuditEntry(ACTOR, "reset-password", f"user:{user.name}", "done"))
 
 
 async def _user(passwords: Passwords, clock: SystemClock, account: Account, password: str) -> User:

@@ -54,6 +54,8 @@ class Side:
     tone_hz: float
     other_colour: Rgb
     other_tone_hz: float
+    own_peaks: Callable[[], tuple[int, int] | None]
+    """Bytes in the fullest second, received and sent, by its own count if it has one."""
     looks: list[Look] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
 
@@ -159,14 +161,19 @@ class Watch:
     peaks: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Bytes in the fullest second by participant, sent to the site and received from it."""
 
+    _began: float = 0.0
+
     async def run(self, seconds: float, operator: Api, conference_id: str) -> None:
-        began = time.monotonic()
+        began, self._began = time.monotonic(), time.time()
         for number in range(max(2, round(seconds / PERIOD))):
             await asyncio.sleep(began + number * PERIOD - time.monotonic())
             await asyncio.gather(*(side.look() for side in self.sides))
             if number % REPORT_EVERY == 0:
                 await self._read_report(operator, conference_id)
         await self._read_report(operator, conference_id)
+
+    def _after(self, at: float) -> float:
+        return round(at - self._began, 2)
 
     async def _read_report(self, operator: Api, conference_id: str) -> None:
         self.report = await operator.get(f"/conferences/{conference_id}/report")
@@ -184,6 +191,9 @@ class Watch:
             verdict[f"{side.name}'s site within budget, by the worker"] = (
                 by_worker is not None and by_worker[1] > 0 and _within(by_worker, limit)
             )
+            own = side.own_peaks()
+            if own is not None:
+                verdict[f"{side.name}'s site within budget, by its own count"] = _within(own, limit)
             if self.tap is not None:
                 wire = self.tap.wires[side.name]
                 seen = wire.to_site.peak, wire.from_site.peak
@@ -205,12 +215,24 @@ class Watch:
         }
         if side.participant_id in self.peaks:
             sent, received = self.peaks[side.participant_id]
-            facts["by_worker"] = {"peak_to_site_bps": 8 * sent, "peak_from_site_bps": 8 * received}
+            now = next(
+                (one for one in self.report["wires"] if one["participant_id"] == side.participant_id), {}
+            )
+            facts["by_worker"] = {
+                "peak_to_site_bps": 8 * sent,
+                "peak_from_site_bps": 8 * received,
+                "bytes_to_site": now.get("sent_bytes"),
+                "bytes_from_site": now.get("received_bytes"),
+            }
+        if (own := side.own_peaks()) is not None:
+            facts["by_itself"] = {"peak_to_site_bps": 8 * own[0], "peak_from_site_bps": 8 * own[1]}
         if self.tap is not None:
             wire = self.tap.wires[side.name]
             facts["on_the_wire"] = {
                 "peak_to_site_bps": 8 * wire.to_site.peak,
                 "peak_from_site_bps": 8 * wire.from_site.peak,
+                "peak_to_site_after_seconds": self._after(wire.to_site.peak_at),
+                "peak_from_site_after_seconds": self._after(wire.from_site.peak_at),
                 "bytes_to_site": wire.to_site.total,
                 "bytes_from_site": wire.from_site.total,
             }

@@ -31,9 +31,10 @@ _BUFFER = 8 << 20
 
 @dataclass(slots=True)
 class SlidingSecond:
-    """The most bytes in any window of one second."""
+    """The most bytes in any window of one second, and the end of that window (Unix time)."""
 
     peak: int = 0
+    peak_at: float = 0.0
     total: int = 0
     _inside: int = 0
     _packets: deque[tuple[float, int]] = field(default_factory=deque)
@@ -45,7 +46,8 @@ class SlidingSecond:
         self.total += size
         while self._packets[0][0] <= now - 1.0:
             self._inside -= self._packets.popleft()[1]
-        self.peak = max(self.peak, self._inside)
+        if self._inside > self.peak:
+            self.peak, self.peak_at = self._inside, now
 
 
 @dataclass(slots=True)
