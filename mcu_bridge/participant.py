@@ -48,6 +48,9 @@ from media.pacer import PacedFlow, Pacer, PacingClock
 from media.rtp_socket import PortPair, RtpSocket
 from media.transport import MediaTransport, TransportEvent
 
+SOUND_RESERVE = 80_000
+"""What G.711 takes of a wire, kept free for sound before its first second has shown."""
+
 
 @dataclass(frozen=True, slots=True)
 class LegListeners:
@@ -78,7 +81,7 @@ class Participant:
         self._pacing = pacing
         self._listeners = listeners
         self._cname = secrets.token_hex(8)
-        self._pacer: Pacer[PacedFlow] = Pacer(spec.budget.to_site_bps)
+        self._pacer: Pacer[PacedFlow] = Pacer(spec.budget.to_site_bps, sound_reserve=SOUND_RESERVE)
         self._plain = PlainTransports(access, spec.network)
         self._browser = BrowserTransport(spec, access, self._transport_event, loop)
         self._ours: MediaDescription | None = None

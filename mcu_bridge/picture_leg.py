@@ -12,6 +12,7 @@ from mcu_bridge.outlet import Outlet
 from mcu_bridge.picture_plan import PictureLimits, PictureSource
 from mcu_bridge.rates import PAYLOAD, NetworkLimit
 from mcu_bridge.rtp_leg import LegTerms, RtpLeg, packetizer_for
+from media.frame_packets import FramePackets
 from media.pacer import PacedFlow, Pacer, PacingClock, Precedence
 from media.packet import Format, Packet
 from media.rtp_sender import BitrateLimit, KeyframeRequested, SenderEvent
@@ -164,7 +165,7 @@ class PictureLeg(RtpLeg):
         if first:
             self.sender.rebase()
         now = time.monotonic()
-        packets = self.sender.packets(payloads, packet.pts, now)
+        packets = FramePackets(self.sender.headers(payloads, packet.pts, now), payloads)
         if self.send(packets, Precedence.PICTURE, keyframe=packet.keyframe):
             self.frames_sent += 1
         elif self.outlet is not None and self._pacer.needs_key_frame(self):
