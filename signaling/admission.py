@@ -142,7 +142,9 @@ class Admission:
         asked = ask.wanted.to_site_bps if to_site else ask.wanted.from_site_bps
         others = self._others(ask)
         limits = [
-            Limit(link.id, "link", link.capacity_bps, self._carried(link, others, down=below is to_site), asked)
+            Limit(
+                link.id, "link", link.capacity_bps, self._carried(link, others, down=below is to_site), asked
+            )
             for link, below in self._path(ask).items()
         ]
         tightest = min(limits, key=_free, default=None)

@@ -69,7 +69,7 @@ class CallRecord:
 
 @dataclass(slots=True)
 class Member:
-    """A participant of a running meeting."""
+    """A participant of a running meeting; `offered` is our offer to one whom we call."""
 
     participant_id: str
     conference_id: str
@@ -81,6 +81,7 @@ class Member:
     state: MemberState = MemberState.CALLING
     muted: bool = False
     media: MediaRecord | None = None
+    offered: MediaDescription | None = None
     dialog: dict[str, Any] | None = None
 
     @property

@@ -9,11 +9,14 @@ hear nothing of one another. Commands of operators arrive here too, already perm
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
+from foundation.database import DatabaseError
+from foundation.desk_client import DeskFailed
 from foundation.desks import (
     Budget,
     ConferenceDesk,
@@ -34,7 +37,7 @@ from foundation.events import (
     RenegotiationNeeded,
 )
 from foundation.schema import new_id
-from signaling.admission import Admission, Ask
+from signaling.admission import Admission, Ask, NotAdmitted
 from signaling.line import Line, NoLine
 from signaling.media_workers import MediaWorkers
 from signaling.meeting import Access, Caller, MediaRecord, Meeting, Member, MemberState
@@ -45,6 +48,8 @@ log = structlog.get_logger(__name__)
 PROBE_SECONDS = 3.5
 HANG_UP_SECONDS = 4.0
 REOFFER_SECONDS = 5.0
+SOUND_BPS = 96_000
+"""G.711 with its headers and RTCP: whatever lower limit a peer names, it is not meant to end the sound."""
 
 
 class UnknownMeeting(Exception):
@@ -113,6 +118,9 @@ class Meetings:
         """Take up the meetings that the rows say are running; who was in them has to join again."""
         for meeting in await self._rows.running():
             self._meetings[meeting.conference_id] = meeting
+            if meeting.view != View():  # it names somebody who is not in any more
+                meeting.view = View()
+                await self._rows.view(meeting.conference_id, meeting.view)
             for participant_id in await self._rows.unfinished(meeting.conference_id):
                 await self._rows.left(participant_id, "service restarted")
             self._bus.publish(ConferenceOpened(meeting.conference_id))
@@ -131,15 +139,16 @@ class Meetings:
         return meeting
 
     async def end(self, conference_id: str, reason: str) -> None:
-        """Hang everybody up, free the worker, close the row."""
+        """Close the row, hang everybody up, free the worker."""
         meeting = self.meeting(conference_id)
-        del self._meetings[conference_id]
+        await self._rows.ended(conference_id)
+        if self._meetings.pop(conference_id, None) is None:
+            return  # ended by somebody else meanwhile
         await asyncio.gather(*(self.leave(member, reason) for member in tuple(meeting.members)))
         desk = self._placed_desk(conference_id)
         self._workers.forget(conference_id)
         if desk is not None:
-            await _tolerating_refusal(desk.close(conference_id))
-        await self._rows.ended(conference_id)
+            await _tolerant(desk.close(conference_id))
         self._bus.publish(ConferenceEnded(conference_id, reason))
 
     async def set_view(self, conference_id: str, view: View) -> None:
@@ -147,11 +156,11 @@ class Meetings:
         meeting = self.meeting(conference_id)
         if view.mode is ViewMode.FULL_SCREEN and view.participant_id not in meeting.members:
             raise UnknownMember(f"participant {view.participant_id} is not in meeting {meeting.number}")
-        meeting.view = view
         await self._rows.view(conference_id, view)
+        meeting.view = view
         desk = self._placed_desk(conference_id)
         if desk is not None:
-            await desk.set_view(conference_id, view)
+            await _tolerant(desk.set_view(conference_id, view))  # another worker gets it with the meeting
         self._bus.publish(ConferenceChanged(conference_id))
 
     async def report(self, conference_id: str) -> ConferenceReport:
@@ -173,10 +182,11 @@ class Meetings:
             await self._share(others)
             desk = await self._desk(meeting)
             answer = await desk.admit(member.spec, offer)
+            await self._still_in(desk, member)
+            await self._connected(meeting, member, MediaRecord(answer, offer))
         except BaseException as error:
             await self._undo(meeting, member, error)
             raise
-        await self._connected(meeting, member, MediaRecord(answer, offer))
         return member, answer
 
     async def dial(
@@ -190,7 +200,8 @@ class Meetings:
             await self._rows.joining(member)
             await self._share(others)
             desk = await self._desk(meeting)
-            offer = await desk.offer(member.spec, dialled)
+            offer = member.offered = await desk.offer(member.spec, dialled)
+            await self._still_in(desk, member)
         except BaseException as error:
             await self._undo(meeting, member, error)
             raise
@@ -203,7 +214,14 @@ class Meetings:
         meeting = self.meeting(member.conference_id)
         member.line = line
         desk = await self._desk(meeting)
-        ours = await desk.answered(participant_id, answer)
+        try:
+            ours = await desk.answered(participant_id, answer)
+        except Refusal as refusal:
+            if refusal.kind is not RefusalKind.UNKNOWN_PARTICIPANT or member.offered is None:
+                raise
+            ours = member.offered  # its worker was lost while it rang
+            await desk.resume_dialled(member.spec, ours, answer)
+        await self._still_in(desk, member)
         await self._connected(meeting, member, MediaRecord(ours, answer))
 
     async def renegotiate(self, participant_id: str, offer: MediaDescription) -> MediaDescription:
@@ -216,8 +234,12 @@ class Meetings:
         except Refusal as refusal:
             if refusal.kind is not RefusalKind.UNKNOWN_PARTICIPANT:
                 raise
+            self.member(participant_id)  # unknown there because it has left
             answer = await desk.admit(member.spec, offer)
+        await self._still_in(desk, member)
         member.media = MediaRecord(answer, offer)
+        if member.access is Access.DIALLED_OUT:
+            member.access = Access.DIALLED_IN  # our side is an answer now, and is taken up again as one
         await self._set_state(member, MemberState.CONNECTED)
         return answer
 
@@ -237,48 +259,61 @@ class Meetings:
             meeting.members.pop(participant_id, None)
         self._admission.release(participant_id)
         member.state = MemberState.LEFT
+        goodbye = [_hang_up(member, reason)] if hang_up else []
+        await asyncio.gather(self._write_off(member, meeting, reason), *goodbye)
+
+    async def _write_off(self, member: Member, meeting: Meeting | None, reason: str) -> None:
+        """Media, row and event of one who left; nothing waits for a goodbye that nobody may answer."""
+        participant_id = member.participant_id
         desk = self._placed_desk(member.conference_id)
-        steps: list[Awaitable[None]] = []
-        if hang_up:
-            steps.append(_hang_up(member, reason))
         if desk is not None:
-            steps.append(_tolerating_refusal(desk.drop(participant_id)))
-        await asyncio.gather(*steps)
-        await self._rows.left(participant_id, reason)
+            await _tolerant(desk.drop(participant_id))
+        await _written(self._rows.left(participant_id, reason))
         self._announce(member)
         await self._give_back(member.caller.site_id)
         if meeting is not None and meeting.view.participant_id == participant_id:
-            await self.set_view(meeting.conference_id, View())
+            with contextlib.suppress(UnknownMeeting):
+                await _written(self.set_view(meeting.conference_id, View()))
 
     async def set_muted(self, participant_id: str, muted: bool) -> None:
         member = self.member(participant_id)
-        member.muted = muted
-        await self._rows.changed(member)
+        before, member.muted = member.muted, muted
+        try:
+            await self._rows.changed(member)
+        except BaseException:
+            member.muted = before
+            raise
         desk = self._placed_desk(member.conference_id)
         if desk is not None:
-            await desk.set_muted(participant_id, muted)
+            await _tolerant(desk.set_muted(participant_id, muted))  # another worker gets it with its place
         self._announce(member)
 
     async def mute_all(self, conference_id: str) -> None:
         for participant_id in tuple(self.meeting(conference_id).members):
-            await self.set_muted(participant_id, True)
+            with contextlib.suppress(UnknownMember):  # left meanwhile
+                await self.set_muted(participant_id, True)
 
     async def set_budget(self, participant_id: str, wanted: Budget) -> Budget:
         """Ask for another budget in mid-call; what was granted. Raises NotAdmitted and changes nothing."""
         member = self.member(participant_id)
         meeting = self.meeting(member.conference_id)
-        ask = Ask(participant_id, member.caller.site_id, meeting.host_site_id, wanted)
-        before = Ask(participant_id, member.caller.site_id, meeting.host_site_id, member.wanted)
-        grant = self._admission.admit(ask)
+        before = member.wanted, member.budget
+        grant = self._admission.admit(
+            Ask(participant_id, member.caller.site_id, meeting.host_site_id, wanted)
+        )
+        member.wanted, member.budget = wanted, grant.budget
         desk = self._placed_desk(member.conference_id)
         try:
+            await self._rows.changed(member)
             if desk is not None:
                 await desk.set_budget(participant_id, grant.budget)
-        except Refusal:
-            self._admission.restore(before, member.budget)
+        except BaseException:
+            member.wanted, member.budget = before
+            if participant_id in self._members:
+                self._admission.restore(self._ask(meeting, member), member.budget)
+                await asyncio.shield(_written(self._rows.changed(member)))
+            await asyncio.shield(self._give_back(member.caller.site_id))
             raise
-        member.wanted, member.budget = wanted, grant.budget
-        await self._rows.changed(member)
         self._announce(member)
         await self._share(grant.others)
         return grant.budget
@@ -298,11 +333,12 @@ class Meetings:
     # --- what workers tell ------------------------------------------------------------------------
 
     async def silent(self, participant_id: str) -> None:
-        """No media for ten seconds: probe the peer, and let it go when it does not answer."""
+        """No media for ten seconds, or ten more: probe the peer, and let it go when it does not answer."""
         member = self._members.get(participant_id)
-        if member is None or member.state is not MemberState.CONNECTED:
+        if member is None or member.state is MemberState.CALLING:
             return
-        await self._set_state(member, MemberState.SILENT)
+        if member.state is MemberState.CONNECTED:
+            await self._set_state(member, MemberState.SILENT)
         try:
             async with asyncio.timeout(PROBE_SECONDS):
                 alive = await member.line.probe()
@@ -349,14 +385,24 @@ class Meetings:
         meeting = self._meetings[conference_id]
         try:
             desk = await self._desk(meeting)
-        except Refusal as refusal:
-            log.warning("meeting_waits_for_worker", meeting=conference_id, why=refusal.detail)
+        except UnknownMeeting:
+            return  # ended meanwhile
+        except (Refusal, DeskFailed) as error:
+            log.warning("meeting_waits_for_worker", meeting=conference_id, why=str(error))
             return
         log.info("meeting_moved", meeting=conference_id, worker=self._workers.worker_of(conference_id))
         await asyncio.gather(*(self._resume(desk, member) for member in tuple(meeting.members.values())))
 
     async def _resume(self, desk: ConferenceDesk, member: Member) -> None:
-        """Give a member its media back: same ports if possible, else by a new offer, else let it go."""
+        """Give a member its media back; a fault with one is not to keep the others from theirs."""
+        try:
+            await self._take_up(desk, member)
+        except Exception as error:
+            log.error("not_resumed", participant=member.participant_id, exc_info=error)
+            await self.leave(member.participant_id, "media lost")
+
+    async def _take_up(self, desk: ConferenceDesk, member: Member) -> None:
+        """The same ports if possible, else a new offer, else let it go."""
         if member.media is None:
             return  # still ringing: its answer will find the new worker
         if member.access is Access.BROWSER:
@@ -367,9 +413,10 @@ class Meetings:
                 await desk.admit(member.spec, member.media.theirs, resume=member.media.ours)
             else:
                 await desk.resume_dialled(member.spec, member.media.ours, member.media.theirs)
+            await self._still_in(desk, member)
         except Refusal as refusal:
             log.warning("not_resumed", participant=member.participant_id, why=refusal.detail)
-            if refusal.kind is not RefusalKind.WORKER_LOST:
+            if refusal.kind not in (RefusalKind.WORKER_LOST, RefusalKind.UNKNOWN_PARTICIPANT):
                 await self._renew(desk, member)
 
     async def _renew(self, desk: ConferenceDesk, member: Member) -> None:
@@ -380,7 +427,7 @@ class Meetings:
                 raise Refusal(RefusalKind.NOT_RESUMABLE, "the peer refused new media")
             member.media = MediaRecord(await desk.answered(member.participant_id, answer), answer)
             member.access = Access.DIALLED_OUT
-            await self._rows.changed(member)
+            await _written(self._rows.changed(member))
         except Refusal as refusal:
             await self.leave(member.participant_id, f"media lost: {refusal.detail}")
 
@@ -390,6 +437,8 @@ class Meetings:
         """A peer that names a lower limit for what it takes is not budgeted above it."""
         budget = self._site_budget(caller.site_id)
         limit = offer.bandwidth_bps
+        if limit:
+            limit = max(limit, SOUND_BPS)
         return Budget(to_site_bps=min(budget, limit) if limit else budget, from_site_bps=budget)
 
     def _admitted(
@@ -418,8 +467,8 @@ class Meetings:
         member.budget = budget
         desk = self._placed_desk(member.conference_id)
         if desk is not None:
-            await _tolerating_refusal(desk.set_budget(member.participant_id, budget))
-        await self._rows.changed(member)
+            await _tolerant(desk.set_budget(member.participant_id, budget))
+        await _written(self._rows.changed(member))
         self._announce(member)
 
     async def _give_back(self, site_id: str | None) -> None:
@@ -428,22 +477,35 @@ class Meetings:
             meeting = self._meetings.get(member.conference_id)
             if site_id is None or meeting is None or member.caller.site_id != site_id:
                 continue
-            if member.budget != member.wanted:
-                grant = self._admission.admit(
-                    Ask(member.participant_id, site_id, meeting.host_site_id, member.wanted)
-                )
+            if self._admission.held(member.participant_id) != member.wanted:
+                try:
+                    grant = self._admission.admit(self._ask(meeting, member))
+                except NotAdmitted:
+                    continue  # its link was made smaller than what it carries: what is held stays held
                 if grant.budget != member.budget:
                     await self._apply_budget(member, grant.budget)
                 await self._share(grant.others)
+
+    def _ask(self, meeting: Meeting, member: Member) -> Ask:
+        return Ask(member.participant_id, member.caller.site_id, meeting.host_site_id, member.wanted)
+
+    async def _still_in(self, desk: ConferenceDesk, member: Member) -> None:
+        """A worker took it in; by now it may have been dropped, or its meeting ended. Raises Refusal."""
+        participant_id = member.participant_id
+        if self._members.get(participant_id) is not member:
+            await asyncio.shield(_tolerant(desk.drop(participant_id)))
+            detail = f"participant {participant_id} has left meanwhile"
+            raise Refusal(RefusalKind.UNKNOWN_PARTICIPANT, detail)
 
     async def _undo(self, meeting: Meeting, member: Member, error: BaseException) -> None:
         self._members.pop(member.participant_id, None)
         meeting.members.pop(member.participant_id, None)
         self._admission.release(member.participant_id)
         desk = self._placed_desk(meeting.conference_id)
-        if desk is not None and not isinstance(error, Refusal):
-            await asyncio.shield(_tolerating_refusal(desk.drop(member.participant_id)))
-        await asyncio.shield(self._rows.left(member.participant_id, str(error) or "cancelled"))
+        if desk is not None:
+            await asyncio.shield(_tolerant(desk.drop(member.participant_id)))
+        await asyncio.shield(_written(self._rows.left(member.participant_id, str(error) or "cancelled")))
+        await asyncio.shield(self._give_back(member.caller.site_id))
 
     async def _connected(self, meeting: Meeting, member: Member, media: MediaRecord) -> None:
         member.media = media
@@ -454,7 +516,7 @@ class Meetings:
 
     async def _set_state(self, member: Member, state: MemberState) -> None:
         member.state = state
-        await self._rows.changed(member)
+        await _written(self._rows.changed(member))
         self._announce(member)
 
     def _announce(self, member: Member) -> None:
@@ -462,10 +524,20 @@ class Meetings:
 
     async def _desk(self, meeting: Meeting) -> ConferenceDesk:
         """The desk of the meeting's worker, which knows the meeting from now on."""
-        known = self._workers.worker_of(meeting.conference_id) is not None
-        desk = self._workers.place(meeting.conference_id)
-        if not known:
+        conference_id = meeting.conference_id
+        known = self._workers.worker_of(conference_id) is not None
+        desk = self._workers.place(conference_id)
+        if known:
+            return desk
+        place = self._workers.worker_of(conference_id)
+        try:
             await desk.open(meeting.spec)
+            self.meeting(conference_id)  # it may have ended while it was opened
+        except BaseException:
+            if self._workers.worker_of(conference_id) == place:
+                self._workers.forget(conference_id)
+                await asyncio.shield(_tolerant(desk.close(conference_id)))
+            raise
         return desk
 
     def _placed_desk(self, conference_id: str) -> ConferenceDesk | None:
@@ -482,12 +554,20 @@ async def _hang_up(member: Member, reason: str) -> None:
         log.warning("hang_up_unanswered", participant=member.participant_id)
 
 
-async def _tolerating_refusal(call: Awaitable[None]) -> None:
-    """Freeing what a lost worker held has no other end than this."""
+async def _tolerant(call: Awaitable[None]) -> None:
+    """What a worker is told though it may be lost: freeing things, or what the next worker gets anyway."""
     try:
         await call
-    except Refusal as refusal:
-        log.info("desk_refused", why=refusal.detail)
+    except (Refusal, DeskFailed) as error:
+        log.info("desk_refused", why=str(error))
+
+
+async def _written(write: Awaitable[None]) -> None:
+    """Writing what has happened whether or not it can be written: a busy database does not undo it."""
+    try:
+        await write
+    except DatabaseError as error:
+        log.error("row_not_written", why=str(error))
 
 
 def _random_number() -> str:
