@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import structlog
 
-from foundation.desks import Dialled, MediaDescription, Refusal, RefusalKind
+from foundation.database import DatabaseError
+from foundation.desk_client import DeskFailed
+from foundation.desks import Dialled, Direction, MediaDescription, Refusal, RefusalKind
 from foundation.telemetry import log_context
 from protocols.sip.grammar import SipSyntaxError
 from protocols.sip.headers import NameAddress
@@ -145,6 +148,9 @@ class SipCalls:
         except Refusal as error:
             log.warning("call_refused", why=error.detail, kind=error.kind)
             _reject(call, error)
+        except DatabaseError as error:
+            log.error("call_refused", why=str(error))
+            call.reject(503, "Database busy", (("Retry-After", "5"),))
         return None
 
     def _called(self, call: IncomingCall) -> tuple[Meeting, str | None]:
@@ -182,15 +188,15 @@ class SipCalls:
         except CallCancelled:
             await self._meetings.leave(member.participant_id, "the caller gave up", hang_up=False)
             raise
-        line = SipLine(accepted, session)
+        line = member.line = SipLine(accepted, session)
         try:
             answer = await accepted.wait_established()
             if answer is None:
                 raise Refusal(RefusalKind.BAD_DESCRIPTION, "the ACK brought no answer to our offer")
             await self._meetings.answered(member.participant_id, read_sdp(answer), line)
-        except (Refusal, CallOver) as error:
-            member.line = line
+        except (Refusal, CallOver, UnknownMember, UnknownMeeting, DatabaseError, DeskFailed) as error:
             await self._meetings.leave(member.participant_id, str(error))
+            await accepted.bye(str(error))
             return None
         await self._remember(member.participant_id, line)
         return member, line
@@ -200,7 +206,7 @@ class SipCalls:
         async for event in line.call.events():
             match event:
                 case Reinvited():
-                    await self._reinvited(participant_id, line, event)
+                    await self._tolerant(self._reinvited(participant_id, line, event))
                 case InfoReceived() if b"picture_fast_update" in event.body:
                     await self._tolerant(self._meetings.refresh_picture(participant_id))
                 case Ended():
@@ -216,19 +222,30 @@ class SipCalls:
             answer = await self._meetings.renegotiate(participant_id, read_sdp(event.offer))
         except Refusal as refusal:
             event.refuse(_STATUS.get(refusal.kind, 488), refusal.detail)
-        except UnknownMember:
+        except (UnknownMember, UnknownMeeting):
             event.refuse(481, "Participant has left")
+        except (DatabaseError, DeskFailed):
+            event.refuse(500, "Fault of ours; the session stays as it was")
+            raise
         else:
             event.answer(line.session.write(answer))
             await self._remember(participant_id, line)
 
     async def _offer_again(self, participant_id: str, line: SipLine, event: Reinvited) -> None:
-        """An offerless re-INVITE: we offer what runs, and take the answer as the peer's new side."""
-        member = self._meetings.member(participant_id)
-        if member.media is None:
+        """An offerless re-INVITE: we offer what runs, and take the answer as the peer's new side.
+
+        Both ways, whatever was held: this is how a session is taken off hold too (RFC 6337 5.3).
+        """
+        try:
+            media = self._meetings.member(participant_id).media
+        except UnknownMember:
+            event.refuse(481, "Participant has left")
+            return
+        if media is None:
             event.refuse(491, "No media yet")
             return
-        answer = await event.answer(line.session.write(member.media.ours))
+        sections = (replace(section, direction=Direction.SENDRECV) for section in media.ours.sections)
+        answer = await event.answer(line.session.write(replace(media.ours, sections=tuple(sections))))
         if answer is not None:
             await self._tolerant(self._meetings.renegotiate(participant_id, read_sdp(answer)))
 
@@ -240,8 +257,10 @@ class SipCalls:
         """A step for a participant who may have left a moment ago."""
         try:
             await step
-        except (UnknownMember, UnknownMeeting, Refusal) as error:
+        except (UnknownMember, UnknownMeeting, Refusal, ReinviteRefused, CallOver) as error:
             log.info("too_late", why=str(error))
+        except (DatabaseError, DeskFailed) as error:
+            log.error("call_step_failed", why=str(error))
 
     # --- calls from us ----------------------------------------------------------------------------
 
@@ -266,6 +285,19 @@ class SipCalls:
     async def _ring(
         self, endpoint: SipEndpoint, member: Member, target: SipUri, offer: MediaDescription
     ) -> None:
+        """Follow a call of ours to its end; whatever ends it, the participant is out then."""
+        try:
+            await self._ring_out(endpoint, member, target, offer)
+        except (UnknownMember, UnknownMeeting, Refusal, DatabaseError, DeskFailed) as error:
+            log.warning("dialling_failed", address=member.caller.address, why=str(error))
+            await self._meetings.leave(member.participant_id, str(error))
+        except Exception as error:
+            log.error("dialling_failed", address=member.caller.address, exc_info=error)
+            await self._meetings.leave(member.participant_id, "fault of ours")
+
+    async def _ring_out(
+        self, endpoint: SipEndpoint, member: Member, target: SipUri, offer: MediaDescription
+    ) -> None:
         meeting = self._meetings.meeting(member.conference_id)
         session = SdpSession()
         host = next(section.address for section in offer.sections)
@@ -287,7 +319,7 @@ class SipCalls:
             if outcome.sdp is None:
                 raise Refusal(RefusalKind.BAD_DESCRIPTION, "the peer's 200 brought no answer")
             await self._meetings.answered(member.participant_id, read_sdp(outcome.sdp), line)
-        except (Refusal, UnknownMember, UnknownMeeting) as error:
+        except (Refusal, UnknownMember, UnknownMeeting, DatabaseError, DeskFailed) as error:
             await outcome.call.bye(str(error))
             await self._meetings.leave(member.participant_id, str(error), hang_up=False)
             return
