@@ -183,6 +183,7 @@ async def _facts(show: Show, watch: Watch, before: dict[str, float]) -> dict[str
         "held": [what for what, holds in verdict.items() if holds],
         "startup_seconds": round(show.startup_seconds, 2),
         "node_startup_seconds": round(show.node.startup_seconds, 2),
+        "settled_seconds": round(watch.settled_seconds, 2),
         "machine": {
             "python": platform.python_version(),
             "system": f"{platform.system()} {platform.machine()}",

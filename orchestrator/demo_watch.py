@@ -28,6 +28,7 @@ ENOUGH = 0.8
 SHARE = 0.08
 """Of the picture, for a colour to count as seen: half of what a tile of two has of its site's picture."""
 GLIMPSE_SECONDS = 8.0
+SETTLE_SECONDS, SETTLE_PERIOD = 15.0, 0.25
 
 _log = structlog.get_logger("demo")
 
@@ -58,6 +59,13 @@ class Side:
     """Bytes in the fullest second, received and sent, by its own count if it has one."""
     looks: list[Look] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
+    _frames_before: int = 0
+
+    def begin(self) -> None:
+        """What was seen so far does not count."""
+        self._frames_before = self.looks[-1].frames if self.looks else 0
+        self.looks.clear()
+        self.missed.clear()
 
     async def look(self) -> None:
         try:
@@ -83,7 +91,12 @@ class Side:
 
     @property
     def saw(self) -> int:
-        return sum(look.share >= SHARE for look in self.looks)
+        """Looks at a picture with the colour that was not there at the look before: a frozen one is none."""
+        frames = [self._frames_before, *(look.frames for look in self.looks)]
+        return sum(
+            look.share >= SHARE and look.frames > before
+            for look, before in zip(self.looks, frames, strict=False)
+        )
 
     @property
     def heard(self) -> int:
@@ -161,9 +174,12 @@ class Watch:
     peaks: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Bytes in the fullest second by participant, sent to the site and received from it."""
 
+    settled_seconds: float = 0.0
+    """From the join until both sides saw and heard each other."""
     _began: float = 0.0
 
     async def run(self, seconds: float, operator: Api, conference_id: str) -> None:
+        await self._settle()
         began, self._began = time.monotonic(), time.time()
         for number in range(max(2, round(seconds / PERIOD))):
             await asyncio.sleep(began + number * PERIOD - time.monotonic())
@@ -171,6 +187,20 @@ class Watch:
             if number % REPORT_EVERY == 0:
                 await self._read_report(operator, conference_id)
         await self._read_report(operator, conference_id)
+
+    async def _settle(self) -> None:
+        """A call's first picture takes a moment: measure from when both sides see and hear each other."""
+        began = time.monotonic()
+        while time.monotonic() < began + SETTLE_SECONDS:
+            for side in self.sides:
+                side.begin()
+            await asyncio.gather(*(side.look() for side in self.sides))
+            if all(side.saw and side.heard for side in self.sides):
+                break
+            await asyncio.sleep(SETTLE_PERIOD)
+        self.settled_seconds = time.monotonic() - began
+        for side in self.sides:
+            side.begin()
 
     def _after(self, at: float) -> float:
         return round(at - self._began, 2)
@@ -215,9 +245,8 @@ class Watch:
         }
         if side.participant_id in self.peaks:
             sent, received = self.peaks[side.participant_id]
-            now = next(
-                (one for one in self.report["wires"] if one["participant_id"] == side.participant_id), {}
-            )
+            wires: list[dict[str, Any]] = self.report["wires"]
+            now = next((one for one in wires if one["participant_id"] == side.participant_id), {})
             facts["by_worker"] = {
                 "peak_to_site_bps": 8 * sent,
                 "peak_from_site_bps": 8 * received,
