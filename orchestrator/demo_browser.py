@@ -144,7 +144,7 @@ class Person:
     width: int = 640
     height: int = 360
     fps: int = 20
-    detail: int = 16
+    detail: int = 6
 
 
 class BrowserPerson:
