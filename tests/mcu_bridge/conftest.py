@@ -1,0 +1,87 @@
+"""A real bridge on loopback, and rooms that speak RTP to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+import pytest
+
+from foundation.desks import Budget, ConferenceSpec, MediaDescription, ParticipantSpec, View
+from foundation.events import Event
+from mcu_bridge.access import MediaAccess, MediaNetwork
+from mcu_bridge.bridge import Bridge, BridgeSettings
+from media.dtls import DtlsCertificate
+from media.rtp_socket import PortRange
+from tests.mcu_bridge.rtp_peer import RtpPeer
+from tests.peers.ports import PortBlock
+
+MEETING = "meeting"
+FULL = Budget(1_200_000, 1_200_000)
+
+
+@dataclass
+class Stage:
+    """One bridge with one meeting, and the peers that are in it by their names."""
+
+    access: MediaAccess
+    peer_ports: PortRange
+    bridge: Bridge
+    events: list[Event] = field(default_factory=list)
+
+    def spec(self, name: str, budget: Budget = FULL, *, muted: bool = False) -> ParticipantSpec:
+        return ParticipantSpec(name, MEETING, name, "lan", budget, muted=muted)
+
+    async def join(
+        self,
+        name: str,
+        peer: RtpPeer,
+        budget: Budget = FULL,
+        *,
+        offer: MediaDescription | None = None,
+    ) -> MediaDescription:
+        answer = await self.bridge.admit(self.spec(name, budget), offer or peer.offer())
+        peer.answered(answer)
+        return answer
+
+    async def encoders(self) -> list[str]:
+        return [encoder.key for encoder in (await self.bridge.report(MEETING)).encoders]
+
+    async def feed(self, name: str) -> str:
+        """What a participant's picture is fed by."""
+        report = await self.bridge.report(MEETING)
+        return next(leg.source for leg in report.legs if leg.participant_id == name and leg.source)
+
+
+@pytest.fixture(scope="session")
+def certificate() -> DtlsCertificate:
+    return DtlsCertificate.generate()
+
+
+@pytest.fixture
+def block() -> Iterator[PortBlock]:
+    with PortBlock() as block:
+        yield block
+
+
+@pytest.fixture
+def access(block: PortBlock, certificate: DtlsCertificate) -> MediaAccess:
+    first = block.take(40, even=True)
+    network = MediaNetwork("lan", "127.0.0.1", "127.0.0.1", PortRange(first, first + 39), 0, 0)
+    return MediaAccess({"lan": network}, certificate)
+
+
+def settings() -> BridgeSettings:
+    """A small canvas, and never too busy: other tests run beside this one."""
+    return BridgeSettings(codec_threads=1, cpu_limit=100.0, canvas=(640, 360))
+
+
+@pytest.fixture
+async def stage(access: MediaAccess, block: PortBlock) -> AsyncIterator[Stage]:
+    first = block.take(40, even=True)
+    events: list[Event] = []
+    async with AsyncExitStack() as stack:
+        bridge = await stack.enter_async_context(Bridge(settings(), access, events.append))
+        await bridge.open(ConferenceSpec(MEETING, "1000", "A meeting", View()))
+        yield Stage(access, PortRange(first, first + 39), bridge, events)
