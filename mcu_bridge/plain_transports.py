@@ -9,7 +9,7 @@ from foundation.desks import CryptoKey, MediaSection, Refusal, RefusalKind, Sect
 from mcu_bridge.access import MediaAccess
 from media.rtp_socket import PortPair, RtpSocket
 from media.srtp import PROFILES, MasterKey, SrtpError, SrtpSession
-from media.transport import Address
+from media.transport import Address, NobodyListening
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,7 @@ class PlainTransports:
         self._keys.pop(kind, None)
         if socket is not None:
             socket.close()
+            socket.receiver = NobodyListening()  # else leg and socket keep each other
         return socket
 
 

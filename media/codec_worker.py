@@ -23,7 +23,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 
@@ -191,7 +191,14 @@ class Lane(Generic[T, R]):
             self._closed = True
             self.counts.dropped += self._inbox.clear()
             self._results.clear()
+            if not self._scheduled:
+                self._let_go()
         self._pool._forget(self)
+
+    def _let_go(self) -> None:
+        """Codec contexts hold megabytes that no collector sees: the last reference goes now, not in a cycle."""
+        self._work = _no_work
+        self._deliver = _no_delivery
 
     async def aclose(self) -> None:
         """Closes and waits until no thread is in this lane."""
@@ -220,6 +227,8 @@ class Lane(Generic[T, R]):
                 self._scheduled = False
                 self._idle.set()
                 closing, self._closing = self._closing, []
+                if self._closed:
+                    self._let_go()
         if again:
             self._pool._ready(self)
             return
@@ -379,6 +388,14 @@ class CodecPool:
                     return None
                 self._wake.wait()
             return self._queue.popleft()
+
+
+def _no_work(_item: object) -> Iterable[Any]:
+    return ()
+
+
+def _no_delivery(_results: Sequence[Any]) -> None:
+    return None
 
 
 def _renice(by: int) -> None:

@@ -178,6 +178,7 @@ class Stream:
     def close(self) -> None:
         """The source is at its end; every reader ends after what it has queued."""
         self.closed = True
+        self._on_keyframe_wanted = None  # the source is let go of with its stream
         self._forget()
         for reader in self._readers:
             reader.end()
