@@ -1,0 +1,121 @@
+"""A meeting's sound without its clock: payloads in, one batch a tick out, each mix coded once a codec."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from mcu_bridge.meeting_sound import INBOX_PAYLOADS, MAX_BATCHES_BEHIND, MeetingSound, SoundBatch
+from media.sound_codecs import FRAME, SoundCodec, SoundEncoder, sound_decoder, sound_encoder
+from tests.peers.sound import Sound, hears
+
+
+class Stage:
+    def __init__(self) -> None:
+        self.batches: list[SoundBatch] = []
+        self.sound = MeetingSound(asyncio.get_running_loop(), self.batches.append)
+        self.now = 0.0
+        self._encoders: dict[str, SoundEncoder] = {}
+        self._sample = 0
+
+    async def play(self, ticks: int, **tones: float) -> None:
+        """So many ticks with these tones, each in PCMA."""
+        for _ in range(ticks):
+            times = np.arange(self._sample, self._sample + FRAME) / 48_000
+            self._sample += FRAME
+            for name, hertz in tones.items():
+                samples = np.round(np.sin(2 * np.pi * hertz * times) * 8000).astype(np.int16)
+                encoder = self._encoders.setdefault(name, sound_encoder(SoundCodec.PCMA))
+                self.sound.push(name, encoder.encode(samples))
+            self.now += 0.020
+            self.sound.tick(self.now)
+            await asyncio.sleep(0)
+
+    def heard_by(self, listener: str, last: int = 40) -> Sound:
+        frames = [f for batch in self.batches[-last:] for f in batch.frames if listener in f.listeners]
+        decoder = sound_decoder(frames[-1].codec)
+        samples = np.concatenate([decoder.decode(frame.payload) for frame in frames])
+        return Sound((samples / 32768).astype(np.float32), 48_000)
+
+
+@pytest.fixture
+async def stage() -> Stage:
+    return Stage()
+
+
+async def test_who_speaks_hears_the_others_only_and_each_mix_is_coded_once_a_codec(stage: Stage) -> None:
+    for name in ("a", "b", "c", "d"):
+        codec = SoundCodec.OPUS if name == "d" else SoundCodec.PCMA
+        stage.sound.add(name, SoundCodec.PCMA, codec)
+    await stage.play(60, a=440.0, b=1000.0)
+    assert hears(stage.heard_by("a"), 1000.0)
+    assert not hears(stage.heard_by("a"), 440.0)
+    for listener in ("c", "d"):
+        assert hears(stage.heard_by(listener), 440.0)
+        assert hears(stage.heard_by(listener), 1000.0)
+    made = [(frame.codec, set(frame.listeners)) for frame in stage.batches[-1].frames]
+    assert len(made) == 4
+    assert (SoundCodec.PCMA, {"c"}) in made
+    assert (SoundCodec.OPUS, {"d"}) in made
+    assert set(stage.batches[-1].speakers) == {"a", "b"}
+    assert [b.index for b in stage.batches] == list(range(1, 61))
+
+
+async def test_one_direction_only(stage: Stage) -> None:
+    stage.sound.add("a", SoundCodec.PCMA, None)
+    stage.sound.add("b", None, SoundCodec.PCMA)
+    await stage.play(50, a=440.0, b=1000.0)
+    assert hears(stage.heard_by("b"), 440.0)
+    assert not hears(stage.heard_by("b"), 1000.0)
+    assert all("a" not in frame.listeners for batch in stage.batches for frame in batch.frames)
+
+
+async def test_added_again_unchanged_it_goes_on_undisturbed_and_muted(stage: Stage) -> None:
+    stage.sound.add("a", SoundCodec.PCMA, SoundCodec.PCMA)
+    stage.sound.add("b", SoundCodec.PCMA, SoundCodec.PCMA)
+    stage.sound.set_muted("a", True)
+    await stage.play(40, a=440.0)
+    source = stage.sound._sources["a"]
+    stage.sound.add("a", SoundCodec.PCMA, SoundCodec.PCMA)
+    assert stage.sound._sources["a"] is source
+    await stage.play(40, a=440.0)
+    assert not hears(stage.heard_by("b"), 440.0)
+    stage.sound.add("a", SoundCodec.PCMU, SoundCodec.PCMA)
+    assert stage.sound._sources["a"] is not source
+
+
+async def test_what_the_loop_does_not_fetch_is_dropped_and_counted_and_the_meeting_goes_on(
+    stage: Stage,
+) -> None:
+    stage.sound.add("a", SoundCodec.PCMA, SoundCodec.PCMA)
+    for _ in range(MAX_BATCHES_BEHIND + 7):
+        stage.now += 0.02
+        stage.sound.tick(stage.now)
+    assert stage.sound.dropped_batches == 7
+    await asyncio.sleep(0)
+    assert len(stage.batches) == MAX_BATCHES_BEHIND
+    await stage.play(5)
+    assert len(stage.batches) == MAX_BATCHES_BEHIND + 5
+
+
+async def test_payloads_beyond_the_inbox_go_the_oldest_first_and_are_counted(stage: Stage) -> None:
+    stage.sound.add("a", SoundCodec.PCMA, None)
+    for _ in range(INBOX_PAYLOADS + 3):
+        stage.sound.push("a", bytes(160))
+    assert stage.sound._sources["a"].overrun == 3
+    stage.sound.push("nobody", bytes(160))
+
+
+async def test_those_who_left_leave_nothing(stage: Stage) -> None:
+    for number in range(20):
+        stage.sound.add(f"site-{number}", SoundCodec.PCMA, SoundCodec.OPUS)
+        await stage.play(3, **{f"site-{number}": 440.0})
+        stage.sound.remove(f"site-{number}")
+    await stage.play(3)
+    sound = stage.sound
+    assert not sound._sources
+    assert not sound._listening
+    assert not sound.mixer._sources
+    assert len(sound._encoders) <= len(SoundCodec)

@@ -1,0 +1,89 @@
+"""Budgets to bit rates, and network estimates that breathe."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcu_bridge.rates import FLOOR, NetworkLimit, picture_bps, picture_wire_bps, sound_wire_bps
+from media.rtp_sender import BitrateLimit, LimitSource
+from media.sound_codecs import SoundCodec
+
+SENDING = 1_000_000
+
+
+def told(limit: NetworkLimit, estimates: list[int], start: float) -> list[int | None]:
+    """One estimate a second while SENDING; what is kept to after each."""
+    kept = []
+    for number, bps in enumerate(estimates):
+        limit.report(BitrateLimit(bps, LimitSource.REMB), SENDING, start + number)
+        kept.append(limit.current(start + number))
+    return kept
+
+
+def test_sound_is_counted_with_all_headers() -> None:
+    assert sound_wire_bps(SoundCodec.PCMA, 28) == (160 + 12 + 28) * 8 * 50
+    assert sound_wire_bps(SoundCodec.OPUS, 28) == (80 + 12 + 28) * 8 * 50
+    assert sound_wire_bps(None, 28) == 0
+
+
+@given(st.integers(0, 10_000_000), st.integers(0, 200_000), st.integers(28, 80))
+def test_picture_sound_and_control_fit_the_budget(budget: int, sound: int, overhead: int) -> None:
+    rate = picture_bps(budget, sound, overhead)
+    assert rate >= 0
+    if rate:
+        on_the_wire = rate * (1200 + 12 + overhead) / 1200
+        assert on_the_wire + sound <= budget * 0.96 + 1
+        assert on_the_wire <= picture_wire_bps(budget, sound) + 1
+
+
+def test_an_estimate_above_what_is_sent_says_nothing() -> None:
+    """A receiver estimates at most half as much again as what comes: while little is sent, it is low."""
+    limit = NetworkLimit()
+    for number in range(20):
+        limit.report(BitrateLimit(90_000, LimitSource.REMB), 60_000, float(number))
+    assert limit.current(20.0) is None
+
+
+def test_an_estimate_below_what_is_sent_counts_after_a_second() -> None:
+    limit = NetworkLimit()
+    assert told(limit, [500_000, 500_000], 0.0) == [None, 500_000]
+
+
+def test_a_moment_of_a_lower_estimate_counts_for_nothing() -> None:
+    limit = NetworkLimit()
+    assert set(told(limit, [400_000, 1_200_000, 400_000, 1_200_000], 0.0)) == {None}
+
+
+def test_a_limit_grows_until_the_estimate_stands_below_the_rate_again() -> None:
+    limit = NetworkLimit()
+    told(limit, [500_000, 500_000], 0.0)
+    later = limit.current(11.0)
+    assert later is not None
+    assert 1_050_000 < later < 1_100_000  # eight per cent a second for ten seconds
+    told(limit, [600_000, 600_000], 11.0)
+    assert limit.current(12.0) == 600_000
+
+
+def test_loss_limits_at_once_and_recovers() -> None:
+    limit = NetworkLimit()
+    limit.report(BitrateLimit(700_000, LimitSource.RR), SENDING, 0.0)
+    assert limit.current(0.0) == 700_000
+    recovered = limit.current(10.0)
+    assert recovered is not None
+    assert 1_500_000 < recovered < 1_520_000
+
+
+def test_an_order_holds_as_given_until_another_comes() -> None:
+    limit = NetworkLimit()
+    limit.report(BitrateLimit(300_000, LimitSource.TMMBR), SENDING, 0.0)
+    assert limit.current(1_000.0) == 300_000
+    limit.report(BitrateLimit(900_000, LimitSource.TMMBR), SENDING, 1_000.0)
+    assert limit.current(1_000.0) == 900_000
+
+
+@given(st.lists(st.tuples(st.sampled_from(list(LimitSource)), st.integers(0, 5_000_000)), max_size=40))
+def test_nothing_takes_a_picture_below_the_floor(reports: list[tuple[LimitSource, int]]) -> None:
+    limit = NetworkLimit()
+    for number, (source, bps) in enumerate(reports):
+        limit.report(BitrateLimit(bps, source), SENDING, number * 0.7)
+        kept = limit.current(number * 0.7)
+        assert kept is None or kept >= FLOOR
