@@ -40,7 +40,7 @@ from mcu_bridge.negotiation import (
 )
 from mcu_bridge.picture_leg import PictureLeg
 from mcu_bridge.plain_transports import PlainTransports, addresses
-from mcu_bridge.rates import picture_bps, picture_wire_bps, sound_wire_bps
+from mcu_bridge.rates import INCOMING_SHARE, picture_bps, picture_wire_bps, sound_wire_bps
 from mcu_bridge.rtp_leg import LegTerms, RtpLeg
 from mcu_bridge.sound_leg import SoundLeg
 from mcu_bridge.wire_meter import WireMeter
@@ -317,13 +317,15 @@ class Participant:
         if self._peer_session_limit is not None:
             outgoing = min(outgoing, picture_bps(self._peer_session_limit, sound, overhead))
         picture.set_bitrate(outgoing)
-        picture.limit_incoming(picture_bps(budget.from_site_bps, sound, overhead), time.monotonic())
+        incoming = picture_bps(budget.from_site_bps, sound, overhead)
+        picture.limit_incoming(int(incoming * INCOMING_SHARE), time.monotonic())
 
     def _with_bandwidth(self, ours: MediaDescription) -> MediaDescription:
         """Say what we take: the whole budget for the session, the picture's part of it for the picture."""
         codec = None if self.sound is None else self.sound.sound_codec
         from_site = self.spec.budget.from_site_bps
-        picture = picture_wire_bps(from_site, sound_wire_bps(codec, 28))
+        room = picture_wire_bps(from_site, sound_wire_bps(codec, 28))
+        picture = int(room * INCOMING_SHARE)
         sections = tuple(
             replace(s, bandwidth_bps=picture) if s.kind is SectionKind.VIDEO and s.port else s
             for s in ours.sections

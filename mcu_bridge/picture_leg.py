@@ -175,7 +175,7 @@ class PictureLeg(RtpLeg):
         if isinstance(event, KeyframeRequested):
             self.refresh()
         elif isinstance(event, BitrateLimit):
-            self._network.report(event, now)
+            self._network.report(event, self.sender.stats(now).bitrate, now)
 
     def refresh(self) -> None:
         """The receiver needs a key frame of what it is shown."""

@@ -15,12 +15,17 @@ CONTROL_SHARE = 0.04
 """Of the whole budget: RTCP, STUN checks and repeats."""
 OPUS_BITRATE = 32_000
 
-_RAISE_AFTER = 3.0
+FLOOR = 128_000
+"""What a network's feedback never takes a picture below, bit/s."""
+INCOMING_SHARE = 0.8
+"""Of the room for a site's picture that we ask it to fill: encoders swing around the rate they are told."""
+
+_CONVINCING = 0.9
+"""An estimate says something only below this share of what is really sent."""
 _LOWER_AFTER = 1.0
-_HIGHER = 8 / 7
-_LOSS_RECOVERY = 1.08
-_LOSS_FORGOTTEN = 600.0
-"""Seconds after which any loss is recovered from."""
+_RECOVERY = 1.08
+_FORGOTTEN_AFTER = 60.0
+"""Seconds of recovery after which any limit has grown out of sight (a hundredfold)."""
 
 
 def sound_wire_bps(codec: SoundCodec | None, overhead: int) -> int:
@@ -44,47 +49,50 @@ def picture_wire_bps(wire_bps: int, sound_bps: int) -> int:
 
 @dataclass(slots=True)
 class NetworkLimit:
-    """What the receiver's end reports that the way carries, calmed down.
+    """What the way to a receiver carries, as far as its feedback proves it.
 
-    A lower limit counts once it was said for a second; a higher one only when it is higher by a seventh
-    and was said for three, and then the least of these: an estimate that breathes does not move a
-    receiver to and fro between encoders. Loss limits at once and recovers by eight per cent a second.
+    A receiver's estimate (REMB) never exceeds half as much again as what we send it, so it says nothing
+    about more while we send little: it is taken as a limit only below what we really send, and only once
+    that was so for a second. From then on the limit grows by eight per cent a second until the estimate
+    stands below our rate again. TMMBR is an order and holds as given. Loss above a tenth limits at once.
+    Nothing of this goes below `FLOOR`: a thin picture is sent even on a bad line.
     """
 
-    bps: int | None = None
-    _candidate: int | None = None
-    _lower: bool = False
-    _since: float = 0.0
-    _by_loss: int | None = None
+    _estimate: float | None = None
+    _below_since: float | None = None
+    _ordered: int | None = None
+    _by_loss: float | None = None
+    _estimate_at: float = 0.0
     _loss_at: float = 0.0
 
-    def report(self, limit: BitrateLimit, now: float) -> None:
-        if limit.source is LimitSource.RR:
-            self._by_loss = max(limit.bps, 64_000)
-            self._loss_at = now
-        elif limit.source is LimitSource.TMMBR:
-            self.bps, self._candidate = limit.bps, None
-        else:
-            self._estimated(limit.bps, now)
+    def report(self, limit: BitrateLimit, sending_bps: int, now: float) -> None:
+        """Feedback came while we send at `sending_bps`."""
+        match limit.source:
+            case LimitSource.RR:
+                self._by_loss, self._loss_at = float(limit.bps), now
+            case LimitSource.TMMBR:
+                self._ordered = limit.bps
+            case LimitSource.REMB:
+                self._estimated(limit.bps, sending_bps, now)
 
-    def _estimated(self, bps: int, now: float) -> None:
-        lower = self.bps is None or bps < self.bps
-        if not lower and self.bps is not None and bps < self.bps * _HIGHER:
-            self._candidate = None
+    def _estimated(self, bps: int, sending_bps: int, now: float) -> None:
+        if bps >= sending_bps * _CONVINCING:
+            self._below_since = None
             return
-        if self._candidate is None or lower != self._lower:
-            self._candidate, self._lower, self._since = bps, lower, now
-        self._candidate = bps if lower else min(bps, self._candidate)
-        if now - self._since >= (_LOWER_AFTER if lower else _RAISE_AFTER):
-            self.bps, self._candidate = self._candidate, None
+        if self._below_since is None:
+            self._below_since = now
+        elif now - self._below_since >= _LOWER_AFTER:
+            self._estimate, self._estimate_at = float(bps), now
 
     def current(self, now: float) -> int | None:
         """The limit to keep to now, bit/s; None while nothing limits."""
-        limits = [] if self.bps is None else [self.bps]
+        limits: list[float] = [] if self._ordered is None else [self._ordered]
+        if self._estimate is not None:
+            limits.append(_grown(self._estimate, now - self._estimate_at))
         if self._by_loss is not None:
-            recovered = self._by_loss * _LOSS_RECOVERY ** min(now - self._loss_at, _LOSS_FORGOTTEN)
-            if recovered > 20_000_000:
-                self._by_loss = None
-            else:
-                limits.append(int(recovered))
-        return min(limits, default=None)
+            limits.append(_grown(self._by_loss, now - self._loss_at))
+        return None if not limits else max(int(min(limits)), FLOOR)
+
+
+def _grown(limit: float, seconds: float) -> float:
+    return max(limit, FLOOR) * _RECOVERY ** min(seconds, _FORGOTTEN_AFTER)
