@@ -26,9 +26,9 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.demo_settings import TerminalSettings
-from orchestrator.demo_studio import Studio
-from orchestrator.demo_terminal import RoomTerminal
+from orchestrator.demo.terminal.room_terminal import RoomTerminal
+from orchestrator.demo.terminal.settings import TerminalSettings
+from orchestrator.demo.terminal.studio import Studio
 from tests.peers.node import ADDRESSES, MeetingHandle, Node
 
 SAMPLE_SECONDS = 5.0

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from orchestrator.demo_settings import TerminalSettings
-from orchestrator.demo_terminal import RoomTerminal
+from orchestrator.demo.terminal.room_terminal import RoomTerminal
+from orchestrator.demo.terminal.settings import TerminalSettings
 from tests.journeys.raw_sip import AUDIO, VIDEO, RawCaller, sdp
 from tests.journeys.scene import NANNING, TWO_TILES, WUMING, sees_all
 from tests.journeys.wire import node_port, rates

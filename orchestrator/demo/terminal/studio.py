@@ -21,7 +21,7 @@ import structlog
 from media.codec_worker import CodecPool, OldestInbox
 from media.pacer import PacingClock
 from media.sound_codecs import SoundCodec
-from orchestrator.demo_reels import Reel, Shot, film, record_tone
+from orchestrator.demo.terminal.reels import Reel, Shot, film, record_tone
 
 PERIOD = 0.02
 _KEPT = 64

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from media.picture import Picture
 from media.resampling import Samples, Upsampler
 from media.sound_codecs import RATE
-from orchestrator.demo_footage import TOLERANCE, Rgb
-from orchestrator.demo_senses import Spectrum
+from orchestrator.demo.terminal.footage import TOLERANCE, Rgb
+from orchestrator.demo.terminal.senses import Spectrum
 
 Pixels = NDArray[np.uint8]
 """Height x width x 3, RGB; a coarse copy of the picture is enough."""

@@ -24,12 +24,12 @@ from media.codecs import VideoCodec
 from media.pacer import PacedFlow, Pacer
 from media.rtp_socket import RtpSocket
 from media.transport import MediaTransport, NobodyListening, TransportEvent
-from orchestrator.demo_description import codecs_of, common, described, understood, with_bandwidth
-from orchestrator.demo_legs import ScreenLeg, WireLog
-from orchestrator.demo_player import Player, unlimited
-from orchestrator.demo_senses import Ear, Screen
-from orchestrator.demo_settings import TerminalSettings
-from orchestrator.demo_studio import Studio
+from orchestrator.demo.terminal.description import codecs_of, common, described, understood, with_bandwidth
+from orchestrator.demo.terminal.legs import ScreenLeg, WireLog
+from orchestrator.demo.terminal.player import Player, unlimited
+from orchestrator.demo.terminal.senses import Ear, Screen
+from orchestrator.demo.terminal.settings import TerminalSettings
+from orchestrator.demo.terminal.studio import Studio
 
 _SAMPLE_TICKS = 5
 _FAST_UPDATE_SPACING = 1.0

@@ -12,13 +12,22 @@ import pytest
 
 from foundation.desks import Direction
 from media.sound_codecs import SoundCodec, sound_decoder
-from orchestrator.demo_footage import CENTRE, COLOURS, WHOLE, Footage, Region, mean_colour, read_number, shows
-from orchestrator.demo_media import TerminalMedia
-from orchestrator.demo_reels import record_tone
-from orchestrator.demo_senses import Ear, NotPerceived, Screen, Spectrum, Watching
-from orchestrator.demo_settings import TerminalSettings
-from orchestrator.demo_studio import Studio
-from orchestrator.demo_terminal import DialRefused, RoomTerminal
+from orchestrator.demo.terminal.footage import (
+    CENTRE,
+    COLOURS,
+    WHOLE,
+    Footage,
+    Region,
+    mean_colour,
+    read_number,
+    shows,
+)
+from orchestrator.demo.terminal.media import TerminalMedia
+from orchestrator.demo.terminal.reels import record_tone
+from orchestrator.demo.terminal.room_terminal import DialRefused, RoomTerminal
+from orchestrator.demo.terminal.senses import Ear, NotPerceived, Screen, Spectrum, Watching
+from orchestrator.demo.terminal.settings import TerminalSettings
+from orchestrator.demo.terminal.studio import Studio
 from signaling.sip_events import EndCause
 from tests.peers.baresip import Baresip, Room
 from tests.peers.picture import BLUE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 
-from orchestrator.demo_media import TerminalMedia
+from orchestrator.demo.terminal.media import TerminalMedia
 from signaling.media_description import write_sdp
 from signaling.sip_call import Call
 from signaling.sip_endpoint import SipEndpoint

@@ -27,8 +27,8 @@ import yaml
 from config.loading import load
 from config.settings import Settings
 from orchestrator.control import StartFailure
-from orchestrator.demo_process import Program, children
-from orchestrator.demo_seed import HOME
+from orchestrator.demo.process import Program, children
+from orchestrator.demo.seed import HOME
 from orchestrator.preflight import folder_problem
 
 HTTP_PORT, SIP_PORT, WEBRTC_PORT = 8443, 5060, 49000

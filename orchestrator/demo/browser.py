@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from media.sound_codecs import RATE
-from orchestrator.demo_footage import COLOURS, Footage, Rgb
-from orchestrator.demo_glimpse import Glimpse, spectrum
-from orchestrator.demo_reels import AMPLITUDE
+from orchestrator.demo.glimpse import Glimpse, spectrum
+from orchestrator.demo.terminal.footage import COLOURS, Footage, Rgb
+from orchestrator.demo.terminal.reels import AMPLITUDE
 
 if TYPE_CHECKING:
     from playwright.async_api import Page

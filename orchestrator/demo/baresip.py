@@ -26,12 +26,12 @@ import numpy as np
 from PIL import Image
 
 from media.codecs import VideoCodec, VideoTarget
-from orchestrator.demo_footage import Footage
-from orchestrator.demo_glimpse import Glimpse, spectrum
-from orchestrator.demo_process import Program
-from orchestrator.demo_reels import Shot, film
-from orchestrator.demo_role import Role, RoomFailed
-from orchestrator.demo_senses import Spectrum
+from orchestrator.demo.glimpse import Glimpse, spectrum
+from orchestrator.demo.process import Program
+from orchestrator.demo.role import Role, RoomFailed
+from orchestrator.demo.terminal.footage import Footage
+from orchestrator.demo.terminal.reels import Shot, film
+from orchestrator.demo.terminal.senses import Spectrum
 
 MODULES = Path("/usr/lib/baresip/modules")
 CODECS = ("g711", "opus", "avcodec")

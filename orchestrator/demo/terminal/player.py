@@ -16,12 +16,12 @@ from mcu_bridge.sound_leg import SoundLeg
 from media.codecs import VideoCodec, VideoTarget
 from media.pacer import MIN_RATE, PacedFlow, Pacer
 from media.sound_codecs import SoundCodec
-from orchestrator.demo_footage import Footage, Rgb
-from orchestrator.demo_legs import ScreenLeg
-from orchestrator.demo_reels import Camera, CodedFrame, LiveCamera, LoopedCamera, Shot, digest
-from orchestrator.demo_senses import HASHES_KEPT
-from orchestrator.demo_settings import TerminalSettings, rgb
-from orchestrator.demo_studio import PERIOD, Studio
+from orchestrator.demo.terminal.footage import Footage, Rgb
+from orchestrator.demo.terminal.legs import ScreenLeg
+from orchestrator.demo.terminal.reels import Camera, CodedFrame, LiveCamera, LoopedCamera, Shot, digest
+from orchestrator.demo.terminal.senses import HASHES_KEPT
+from orchestrator.demo.terminal.settings import TerminalSettings, rgb
+from orchestrator.demo.terminal.studio import PERIOD, Studio
 from protocols.payloads.h264_fmtp import H264Format, LevelLimits, MalformedFormat
 
 _STEP = 0.85

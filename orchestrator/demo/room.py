@@ -12,11 +12,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from media.rtp_socket import PortRange
-from orchestrator.demo_baresip import Baresip, baresip_installed
-from orchestrator.demo_glimpse import Glimpse, coarse
-from orchestrator.demo_role import Role, Room, RoomFailed
-from orchestrator.demo_settings import TerminalSettings
-from orchestrator.demo_terminal import DialRefused, RoomTerminal
+from orchestrator.demo.baresip import Baresip, baresip_installed
+from orchestrator.demo.glimpse import Glimpse, coarse
+from orchestrator.demo.role import Role, Room, RoomFailed
+from orchestrator.demo.terminal.room_terminal import DialRefused, RoomTerminal
+from orchestrator.demo.terminal.settings import TerminalSettings
 
 
 @asynccontextmanager

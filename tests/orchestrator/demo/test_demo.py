@@ -25,13 +25,13 @@ from foundation.repositories.sites import SiteRepository
 from foundation.repositories.users import UserRepository
 from media.picture import Picture
 from orchestrator.control import StartFailure
-from orchestrator.demo_footage import COLOURS, Footage, to_yuv
-from orchestrator.demo_glimpse import Glimpse, coarse, spectrum
-from orchestrator.demo_node import configure, demo_folder, free_block
-from orchestrator.demo_seed import ACCOUNTS, LINKS, SITES, read_secrets, seed, write_secrets
-from orchestrator.demo_show import wide
-from orchestrator.demo_watch import Limit, Look, Side, Watch
-from orchestrator.demo_wire import IP_UDP, SlidingSecond, WireTap, ip_bytes
+from orchestrator.demo.glimpse import Glimpse, coarse, spectrum
+from orchestrator.demo.node import configure, demo_folder, free_block
+from orchestrator.demo.seed import ACCOUNTS, LINKS, SITES, read_secrets, seed, write_secrets
+from orchestrator.demo.show import wide
+from orchestrator.demo.terminal.footage import COLOURS, Footage, to_yuv
+from orchestrator.demo.watch import Limit, Look, Side, Watch
+from orchestrator.demo.wire import IP_UDP, SlidingSecond, WireTap, ip_bytes
 from tests.peers.ports import PortBlock
 from tests.peers.requirement import requires
 from tests.peers.waiting import until_true
@@ -270,8 +270,8 @@ def test_what_does_not_hold_is_named(one: Side, peaks: dict[str, tuple[int, int]
 def test_a_short_check_with_terminals_of_our_own(tmp_path: Path, ports: tuple[int, int, int]) -> None:
     """A node, two terminals, every fact; then the same folder again, and nothing left running."""
     folder = tmp_path / "demo"
-    script = "import sys; from pathlib import Path; from orchestrator import demo; "
-    script += f"sys.exit(demo.run(demo.Options(True, Path({str(folder)!r}), seconds=4, ports={ports!r}, "
+    script = "import sys; from pathlib import Path; from orchestrator.demo import run; "
+    script += f"sys.exit(run.run(run.Options(True, Path({str(folder)!r}), seconds=4, ports={ports!r}, "
     script += "without_peers=True)))"
     command = [sys.executable, "-c", script]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

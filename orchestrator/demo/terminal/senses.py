@@ -23,9 +23,18 @@ from media.packet import Packet
 from media.picture import Picture
 from media.resampling import Samples
 from media.sound_codecs import RATE, SoundCodec, sound_decoder
-from orchestrator.demo_footage import CENTRE, TOLERANCE, WHOLE, Region, Rgb, mean_colour, read_number, shows
-from orchestrator.demo_reels import canonical, digest
-from orchestrator.demo_studio import Studio
+from orchestrator.demo.terminal.footage import (
+    CENTRE,
+    TOLERANCE,
+    WHOLE,
+    Region,
+    Rgb,
+    mean_colour,
+    read_number,
+    shows,
+)
+from orchestrator.demo.terminal.reels import canonical, digest
+from orchestrator.demo.terminal.studio import Studio
 from protocols.payloads import Frame
 
 HASHES_KEPT = 10_000

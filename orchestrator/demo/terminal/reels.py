@@ -20,7 +20,7 @@ import numpy as np
 from media.codec_worker import CodecPool, OldestInbox
 from media.codecs import CLOCK, VideoCodec, VideoEncoder, VideoTarget
 from media.sound_codecs import FRAME, RATE, SoundCodec, sound_encoder
-from orchestrator.demo_footage import NUMBERS, Footage
+from orchestrator.demo.terminal.footage import NUMBERS, Footage
 from protocols.payloads.h264 import join_byte_stream, split_byte_stream
 
 AMPLITUDE = 0.25

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from orchestrator.demo_footage import COLOURS, Rgb
-from orchestrator.demo_glimpse import Glimpse
+from orchestrator.demo.glimpse import Glimpse
+from orchestrator.demo.terminal.footage import COLOURS, Rgb
 
 
 class RoomFailed(Exception):

@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.demo_browser import BrowserPerson, Person, browser_missing
-from orchestrator.demo_footage import COLOURS
-from orchestrator.demo_glimpse import Glimpse
-from orchestrator.demo_node import Plan
-from orchestrator.demo_process import cpu_seconds, memory_mb
-from orchestrator.demo_role import Role
-from orchestrator.demo_room import room_in
-from orchestrator.demo_seed import NUMBER, SIP_ACCOUNTS, STAND_IN, VIEWER
-from orchestrator.demo_show import Show
-from orchestrator.demo_watch import Limit, Side, Watch
-from orchestrator.demo_wire import WireTap
+from orchestrator.demo.browser import BrowserPerson, Person, browser_missing
+from orchestrator.demo.glimpse import Glimpse
+from orchestrator.demo.node import Plan
+from orchestrator.demo.process import cpu_seconds, memory_mb
+from orchestrator.demo.role import Role
+from orchestrator.demo.room import room_in
+from orchestrator.demo.seed import NUMBER, SIP_ACCOUNTS, STAND_IN, VIEWER
+from orchestrator.demo.show import Show
+from orchestrator.demo.terminal.footage import COLOURS
+from orchestrator.demo.watch import Limit, Side, Watch
+from orchestrator.demo.wire import WireTap
 from orchestrator.resources import pages_folder
 
 ROOM, BROWSER, TERMINAL = "room", "browser", "terminal"

@@ -10,9 +10,9 @@ from mcu_bridge.rtp_leg import LegTerms, RtpLeg, packetizer_for
 from media.pacer import PacedFlow, Pacer, PacingClock, Precedence
 from media.rtp_sender import BitrateLimit, KeyframeRequested, SenderEvent
 from media.transport import MediaTransport
-from orchestrator.demo_reels import CodedFrame
-from orchestrator.demo_senses import Screen
-from orchestrator.demo_settings import WireSecond
+from orchestrator.demo.terminal.reels import CodedFrame
+from orchestrator.demo.terminal.senses import Screen
+from orchestrator.demo.terminal.settings import WireSecond
 from protocols.payloads import Frame
 
 SAMPLES_A_SECOND = 10

@@ -7,10 +7,10 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from orchestrator.demo_footage import CENTRE, TOLERANCE, WHOLE, Region, Rgb
-from orchestrator.demo_senses import Ear, NotPerceived, Screen, Spectrum, Tone, Watching
-from orchestrator.demo_settings import TerminalSettings, rgb
-from orchestrator.demo_studio import Studio
+from orchestrator.demo.terminal.footage import CENTRE, TOLERANCE, WHOLE, Region, Rgb
+from orchestrator.demo.terminal.senses import Ear, NotPerceived, Screen, Spectrum, Tone, Watching
+from orchestrator.demo.terminal.settings import TerminalSettings, rgb
+from orchestrator.demo.terminal.studio import Studio
 
 _LOOK_AGAIN = 1.0
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import structlog
 
-from orchestrator.demo_footage import Rgb
-from orchestrator.demo_glimpse import Glimpse
-from orchestrator.demo_node import Api
-from orchestrator.demo_role import RoomFailed
-from orchestrator.demo_wire import WireTap
+from orchestrator.demo.glimpse import Glimpse
+from orchestrator.demo.node import Api
+from orchestrator.demo.role import RoomFailed
+from orchestrator.demo.terminal.footage import Rgb
+from orchestrator.demo.wire import WireTap
 
 PERIOD = 1.0
 REPORT_EVERY = 5

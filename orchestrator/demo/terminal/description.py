@@ -9,7 +9,7 @@ from foundation.desks import CodecDescription, Direction, MediaDescription, Medi
 from mcu_bridge.negotiation import OFFERED_AUDIO, OFFERED_VIDEO, packetization_mode
 from mcu_bridge.rates import picture_wire_bps, sound_wire_bps
 from media.sound_codecs import SoundCodec
-from orchestrator.demo_settings import AUDIO, TerminalSettings
+from orchestrator.demo.terminal.settings import AUDIO, TerminalSettings
 
 _IP_UDP = 28
 _KEYS = {"H264/1": ("H264", 1), "H264/0": ("H264", 0), "VP8": ("VP8", 0)}

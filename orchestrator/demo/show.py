@@ -8,9 +8,9 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.demo_node import Api, DemoNode, Plan
-from orchestrator.demo_role import Role, Room, RoomFailed
-from orchestrator.demo_seed import ACCOUNTS, HOME, NUMBER, ROOM_NAME, TITLE, Secrets
+from orchestrator.demo.node import Api, DemoNode, Plan
+from orchestrator.demo.role import Role, Room, RoomFailed
+from orchestrator.demo.seed import ACCOUNTS, HOME, NUMBER, ROOM_NAME, TITLE, Secrets
 from orchestrator.resources import pages_folder
 
 JOINED_SECONDS = 10.0

@@ -23,13 +23,13 @@ from typing import Any
 from foundation.database import DatabaseError
 from foundation.telemetry import configure_logging
 from orchestrator.control import EXIT_FAILED, StartFailure
-from orchestrator.demo_browser import JoinFailed
-from orchestrator.demo_check import ROOM, TERMINAL, Measuring, check, wire_tap
-from orchestrator.demo_node import DemoNode, Refused, configure, demo_folder, free_block
-from orchestrator.demo_process import process_age
-from orchestrator.demo_role import Role, RoomFailed
-from orchestrator.demo_room import room_in
-from orchestrator.demo_seed import (
+from orchestrator.demo.browser import JoinFailed
+from orchestrator.demo.check import ROOM, TERMINAL, Measuring, check, wire_tap
+from orchestrator.demo.node import DemoNode, Refused, configure, demo_folder, free_block
+from orchestrator.demo.process import process_age
+from orchestrator.demo.role import Role, RoomFailed
+from orchestrator.demo.room import room_in
+from orchestrator.demo.seed import (
     NUMBER,
     OPERATOR,
     ROOM_ACCOUNT,
@@ -38,7 +38,7 @@ from orchestrator.demo_seed import (
     seed,
     write_secrets,
 )
-from orchestrator.demo_show import Show, open_meeting
+from orchestrator.demo.show import Show, open_meeting
 from orchestrator.worker_process import loop_factory
 
 FOLDER = Path("build/demo")

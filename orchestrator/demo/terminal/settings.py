@@ -7,8 +7,8 @@ from typing import Literal
 
 from foundation.desks import Direction
 from media.rtp_socket import PortRange
-from orchestrator.demo_footage import COLOURS, Rgb
-from orchestrator.demo_senses import Watching
+from orchestrator.demo.terminal.footage import COLOURS, Rgb
+from orchestrator.demo.terminal.senses import Watching
 
 AUDIO = ("PCMA", "PCMU", "OPUS")
 VIDEO = ("H264/1", "H264/0", "VP8")

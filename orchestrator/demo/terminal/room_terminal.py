@@ -22,13 +22,13 @@ from typing import Any, Self
 
 from foundation.desks import Direction, Refusal, RefusalKind
 from mcu_bridge.negotiation import packetization_mode
-from orchestrator.demo_footage import Rgb
-from orchestrator.demo_media import TerminalMedia
-from orchestrator.demo_onlooker import Onlooker
-from orchestrator.demo_senses import Bell
-from orchestrator.demo_session import DialRefused, Endpoint, Session
-from orchestrator.demo_settings import TerminalReport, TerminalSettings, WireSecond, rgb
-from orchestrator.demo_studio import Studio
+from orchestrator.demo.terminal.footage import Rgb
+from orchestrator.demo.terminal.media import TerminalMedia
+from orchestrator.demo.terminal.onlooker import Onlooker
+from orchestrator.demo.terminal.senses import Bell
+from orchestrator.demo.terminal.session import DialRefused, Endpoint, Session
+from orchestrator.demo.terminal.settings import TerminalReport, TerminalSettings, WireSecond, rgb
+from orchestrator.demo.terminal.studio import Studio
 from protocols.sip.digest import Login
 from protocols.sip.grammar import NO_PARAMETERS
 from protocols.sip.headers import NameAddress
