@@ -226,7 +226,7 @@ class MainProcess:
                 clock=clock,
                 authorisation=book.authorisation,
                 carried_bps=book.admission.carried_bps,
-                changed=book.reload,
+                changed=lambda: _follow_sites(book, meetings),
                 realm=self._realm,
                 networks=[network.name for network in settings.networks],
             ),
@@ -266,6 +266,12 @@ async def _forget_sessions(identity: Identity) -> None:
     while True:
         await identity.forget_expired()
         await asyncio.sleep(3600)
+
+
+async def _follow_sites(book: SiteBook, meetings: Meetings) -> None:
+    """A site or link was edited: permission, admission and running calls follow."""
+    await book.reload()
+    await meetings.sites_changed()
 
 
 async def _say_goodbye(meetings: Meetings) -> None:

@@ -80,6 +80,8 @@ class Member:
     line: Line = field(default_factory=NoLine)
     state: MemberState = MemberState.CALLING
     muted: bool = False
+    budget_set: bool = False
+    """An operator chose the wanted budget: a changed site does not replace it."""
     media: MediaRecord | None = None
     offered: MediaDescription | None = None
     dialog: dict[str, Any] | None = None
