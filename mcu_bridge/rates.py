@@ -95,4 +95,5 @@ class NetworkLimit:
 
 
 def _grown(limit: float, seconds: float) -> float:
-    return max(limit, FLOOR) * _RECOVERY ** min(seconds, _FORGOTTEN_AFTER)
+    recovery: float = _RECOVERY ** min(seconds, _FORGOTTEN_AFTER)
+    return max(limit, FLOOR) * recovery
