@@ -151,9 +151,10 @@ class Admission:
         if tightest is not None and _free(tightest) < min(asked, MINIMUM_BPS):
             raise NotAdmitted(tightest)
         fits = asked if tightest is None else min(asked, _free(tightest))
+        lowered_by = None if fits == asked else tightest
         site = self._site_limit(ask, asked, to_site=to_site)
         if _free(site) >= fits:
-            return fits, {}, None if fits == asked else tightest
+            return fits, {}, lowered_by
         held = {
             h.ask.participant_id: h.rate(to_site=to_site)
             for h in others
@@ -163,7 +164,7 @@ class Admission:
         if share < min(asked, MINIMUM_BPS):
             raise NotAdmitted(site)
         lowered = {participant_id: share for participant_id, rate in held.items() if rate > share}
-        return min(fits, share), lowered, site
+        return min(fits, share), lowered, site if share < fits else lowered_by
 
     def _site_limit(self, ask: Ask, asked: int, *, to_site: bool) -> Limit:
         if ask.site_id is None:
