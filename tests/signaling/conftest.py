@@ -1,0 +1,30 @@
+"""What meeting control needs beneath it: a real SQLite database with three sites, clock and passwords."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from foundation.database import Database
+from foundation.repositories.sites import Site, SiteRepository
+from tests.foundation.conftest import clock, passwords, sqlite_template
+
+__all__ = ["clock", "passwords", "sqlite_template"]
+
+
+@pytest.fixture
+async def database(sqlite_template: Path, tmp_path: Path) -> AsyncIterator[Database]:
+    """nation > guangxi > nanning, and nothing else."""
+    path = tmp_path / "anshi.db"
+    shutil.copy(sqlite_template, path)
+    database = Database(f"sqlite:///{path}", busy_timeout=0.3)
+    async with database.transaction() as tx:
+        sites = SiteRepository(tx)
+        await sites.save(Site("nation", "国家", "administration"))
+        await sites.save(Site("guangxi", "广西", "administration", "nation"))
+        await sites.save(Site("nanning", "南宁", "administration", "guangxi"))
+    yield database
+    await database.aclose()
