@@ -51,7 +51,7 @@ class ScreenLeg(RtpLeg):
         if isinstance(event, KeyframeRequested):
             self._restart()
         elif isinstance(event, BitrateLimit):
-            self.network.report(event, now)
+            self.network.report(event, self.sender.stats(now).bitrate, now)
 
     def send_frame(self, frame: CodedFrame, timestamp: int, now: float) -> bool:
         """False when the pacer had no room: the peer needs a key frame next."""

@@ -52,7 +52,8 @@ const BACKOFF_MS = [0, 1_000, 2_000, 4_000, 8_000];
 const REJOIN_MS = 1_500;
 const GONE_STATUSES = new Set([404, 410]);
 const FINAL_STATUSES = new Set([400, 401, 403, 404, 409, 410, 415, 422]);
-const VIDEO_CEILING_BPS = 2_500_000; // under the usual 3 Mbit/s until the service's own feedback arrives
+/** Below the usual 3 Mbit/s, overshoot and sound included, until the service says what it takes. */
+const VIDEO_CEILING_BPS = 1_900_000;
 
 export class MeetingConnection {
   private peer: RTCPeerConnection | null = null;
