@@ -62,4 +62,5 @@ class TileDecoder:
     async def aclose(self) -> None:
         self.stop()
         await asyncio.gather(self._task, return_exceptions=True)
+        del self._task  # a cancelled task keeps its frame, and the frame this decoder
         await self._lane.aclose()
