@@ -102,7 +102,7 @@ class Roster:
             await desk.open(meeting.spec)
             self.meeting(conference_id)  # it may have ended while it was opened
         except BaseException:
-            if self.workers.worker_of(conference_id) == place:
+            if self.workers.worker_of(conference_id) in (place, None):
                 self.workers.forget(conference_id)
                 await asyncio.shield(tolerant(desk.close(conference_id)))
             raise
