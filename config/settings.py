@@ -99,7 +99,7 @@ class Mosaic(_Section, frozen=True):
 
     width: Annotated[int, Meta(ge=320, le=3840, multiple_of=16)] = 1280
     height: Annotated[int, Meta(ge=176, le=2160, multiple_of=2)] = 720
-    fps: Annotated[int, Meta(ge=1, le=60)] = 25
+    fps: Annotated[int, Meta(ge=1, le=25)] = 25
 
 
 class Media(_Section, frozen=True):

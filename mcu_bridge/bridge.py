@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 
 import structlog
@@ -35,6 +35,7 @@ from mcu_bridge.captions import CaptionPainter
 from mcu_bridge.conference import Conference
 from mcu_bridge.load import WorkerLoad
 from mcu_bridge.participant import Participant
+from mcu_bridge.picture_plan import Canvas
 from mcu_bridge.sound_clock import SoundClock
 from media.codec_worker import CodecPool
 from media.codecs import CLOCK
@@ -53,11 +54,11 @@ CODEC_NICENESS = 0
 
 @dataclass(frozen=True, slots=True)
 class BridgeSettings:
-    """`cpu_limit` is a share of all cores; `canvas` the size of composed pictures; `captions` draws names."""
+    """`cpu_limit` is a share of all cores, `canvas` what composed pictures are like."""
 
     codec_threads: int
     cpu_limit: float = 0.85
-    canvas: tuple[int, int] = (1280, 720)
+    canvas: Canvas = field(default_factory=Canvas)
     captions: CaptionPainter | None = None
 
 

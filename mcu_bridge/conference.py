@@ -32,6 +32,7 @@ from mcu_bridge.load import WorkerLoad
 from mcu_bridge.meeting_picture import MeetingPicture
 from mcu_bridge.meeting_sound import MeetingSound, SoundBatch
 from mcu_bridge.participant import LegListeners, Participant
+from mcu_bridge.picture_plan import Canvas
 from mcu_bridge.rates import OPUS_BITRATE
 from mcu_bridge.sound_clock import SoundClock
 from media.codec_worker import CodecPool
@@ -56,7 +57,7 @@ class Conference:
         sound_clock: SoundClock,
         pacing: PacingClock,
         captions: CaptionPainter | None,
-        canvas: tuple[int, int],
+        canvas: Canvas,
         emit: Callable[[Event], None],
         loop: asyncio.AbstractEventLoop,
         load: WorkerLoad,

@@ -18,6 +18,7 @@ from mcu_bridge.captions import CaptionPainter
 from mcu_bridge.layouts import FULL, TileOrder, layout_for
 from mcu_bridge.outlet import Outlet, PictureReceiver
 from mcu_bridge.picture_plan import (
+    Canvas,
     Content,
     EncoderClass,
     Feed,
@@ -73,7 +74,7 @@ class MeetingPicture:
         self,
         pool: CodecPool,
         captions: CaptionPainter | None,
-        canvas: tuple[int, int],
+        canvas: Canvas,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._pool = pool
@@ -152,7 +153,7 @@ class MeetingPicture:
             {key: source for key, source in sources.items() if source is not None},
             {key: limits for key, limits in receivers.items() if limits is not None},
             self._shown_to_the_shown(sources.keys()),
-            ceiling,
+            self._canvas.ladder[ceiling:] or self._canvas.ladder[-1:],
         )
         for participant_id, feed in feeds.items():
             old = self._feeds.get(participant_id)
@@ -189,7 +190,7 @@ class MeetingPicture:
             return self._forward(what.source)
         screen = self._screens.get(what.content)
         if screen is None:
-            width, height = self._canvas
+            width, height = self._canvas.width, self._canvas.height
             screen = Screen(
                 what.content, width, height, pool=self._pool, loop=self._loop, captions=self._captions
             )

@@ -121,24 +121,39 @@ LADDER = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """The size of composed pictures, and how many are made a second."""
+
+    width: int = 1280
+    height: int = 720
+    frame_rate: int = 25
+
+    @property
+    def ladder(self) -> tuple[Step, ...]:
+        """The rungs that it can fill; the lowest always."""
+        fitting = [s for s in LADDER if s.width <= self.width and s.height <= self.height] or [LADDER[-1]]
+        return tuple(replace(step, frame_rate=min(step.frame_rate, self.frame_rate)) for step in fitting)
+
+
 def plan(
     view: View,
     sources: Mapping[str, PictureSource],
     receivers: Mapping[str, PictureLimits],
     counterpart: str | None = None,
-    ceiling: int = 0,
+    ladder: Sequence[Step] = LADDER,
 ) -> dict[str, Feed]:
     """The feed of every receiver, by participant id. A receiver with no room at all is left out.
 
     A site on the full screen does not see itself but its `counterpart`: whoever spoke or was shown
-    before it. `ceiling` rungs of the ladder are given up while the processors are busy.
+    before it. `ladder` has the rungs that encoders may use.
     """
     feeds = {}
     for participant_id, limits in receivers.items():
         shown = view.participant_id if view.mode is ViewMode.FULL_SCREEN else None
         if shown is not None and shown in sources and shown == participant_id:
             shown = counterpart if counterpart != participant_id else None
-        feed = _feed(limits, shown, sources, LADDER[ceiling:])
+        feed = _feed(limits, shown, sources, ladder)
         if feed is not None:
             feeds[participant_id] = feed
     return _with_shared_slices(feeds)

@@ -17,6 +17,7 @@ from foundation.events import Event
 from mcu_bridge.access import MediaAccess, MediaNetwork
 from mcu_bridge.bridge import Bridge, BridgeSettings
 from mcu_bridge.captions import CaptionPainter, UnusableFont
+from mcu_bridge.picture_plan import Canvas
 from media.dtls import DtlsCertificate
 from media.ice_lite import IceLiteSocket
 from media.link import LinkServer
@@ -42,7 +43,7 @@ async def media_part(settings: Settings, index: int, emit: Callable[[Event], Non
         bridge_settings = BridgeSettings(
             codec_threads=settings.media.codec_thread_count,
             cpu_limit=settings.media.cpu_limit,
-            canvas=(mosaic.width, mosaic.height),
+            canvas=Canvas(mosaic.width, mosaic.height, mosaic.fps),
             captions=_captions(settings),
         )
         async with Bridge(bridge_settings, access, emit) as bridge:

@@ -12,6 +12,7 @@ from foundation.desks import Budget, ConferenceSpec, MediaDescription, Participa
 from foundation.events import Event
 from mcu_bridge.access import MediaAccess, MediaNetwork
 from mcu_bridge.bridge import Bridge, BridgeSettings
+from mcu_bridge.picture_plan import Canvas
 from media.dtls import DtlsCertificate
 from media.rtp_socket import PortRange
 from tests.mcu_bridge.rtp_peer import RtpPeer
@@ -74,7 +75,7 @@ def access(block: PortBlock, certificate: DtlsCertificate) -> MediaAccess:
 
 def settings() -> BridgeSettings:
     """A small canvas, and never too busy: other tests run beside this one."""
-    return BridgeSettings(codec_threads=1, cpu_limit=100.0, canvas=(640, 360))
+    return BridgeSettings(codec_threads=1, cpu_limit=100.0, canvas=Canvas(640, 360))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from foundation.desks import View, ViewMode
 from mcu_bridge.picture_plan import (
     LADDER,
+    Canvas,
     Content,
     EncoderClass,
     PassThrough,
@@ -66,6 +67,13 @@ def test_receivers_of_short_and_of_whole_slices_share_an_encoder() -> None:
     shared = feeds["browser"].what
     assert isinstance(shared, EncoderClass)
     assert shared.max_nal == 900
+
+
+def test_no_encoder_is_larger_or_faster_than_the_canvas() -> None:
+    feeds = plan(View(), {}, {"room": ROOM}, ladder=Canvas(640, 360, 15).ladder)
+    what = feeds["room"].what
+    assert isinstance(what, EncoderClass)
+    assert (what.width, what.height, what.frame_rate) == (640, 360, 15)
 
 
 def test_a_high_profile_source_is_not_forwarded_to_a_baseline_decoder() -> None:
