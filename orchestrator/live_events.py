@@ -123,7 +123,10 @@ class LiveEvents:
         self._open.set(len(self._sockets))
         checking = asyncio.create_task(self._check(socket), name="live_events.check")
         try:
-            await response.prepare(exchange.request)
+            try:
+                await response.prepare(exchange.request)
+            except ConnectionError:  # nobody is left to read this, and nothing of ours failed
+                raise Problem(400, "Bad request", "the connection was lost during the upgrade") from None
             await socket.serve()
         finally:
             checking.cancel()

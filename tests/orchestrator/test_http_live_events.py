@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
+from structlog.testing import capture_logs
 
 from foundation.authorisation import Role
 from foundation.database import DatabaseUnavailable
@@ -23,6 +24,7 @@ from foundation.events import (
     SpeakersChanged,
     WorkerLost,
 )
+from foundation.identity import Session, SessionKind
 from orchestrator import live_events
 from tests.orchestrator.http_service import Service, serving, settings_with
 
@@ -59,6 +61,20 @@ async def until_resync(service: Service, *sockets: Socket) -> list[list[dict[str
 
 def origin(service: Service, scheme: str = "https") -> dict[str, str]:
     return {"Origin": f"{scheme}://127.0.0.1:{service.client.port}"}
+
+
+def upgrade(headers: dict[str, str]) -> bytes:
+    """The request as bytes, for a peer that keeps less to the rules than aiohttp's client."""
+    fields = {
+        "Host": "gx",
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        **headers,
+    }
+    lines = [f"{name}: {value}\r\n" for name, value in fields.items()]
+    return ("GET /ws HTTP/1.1\r\n" + "".join(lines) + "\r\n").encode()
 
 
 async def closed_with(socket: Socket) -> tuple[int, str]:
@@ -269,11 +285,7 @@ async def test_peer_that_reads_nothing_is_cut_off(sqlite_file: Path) -> None:
         liu = await service.user(Role.VIEWER, name="liu")
         meeting = await service.meeting()
         reader, writer = await asyncio.open_connection("127.0.0.1", service.client.port, limit=1024)
-        writer.write(
-            b"GET /ws HTTP/1.1\r\nHost: gx\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-            b"Authorization: " + liu.bearer["Authorization"].encode() + b"\r\n\r\n"
-        )
+        writer.write(upgrade(liu.bearer))
         assert b" 101 " in await reader.readline()
         event = SpeakersChanged(meeting.conference_id, tuple(f"participant-{n:020}" for n in range(2000)))
         (socket,) = service.live._sockets
@@ -286,6 +298,36 @@ async def test_peer_that_reads_nothing_is_cut_off(sqlite_file: Path) -> None:
         assert transport.is_closing()
         assert transport.get_write_buffer_size() == 0  # thrown away, not kept for whoever does not read
         writer.close()
+
+
+async def test_peer_that_leaves_during_the_upgrade_is_no_failure_of_ours(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    liu = await service.user(Role.VIEWER)
+    resolve, asked, gone = service.identity.resolve, asyncio.Event(), asyncio.Event()
+
+    async def slowly(token: str, kind: SessionKind) -> Session | None:
+        asked.set()
+        await gone.wait()
+        return await resolve(token, kind)
+
+    monkeypatch.setattr(service.identity, "resolve", slowly)
+    server, tasks = service.client.server.handler, asyncio.all_tasks()
+    monkeypatch.setattr(
+        server, "handler_cancellation", False
+    )  # as the service has it; aiohttp's test server not
+    with capture_logs() as logs:
+        _, writer = await asyncio.open_connection("127.0.0.1", service.client.port)
+        writer.write(upgrade(liu.bearer))
+        async with asyncio.timeout(5):
+            await asked.wait()
+        (connection,) = server.connections
+        writer.transport.abort()
+        await until(lambda: connection.transport is None)
+        gone.set()
+        await until(lambda: asyncio.all_tasks() <= tasks)
+    assert logs == []
+    assert len(service.live) == 0
 
 
 async def test_sign_out_ends_the_socket_at_once(service: Service) -> None:
