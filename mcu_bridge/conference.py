@@ -205,8 +205,9 @@ class Conference:
             if participant.sound is not None:
                 legs += participant.sound.reports(now)
             if participant.picture is not None:
-                feed = self.picture.feed_of(participant.participant_id)
-                legs += participant.picture.picture_reports(now, feed)
+                incoming, outgoing = participant.picture.picture_reports(now)
+                feed, width, height = self.picture.feed_of(participant.participant_id)
+                legs += (incoming, replace(outgoing, source=feed, width=width, height=height))
         return ConferenceReport(
             conference_id=self.spec.conference_id,
             worker_pid=os.getpid(),

@@ -280,9 +280,16 @@ class MeetingPicture:
 
     # --- what is measured -------------------------------------------------------------------------
 
-    def feed_of(self, participant_id: str) -> str:
+    def feed_of(self, participant_id: str) -> tuple[str, int, int]:
+        """What a participant is sent, and its width and height; 0 while unknown."""
         feed = self._feeds.get(participant_id)
-        return "" if feed is None else str(feed.what)
+        if feed is None:
+            return "", 0, 0
+        if isinstance(feed.what, EncoderClass):
+            return str(feed.what), feed.what.width, feed.what.height
+        site = self._sites.get(feed.what.source)
+        source = None if site is None else site.source
+        return str(feed.what), source.width if source else 0, source.height if source else 0
 
     @property
     def encoders(self) -> tuple[EncoderReport, ...]:

@@ -182,11 +182,12 @@ class PictureLeg(RtpLeg):
         if self.outlet is not None:
             self.outlet.stream.request_keyframe()
 
-    def picture_reports(self, now: float, feed: str) -> tuple[LegReport, LegReport]:
+    def picture_reports(self, now: float) -> tuple[LegReport, LegReport]:
+        """Incoming with its size; what the other shows is the plan's to say."""
         incoming, outgoing = self.reports(now)
         if self._source is not None:
             incoming = replace(incoming, width=self._source.width, height=self._source.height)
-        return incoming, replace(outgoing, frames=self.frames_sent, source=feed)
+        return incoming, replace(outgoing, frames=self.frames_sent)
 
     def close(self) -> None:
         if self.stream is not None:
