@@ -63,9 +63,9 @@ class EncoderOutlet:
         """A composed picture, from the composer's thread; frames beyond the class's rate are passed over."""
         if picture.time < self._next:
             return
-        ahead = self._next + self._interval
+        ahead = (self._next or picture.time) + self._interval
         # A quarter of a frame of slack: ticks of 25 a second make 15 and 10 without beating.
-        self._next = max(ahead, picture.time - self._interval // 4) if self._next else picture.time
+        self._next = max(ahead, picture.time - self._interval // 4)
         self._lane.put(picture)
 
     def _encode(self, picture: Picture) -> list[Packet]:
