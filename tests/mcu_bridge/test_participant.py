@@ -1,0 +1,225 @@
+"""One participant's descriptions: what is answered, what keeps running, what is freed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from foundation.desks import (
+    Budget,
+    CodecDescription,
+    Direction,
+    DtlsDescription,
+    MediaDescription,
+    MediaSection,
+    ParticipantSpec,
+    Refusal,
+    RefusalKind,
+    SectionKind,
+)
+from mcu_bridge.access import MediaAccess
+from mcu_bridge.participant import LegListeners, Participant
+from mcu_bridge.rates import INCOMING_SHARE, picture_bps, picture_wire_bps, sound_wire_bps
+from media.pacer import PacingClock
+from media.sound_codecs import SoundCodec
+from media.transport import TransportEvent
+from tests.mcu_bridge.rtp_peer import H264, OPUS, PCMA, VP8
+
+BUDGET = Budget(1_200_000, 900_000)
+
+
+def offer(
+    *,
+    audio: CodecDescription = PCMA,
+    video: CodecDescription | None = H264,
+    direction: Direction = Direction.SENDRECV,
+    bandwidth: int | None = None,
+) -> MediaDescription:
+    sections = [MediaSection(SectionKind.AUDIO, "192.0.2.1", 5004, codecs=(audio,), direction=direction)]
+    if video is not None:
+        sections.append(
+            MediaSection(SectionKind.VIDEO, "192.0.2.1", 5006, codecs=(video,), direction=direction)
+        )
+    return MediaDescription(tuple(sections), bandwidth)
+
+
+@dataclass
+class Stage:
+    participant: Participant
+    heard: list[tuple[str, bytes, int]] = field(default_factory=list)
+    events: list[TransportEvent] = field(default_factory=list)
+
+
+@pytest.fixture
+async def stage(access: MediaAccess) -> AsyncIterator[Stage]:
+    clock = PacingClock()
+    stage: Stage
+    listeners = LegListeners(
+        lambda *what: stage.heard.append(what),
+        lambda: None,
+        lambda participant_id, event: stage.events.append(event),
+    )
+    spec = ParticipantSpec("a", "meeting", "A", "lan", BUDGET)
+    stage = Stage(Participant(spec, access, clock, listeners, asyncio.get_running_loop()))
+    yield stage
+    await stage.participant.aclose()
+    await stage.participant.aclose()
+    assert stage.participant.transports == []
+    clock.close()
+
+
+async def test_sections_are_answered_in_order_and_the_rest_refused(stage: Stage) -> None:
+    slides = MediaSection(SectionKind.VIDEO, "192.0.2.1", 5008, codecs=(H264,), content="slides", mid="3")
+    other = MediaSection(SectionKind.OTHER, "192.0.2.1", 5010, "TCP/BFCP", media="application *")
+    first = offer()
+    answer = stage.participant.admit(replace(first, sections=(slides, other, *first.sections)), None)
+    assert [section.kind for section in answer.sections] == [
+        SectionKind.VIDEO,
+        SectionKind.OTHER,
+        SectionKind.AUDIO,
+        SectionKind.VIDEO,
+    ]
+    assert [bool(section.port) for section in answer.sections] == [False, False, True, True]
+    assert (answer.sections[0].mid, answer.sections[1].media) == ("3", "application *")
+    assert answer.bandwidth_bps == BUDGET.from_site_bps
+    sound = sound_wire_bps(SoundCodec.PCMA, 28)
+    room = picture_wire_bps(BUDGET.from_site_bps, sound)
+    assert answer.sections[3].bandwidth_bps == int(room * INCOMING_SHARE)
+
+
+async def test_a_refresh_keeps_legs_sockets_and_ssrcs(stage: Stage) -> None:
+    participant = stage.participant
+    first = participant.admit(offer(), None)
+    before = (participant.sound, participant.picture, participant.transports)
+    assert participant.renegotiate(offer()) == first
+    assert (participant.sound, participant.picture, participant.transports) == before
+
+
+async def test_another_codec_is_another_leg_on_the_same_port(stage: Stage) -> None:
+    participant = stage.participant
+    first = participant.admit(offer(), None)
+    sound, picture = participant.sound, participant.picture
+    answer = participant.renegotiate(offer(audio=OPUS, video=VP8))
+    assert [s.port for s in answer.sections] == [s.port for s in first.sections]
+    assert participant.sound is not sound
+    assert participant.picture is not picture
+    assert picture is not None
+    assert picture.stream is not None
+    assert picture.stream.closed
+    assert participant.sound is not None
+    assert sound is not None
+    assert participant.sound.terms.ssrc != sound.terms.ssrc
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        (Direction.SENDRECV, Direction.SENDRECV),
+        (Direction.SENDONLY, Direction.RECVONLY),
+        (Direction.RECVONLY, Direction.SENDONLY),
+        (Direction.INACTIVE, Direction.INACTIVE),
+    ],
+)
+async def test_directions(stage: Stage, theirs: Direction, ours: Direction) -> None:
+    participant = stage.participant
+    participant.admit(offer(), None)
+    answer = participant.renegotiate(offer(direction=theirs))
+    assert {section.direction for section in answer.sections} == {ours}
+    assert participant.expects_media is (theirs is not Direction.INACTIVE)
+    assert participant.picture is not None
+    assert (participant.picture.limits is not None) is ours.sends
+    assert (participant.picture.stream is not None) is ours.receives
+
+
+async def test_off_hold_the_peer_has_its_time_anew(stage: Stage) -> None:
+    participant = stage.participant
+    participant.admit(offer(), None)
+    participant.renegotiate(offer(direction=Direction.INACTIVE))
+    participant._expected_since -= 3600
+    now = asyncio.get_running_loop().time()
+    assert participant.last_heard_ago(now) > 3000
+    participant.renegotiate(offer())
+    assert participant.last_heard_ago(now) < 1
+
+
+async def test_a_medium_that_is_given_up_frees_its_ports_and_comes_back(stage: Stage) -> None:
+    participant = stage.participant
+    participant.admit(offer(), None)
+    answer = participant.renegotiate(offer(video=None))
+    assert len(answer.sections) == 1
+    assert participant.picture is None
+    assert len(participant.transports) == 1
+    assert participant.wire_report(0.0).sent_bytes == 0
+    again = participant.renegotiate(offer())
+    assert again.sections[1].port
+    assert participant.picture is not None
+
+
+async def test_what_cannot_be_agreed_changes_nothing(stage: Stage) -> None:
+    participant = stage.participant
+    participant.admit(offer(), None)
+    legs = participant.legs
+    for wrong in (
+        offer(audio=replace(PCMA, name="SIREN"), video=None),
+        MediaDescription(tuple(replace(s, port=0) for s in offer().sections)),
+        MediaDescription(tuple(replace(s, protocol="RTP/SAVP") for s in offer().sections)),
+        MediaDescription(()),
+    ):
+        with pytest.raises(Refusal) as refused:
+            participant.renegotiate(wrong)
+        assert refused.value.kind is RefusalKind.NO_COMMON_CODEC
+        assert refused.value.detail.startswith("no codec in common; the peer offers ")
+    assert participant.legs == legs
+
+
+async def test_budgets_and_the_peers_own_limits_bound_the_picture(stage: Stage) -> None:
+    participant = stage.participant
+    participant.admit(offer(), None)
+    sound = sound_wire_bps(SoundCodec.PCMA, 28)
+
+    def allowed() -> int:
+        assert participant.picture is not None
+        assert participant.picture.limits is not None
+        return participant.picture.limits.bitrate_bps
+
+    assert allowed() == picture_bps(BUDGET.to_site_bps, sound, 28)
+    participant.set_budget(Budget(600_000, 600_000))
+    assert allowed() == picture_bps(600_000, sound, 28)
+    participant.renegotiate(offer(bandwidth=400_000))
+    assert allowed() == picture_bps(400_000, sound, 28)
+    limited = offer()
+    audio, video = limited.sections
+    participant.renegotiate(MediaDescription((audio, replace(video, bandwidth_bps=256_000))))
+    assert allowed() == picture_bps(256_000, 0, 28)
+    participant.renegotiate(offer())
+    assert allowed() == picture_bps(600_000, sound, 28)
+
+
+async def test_our_offer_and_its_answers(stage: Stage) -> None:
+    participant = stage.participant
+    with pytest.raises(Refusal) as early:
+        participant.answered(offer())
+    assert early.value.kind is RefusalKind.BAD_DESCRIPTION
+    ours = participant.offer()
+    assert [[c.name for c in s.codecs] for s in ours.sections] == [
+        ["OPUS", "PCMA", "PCMU", "TELEPHONE-EVENT"],
+        ["H264", "H264", "VP8"],
+    ]
+    assert not participant.expects_media
+    audio, video = offer().sections
+    agreed = participant.answered(MediaDescription((audio, replace(video, port=0))))
+    assert [bool(section.port) for section in agreed.sections] == [True, False]
+    assert participant.picture is None
+    assert len(participant.transports) == 1
+    assert participant.sound is not None
+    assert participant.sound.codec.name == "PCMA"
+
+
+async def test_keys_of_a_dead_browser_transport_are_not_taken_up(stage: Stage) -> None:
+    section = replace(offer().sections[0], dtls=DtlsDescription("sha-256", "AA", "passive"))
+    with pytest.raises(Refusal) as refused:
+        stage.participant.admit(offer(), MediaDescription((section,)))
+    assert refused.value.kind is RefusalKind.NOT_RESUMABLE
