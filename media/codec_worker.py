@@ -196,7 +196,7 @@ class Lane(Generic[T, R]):
         self._pool._forget(self)
 
     def _let_go(self) -> None:
-        """Codec contexts hold megabytes that no collector sees: the last reference goes now, not in a cycle."""
+        """Codec contexts hold megabytes that no collector sees: the last reference goes here and now."""
         self._work = _no_work
         self._deliver = _no_delivery
 
