@@ -158,7 +158,9 @@ async def test_a_picture_under_way_does_not_come_back_after_its_site_has_gone(st
         for number in range(len(LOOP)):
             a.send(number)
     await until_true(lambda: "a" in composer._pictures, "the picture", 3.0)
+    last = composer._pictures["a"]
     stage.picture.remove("a")
+    composer.show("a", last)  # as the decoder's thread does that was in the middle of it
     await until_true(lambda: not stage.picture._closing, "the decoder to be closed", 3.0)
     assert "a" not in composer._pictures
     assert "a" not in composer._names
