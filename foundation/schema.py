@@ -36,6 +36,7 @@ __all__ = [
     "LinkRow",
     "ParticipantLogRow",
     "ParticipantRow",
+    "RecordingRow",
     "SessionRow",
     "SipAccountRow",
     "SiteAddressRow",
@@ -226,6 +227,30 @@ class ParticipantLogRow(Base):
     at: Mapped[datetime]
     event: Mapped[str] = mapped_column(String(40))
     detail: Mapped[dict[str, Any]]
+
+
+class RecordingRow(Base):
+    """A file of a recording, about a minute long. The row comes first, and is finished when the file is closed.
+
+    `path` is relative to the folder of recordings. `subject` is a conference's or a camera's id, by `kind`;
+    `site_id` is whose recording it is.
+    """
+
+    __tablename__ = "recordings"
+    __table_args__ = (Index("ix_recordings_subject_started_at", "subject", "started_at"),)
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    subject: Mapped[str] = mapped_column(String(128))
+    site_id: Mapped[str] = mapped_column(ForeignKey("sites.id"), index=True)
+    path: Mapped[str] = mapped_column(String(500), unique=True)
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    codecs: Mapped[str] = mapped_column(String(64))
+    width: Mapped[int]
+    height: Mapped[int]
+    started_at: Mapped[datetime] = mapped_column(index=True)
+    ended_at: Mapped[datetime | None]
+    bytes: Mapped[int] = mapped_column(BigInteger)
 
 
 class AuditRow(Base):

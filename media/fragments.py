@@ -1,0 +1,204 @@
+"""Streams as fragmented MP4: what a recording and a broadcast both are made of.
+
+    fragments = StreamFragments(video.format, sound.format, fragment_seconds=1.0, restart_seconds=60.0)
+    for made in fragments.take(packet):           Began | MediaFragment
+    fragments.take_sound(packet)
+    for made in fragments.end(): ...
+
+Pure: no task, no clock. It begins with the first key frame that carries its parameter sets. It begins anew,
+at time 0 and with another `Began`, when the parameter sets change, when media time jumps, and at the first
+key frame after `restart_seconds`. Damaged frames, and those that need them, are left out and counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from media.packet import Format, Packet
+from protocols.isobmff.fragmenter import Fragmenter, MediaFragment
+from protocols.isobmff.tracks import (
+    AAC_FRAME,
+    VIDEO_TIMESCALE,
+    AacTrack,
+    AvcTrack,
+    OpusTrack,
+    SoundTrack,
+)
+from protocols.isobmff.writer import init_segment
+from protocols.payloads.h264_sps import MalformedParameterSet
+from protocols.payloads.opus import MalformedOpus, packet_duration
+
+JUMP_SECONDS = 10.0
+"""A step of media time longer than this, or backwards over a key frame, is no pause but another time."""
+
+
+class UnsupportedFormat(ValueError):
+    """The stream's codec has no place in our files as it is: it must be transcoded first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """What follows is a file or period of its own. `arrival` of its first frame, monotonic seconds."""
+
+    init: bytes
+    codecs: str
+    width: int
+    height: int
+    arrival: float
+    jumped: bool
+
+
+Made: TypeAlias = Began | MediaFragment
+
+
+@dataclass(slots=True)
+class FragmentCounts:
+    """Frames left out: `damaged` with those up to the next key frame, `malformed`, `sound` out of place."""
+
+    taken: int = 0
+    damaged: int = 0
+    malformed: int = 0
+    sound: int = 0
+
+
+def sound_track(coded: Format) -> SoundTrack:
+    """The track of a sound stream. Raises UnsupportedFormat for what is neither Opus nor AAC."""
+    if coded.codec == "OPUS":
+        return OpusTrack()
+    if coded.codec == "MPEG4-GENERIC":
+        try:
+            return AacTrack.of_config(bytes.fromhex(coded.parameters.get("config", "")))
+        except ValueError as error:
+            raise UnsupportedFormat(f"the stream's AAC config cannot be used: {error}") from None
+    raise UnsupportedFormat(f"{coded.codec} sound cannot be put in MP4 as it is; Opus and AAC can")
+
+
+class StreamFragments:
+    """One stream of pictures, and one of sound beside it, as fragments of at most `fragment_seconds`.
+
+    `index_room`: bytes kept in each init for closing a file. Raises UnsupportedFormat.
+    """
+
+    def __init__(
+        self,
+        pictures: Format,
+        sound: Format | None,
+        *,
+        fragment_seconds: float,
+        restart_seconds: float | None = None,
+        jump_seconds: float = JUMP_SECONDS,
+        index_room: int = 0,
+    ) -> None:
+        if pictures.codec != "H264":
+            raise UnsupportedFormat(f"{pictures.codec} pictures cannot be put in MP4 as they are; H264 can")
+        self.counts = FragmentCounts()
+        self._sound = sound_track(sound) if sound is not None else None
+        self._sound_rate = sound.clock_rate if sound is not None else 1
+        self._limit = round(fragment_seconds * VIDEO_TIMESCALE)
+        self._restart = None if restart_seconds is None else round(restart_seconds * VIDEO_TIMESCALE)
+        self._jump = round(jump_seconds * VIDEO_TIMESCALE)
+        self._index_room = index_room
+        self._track: AvcTrack | None = None
+        self._fragmenter: Fragmenter | None = None
+        self._waiting_for_key = True
+        self._begin = 0
+        self._latest = 0
+        self._first: Packet | None = None
+        self._first_heard: Packet | None = None
+
+    @property
+    def running(self) -> float:
+        """Seconds since the latest `Began`."""
+        return (self._latest - self._begin) / VIDEO_TIMESCALE
+
+    def take(self, packet: Packet) -> list[Made]:
+        """The next picture in decoding order."""
+        self.counts.taken += 1
+        if packet.damaged or (self._waiting_for_key and not packet.keyframe):
+            self._waiting_for_key = True
+            self.counts.damaged += 1
+            return []
+        try:
+            made = self._begun(packet) if packet.keyframe else []
+            if self._fragmenter is None:
+                raise ValueError("the key frame has no parameter sets")
+            if not packet.keyframe and abs(packet.pts - self._latest) > self._jump:
+                raise ValueError("media time jumped away from a key frame")
+            made += self._fragmenter.push(packet.data, packet.pts - self._begin, packet.keyframe)
+        except (ValueError, MalformedParameterSet):
+            self.counts.malformed += 1
+            self._waiting_for_key = True
+            return []
+        self._waiting_for_key = False
+        self._latest = packet.pts if packet.keyframe else max(self._latest, packet.pts)
+        return made
+
+    def take_sound(self, packet: Packet) -> None:
+        """The next packet of sound; what comes before the pictures begin is left out."""
+        fragmenter, first = self._fragmenter, self._first
+        if fragmenter is None or first is None or self._sound is None:
+            return
+        if self._first_heard is None:
+            self._first_heard = packet
+        time = self._sound_time(packet, first, self._first_heard)
+        try:
+            duration = packet_duration(packet.data) if isinstance(self._sound, OpusTrack) else AAC_FRAME
+        except MalformedOpus:
+            self.counts.malformed += 1
+            return
+        if packet.damaged or time < 0:
+            self.counts.sound += 1
+            return
+        before = fragmenter.dropped_sound
+        fragmenter.push_sound(packet.data, time, duration)
+        self.counts.sound += fragmenter.dropped_sound - before
+
+    def end(self) -> list[Made]:
+        """What is left; afterwards only a key frame begins again."""
+        left: list[Made] = list(self._fragmenter.flush()) if self._fragmenter else []
+        self._fragmenter = None
+        self._waiting_for_key = True
+        return left
+
+    def _begun(self, packet: Packet) -> list[Made]:
+        """At a key frame: what is left of the period before, and the new one's start, if it is one."""
+        track = AvcTrack.of_access_unit(packet.data) or self._track
+        if track is None:
+            return []
+        step = packet.pts - self._latest
+        jumped = self._fragmenter is not None and not 0 < step <= self._jump
+        aged = self._restart is not None and packet.pts - self._begin >= self._restart
+        if self._fragmenter is not None and track == self._track and not jumped and not aged:
+            return []
+        made = self.end()
+        if self._first is None or jumped:
+            self._first, self._first_heard = packet, None
+        self._track = track
+        self._begin = self._latest = packet.pts
+        self._fragmenter = Fragmenter(track, self._sound, self._limit)
+        tracks = [track, self._sound] if self._sound else [track]
+        began = Began(
+            init_segment(tracks, index_room=self._index_room),
+            ",".join(one.codecs for one in tracks),
+            track.width,
+            track.height,
+            packet.arrival,
+            jumped,
+        )
+        return [*made, began]
+
+    def _sound_time(self, packet: Packet, first: Packet, heard: Packet) -> int:
+        """Sound's place on the file's time line, in its track's timescale.
+
+        The two clocks are tied where each was first seen: by the senders' wall clocks if both are known, else
+        by arrival.
+        """
+        assert self._sound is not None
+        if first.ntp is not None and heard.ntp is not None:
+            apart = heard.ntp - first.ntp
+        else:
+            apart = heard.arrival - first.arrival
+        since = apart - (self._begin - first.pts) / VIDEO_TIMESCALE
+        scale = self._sound.timescale
+        return round(since * scale) + (packet.pts - heard.pts) * scale // self._sound_rate

@@ -1,0 +1,165 @@
+"""Frames in decoding order to fragments: decoding times found, durations known, cut at a limit."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from dataclasses import dataclass
+
+from protocols.isobmff.tracks import VIDEO_TIMESCALE, AvcTrack, SoundTrack
+from protocols.isobmff.writer import Run, Sample, fragment
+
+MAX_REORDER = 16
+"""Frames a decoder may hold back (ITU-T H.264 A.3.1 j)."""
+SOUND_WAITING = 1024
+FIRST_DURATION = 3600
+"""What a picture is taken to last when none follows it: 40 ms."""
+
+PICTURES, SOUND = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class MediaFragment:
+    """moof and mdat; `start` and `duration` in 1/90000 s, `keyframe`: decoding may start here."""
+
+    data: bytes
+    start: int
+    duration: int
+    keyframe: bool
+
+
+class DecodeTimes:
+    """Decoding times of frames that only say when they are shown.
+
+    The n-th frame since a key frame gets the n-th smallest presentation time, so composition offsets are
+    signed (trun version 1) and their sum is exact. How many frames must be seen ahead is learnt from what
+    comes: none where there are no B-frames, and then a time is known at once.
+    """
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self._waiting: list[int] = []
+        self._last: int | None = None
+
+    def push(self, time: int, keyframe: bool) -> list[int]:
+        """Takes the next frame's presentation time; gives decoding times of the oldest without one."""
+        known = self.flush() if keyframe else []
+        if self._last is not None and time <= self._last and not keyframe:
+            self.depth = min(self.depth + 1, MAX_REORDER)
+        heapq.heappush(self._waiting, time)
+        if len(self._waiting) > self.depth or keyframe:
+            known.append(self._next())
+        return known
+
+    def flush(self) -> list[int]:
+        """The times of all frames that wait: nothing pushed later is shown before them."""
+        return [self._next() for _ in range(len(self._waiting))]
+
+    def _next(self) -> int:
+        time = heapq.heappop(self._waiting)
+        self._last = time if self._last is None else max(time, self._last + 1)
+        return self._last
+
+
+@dataclass(slots=True)
+class _Frame:
+    data: bytes
+    shown: int
+    keyframe: bool
+
+
+class Fragmenter:
+    """Cuts pictures, with the sound of the same time, into fragments of at most `limit` 1/90000 s.
+
+    A key frame begins a fragment. `dropped_sound` counts sound beyond what may wait, or that came too late.
+    """
+
+    def __init__(self, pictures: AvcTrack, sound: SoundTrack | None, limit: int) -> None:
+        self.dropped_sound = 0
+        self._pictures = pictures
+        self._sound = sound
+        self._limit = limit
+        self._times = DecodeTimes()
+        self._untimed: deque[_Frame] = deque()
+        self._pending: tuple[_Frame, int] | None = None
+        self._samples: list[Sample] = []
+        self._start = 0
+        self._duration = 0
+        self._last_duration = FIRST_DURATION
+        self._sequence = 0
+        self._heard: deque[tuple[bytes, int, int]] = deque()
+        self._sound_end = 0
+
+    def push(self, access_unit: bytes, time: int, keyframe: bool) -> list[MediaFragment]:
+        """Takes the next frame in decoding order, shown at `time` (1/90000 s).
+
+        Raises ValueError when it is not a byte stream.
+        """
+        data = self._pictures.sample(access_unit)
+        known = self._times.push(time, keyframe)
+        self._untimed.append(_Frame(data, time, keyframe))
+        return [done for decode_time in known for done in self._timed(decode_time)]
+
+    def push_sound(self, data: bytes, time: int, duration: int) -> None:
+        """Takes a packet of sound; times in the sound track's timescale."""
+        last = self._heard[-1][1] if self._heard else self._sound_end - 1
+        if self._sound is None or time <= last or len(self._heard) >= SOUND_WAITING:
+            self.dropped_sound += 1
+            return
+        self._heard.append((data, time, duration))
+
+    def flush(self) -> list[MediaFragment]:
+        """What is left, at the end of the stream."""
+        done = [one for decode_time in self._times.flush() for one in self._timed(decode_time)]
+        if self._pending is not None:
+            done += self._append(self._last_duration)
+        return done + self._emit(everything=True)
+
+    def _timed(self, decode_time: int) -> list[MediaFragment]:
+        frame = self._untimed.popleft()
+        done = [] if self._pending is None else self._append(decode_time - self._pending[1])
+        if frame.keyframe:
+            done += self._emit()
+        self._pending = (frame, decode_time)
+        return done
+
+    def _append(self, duration: int) -> list[MediaFragment]:
+        """The pending frame lasts `duration`; the run is cut where the next would not fit."""
+        assert self._pending is not None
+        frame, decode_time = self._pending
+        self._pending = None
+        done = self._emit() if self._duration + duration > self._limit else []
+        if not self._samples:
+            self._start = decode_time
+        self._samples.append(Sample(frame.data, duration, frame.shown - decode_time, frame.keyframe))
+        self._duration += duration
+        self._last_duration = duration
+        return done + (self._emit() if self._duration + duration > self._limit else [])
+
+    def _emit(self, *, everything: bool = False) -> list[MediaFragment]:
+        if not self._samples:
+            return []
+        self._sequence += 1
+        runs = [Run(PICTURES, self._start, tuple(self._samples)), self._sound_run(everything)]
+        done = MediaFragment(
+            fragment(self._sequence, runs), self._start, self._duration, self._samples[0].keyframe
+        )
+        self._samples = []
+        self._duration = 0
+        return [done]
+
+    def _sound_run(self, everything: bool) -> Run:
+        """The sound before the end of the pictures; a gap is bridged by the packet before it."""
+        scale = self._sound.timescale if self._sound else VIDEO_TIMESCALE
+        end = (self._start + self._duration) * scale // VIDEO_TIMESCALE
+        taken: list[tuple[bytes, int, int]] = []
+        while self._heard and (everything or self._heard[0][1] < end):
+            taken.append(self._heard.popleft())
+        if not taken:
+            return Run(SOUND, 0, ())
+        following = [time for _, time, _ in taken[1:]] + [taken[-1][1] + taken[-1][2]]
+        self._sound_end = following[-1]
+        samples = (
+            Sample(data, after - time) for (data, time, _), after in zip(taken, following, strict=True)
+        )
+        return Run(SOUND, taken[0][1], tuple(samples))
