@@ -22,9 +22,10 @@ INCOMING_SHARE = 0.8
 
 _CONVINCING = 0.9
 """An estimate says something only below this share of what is really sent."""
-_LOWER_AFTER = 1.0
-_RECOVERY = 1.08
-_FORGOTTEN_AFTER = 60.0
+_LOWER_AFTER = 2.0
+"""and once it did not rise for so many seconds: a receiver that waits for its queue to drain holds still."""
+_RECOVERY = 1.04
+_FORGOTTEN_AFTER = 120.0
 """Seconds of recovery after which any limit has grown out of sight (a hundredfold)."""
 
 
@@ -52,12 +53,15 @@ class NetworkLimit:
     """What the way to a receiver carries, as far as its feedback proves it.
 
     A receiver's estimate (REMB) never exceeds half as much again as what we send it, so it says nothing
-    about more while we send little: it is taken as a limit only below what we really send, and only once
-    that was so for a second. From then on the limit grows by eight per cent a second until the estimate
-    stands below our rate again. TMMBR is an order and holds as given. Loss above a tenth limits at once.
+    about more while we send little; and once it has fallen it climbs slowly, so it says little about now.
+    It is taken as a limit only after it stood below what we really send for two seconds and did not rise:
+    an estimate that rises while more is sent tells of a way that carries more, whatever had stalled before.
+    From then on the limit grows by eight per cent a second until an estimate stands still below our rate
+    again. TMMBR is an order and holds as given. Loss above a tenth limits at once.
     Nothing of this goes below `FLOOR`: a thin picture is sent even on a bad line.
     """
 
+    _told: int = 0
     _estimate: float | None = None
     _below_since: float | None = None
     _ordered: int | None = None
@@ -76,10 +80,10 @@ class NetworkLimit:
                 self._estimated(limit.bps, sending_bps, now)
 
     def _estimated(self, bps: int, sending_bps: int, now: float) -> None:
+        rising, self._told = bps > self._told, bps
         if bps >= sending_bps * _CONVINCING:
             self._below_since = None
-            return
-        if self._below_since is None:
+        elif rising or self._below_since is None:
             self._below_since = now
         elif now - self._below_since >= _LOWER_AFTER:
             self._estimate, self._estimate_at = float(bps), now

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 import structlog
 
@@ -47,10 +47,10 @@ class WorkersWatch:
         while True:
             pid = await client.connect(wait=None)
             bus.publish(WorkerReady(name, pid))
-            await meetings.worker_ready(name, pid)
+            await _reaction(meetings.worker_ready(name, pid))
             await client.closed.wait()
             bus.publish(WorkerLost(name, "its socket closed"))
-            await meetings.worker_lost(name)
+            await _reaction(meetings.worker_lost(name))
 
     async def _listen(self, client: DeskClient, scope: TaskScope, meetings: Meetings, bus: EventBus) -> None:
         async for event in client.events:
@@ -61,17 +61,25 @@ class WorkersWatch:
             await client.aclose()
 
 
+async def _reaction(work: Awaitable[None]) -> None:
+    """What follows from a worker's word: a fault in it is logged, and ends neither main nor other calls."""
+    try:
+        await work
+    except Exception as error:
+        log.error("reaction_failed", exc_info=error)
+
+
 def take_event(event: Event, scope: TaskScope, meetings: Meetings, bus: EventBus) -> None:
     """What a worker announced; whatever takes time becomes a task of its own."""
     match event:
         case ParticipantSilent(participant_id=participant_id):
-            scope.spawn("silent", meetings.silent(participant_id))
+            scope.spawn("silent", _reaction(meetings.silent(participant_id)))
         case ParticipantHeard(participant_id=participant_id):
-            scope.spawn("heard", meetings.heard(participant_id))
+            scope.spawn("heard", _reaction(meetings.heard(participant_id)))
         case MediaFailed(participant_id=participant_id, reason=reason):
-            scope.spawn("media failed", meetings.media_failed(participant_id, reason))
+            scope.spawn("media failed", _reaction(meetings.media_failed(participant_id, reason)))
         case FastUpdateWanted(participant_id=participant_id):
-            scope.spawn("fast update", meetings.ask_fast_update(participant_id))
+            scope.spawn("fast update", _reaction(meetings.ask_fast_update(participant_id)))
         case SpeakersChanged():
             bus.publish(event)
         case BusReconnected():

@@ -53,8 +53,8 @@ class NewConference(BaseModel):
 
 
 class BudgetBody(BaseModel):
-    to_site_bps: int = Field(ge=64_000, le=1_000_000_000)
-    from_site_bps: int = Field(ge=64_000, le=1_000_000_000)
+    to_site_bps: int = Field(ge=100_000, le=1_000_000_000)
+    from_site_bps: int = Field(ge=100_000, le=1_000_000_000)
 
 
 class ParticipantOut(BaseModel):
