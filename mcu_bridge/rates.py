@@ -56,7 +56,7 @@ class NetworkLimit:
     about more while we send little; and once it has fallen it climbs slowly, so it says little about now.
     It is taken as a limit only after it stood below what we really send for two seconds and did not rise:
     an estimate that rises while more is sent tells of a way that carries more, whatever had stalled before.
-    From then on the limit grows by eight per cent a second until an estimate stands still below our rate
+    From then on the limit grows by four per cent a second until an estimate stands still below our rate
     again. TMMBR is an order and holds as given. Loss above a tenth limits at once.
     Nothing of this goes below `FLOOR`: a thin picture is sent even on a bad line.
     """
