@@ -230,7 +230,7 @@ class ParticipantLogRow(Base):
 
 
 class RecordingRow(Base):
-    """A file of a recording, about a minute long. The row comes first, and is finished when the file is closed.
+    """A file of a recording, about a minute long. The row comes first and is finished with the file.
 
     `path` is relative to the folder of recordings. `subject` is a conference's or a camera's id, by `kind`;
     `site_id` is whose recording it is.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from protocols.isobmff.box import Box, MalformedBox, boxes, child, field
-from protocols.isobmff.tracks import VIDEO_TIMESCALE
 from protocols.isobmff.writer import IndexEntry, Run, Sample, duration_box, index
 
 
@@ -87,20 +86,23 @@ def read_fragments(data: memoryview, start: int = 0) -> Iterator[Fragment]:
         return
 
 
-def closing_patches(init: Init, fragments: list[Fragment]) -> list[Patch]:
-    """What gives a file that is at its end its duration and index; nothing where there is no room."""
+def closing_patches(init: Init, entries: Sequence[IndexEntry], start: int = 0) -> list[Patch]:
+    """What gives a file that is at its end its duration and index; nothing where there is no room.
+
+    `start` is the time of the first picture in 1/90000 s.
+    """
     patches: list[Patch] = []
-    entries = [_entry(one) for one in fragments]
     if init.duration_room is not None and entries:
         total = sum(one.duration for one in entries)
         patches.append(Patch(init.duration_room[0], duration_box(total)))
     if init.index_room is not None and entries:
         offset, room = init.index_room
-        patches.append(Patch(offset, index(entries, fragments[0].runs[0].decode_time, room)))
+        patches.append(Patch(offset, index(entries, start, room)))
     return patches
 
 
-def _entry(one: Fragment) -> IndexEntry:
+def index_entry(one: Fragment) -> IndexEntry:
+    """The fragment's line in the index: its first track's duration, its bytes."""
     pictures = one.runs[0]
     return IndexEntry(one.size, pictures.duration, pictures.samples[0].keyframe)
 
@@ -149,8 +151,3 @@ def _run(data: memoryview, moof: Box, traf: Box, mdat: Box) -> Run:
         at += size
     track_id = field(data, header.body + 4, 4, header.end)
     return Run(track_id, field(data, time.body + 4, 8, time.end), tuple(samples))
-
-
-def duration_seconds(fragments: list[Fragment]) -> float:
-    """How long the pictures last."""
-    return sum(_entry(one).duration for one in fragments) / VIDEO_TIMESCALE

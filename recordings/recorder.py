@@ -1,0 +1,248 @@
+"""Records one subject.
+
+    recorder = Recorder(Subject(RecordingKind.CAMERA, id, site_id), folder, database, disk, clock)
+    ended = await recorder.run(video, sound)      -> RecordingEnded, when the stream ends or `stop` is called
+
+Row first, then file. Files are cut at key frames after about a minute, and where the stream's parameter
+sets or its time change. The event loop only builds fragments; files are written in the disk's threads, and
+while one write lasts the readers queue, bounded, and count what they drop. Whoever cancels `run` leaves the
+file as after a kill: the next start mends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+import structlog
+
+from foundation.clock import Clock
+from foundation.database import Database, DatabaseError
+from foundation.repositories.recordings import (
+    Recording,
+    RecordingKind,
+    RecordingRepository,
+    RecordingState,
+)
+from foundation.schema import new_id
+from media.fragments import Began, FragmentCounts, Made, StreamFragments
+from media.packet import Packet
+from media.stream import Reader, Stream
+from protocols.isobmff.fragmenter import MediaFragment
+from protocols.isobmff.writer import INDEX_ROOM
+from recordings.disk import Disk
+from recordings.recording_folder import RecordingFolder
+from recordings.segment_file import SegmentFile
+
+FILE_SECONDS = 60.0
+FRAGMENT_SECONDS = 0.5
+"""What is lost with a killed process is at most this and the frame in the making."""
+KEYFRAME_SECONDS = 10.0
+"""The stream is asked for a key frame after so long without one: to seek, and to cut files."""
+RESERVE_BYTES = 512 << 20
+"""Kept free on the file system for the database and everyone else."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+_log = structlog.get_logger("recorder")
+
+
+class EndCause(StrEnum):
+    """Why a recording ended."""
+
+    STREAM_ENDED = "stream ended"
+    STOPPED = "stopped"
+    DISK_FULL = "disk full"
+    DISK_FAILED = "disk failed"
+    INDEX_FAILED = "index failed"
+
+    @property
+    def alarm(self) -> bool:
+        """Somebody must do something."""
+        return self not in (EndCause.STREAM_ENDED, EndCause.STOPPED)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is recorded and whose it is."""
+
+    kind: RecordingKind
+    id: str
+    site_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingEnded:
+    """`dropped` frames were lost because the disk was too slow for the stream; `counts` has the others."""
+
+    subject: Subject
+    cause: EndCause
+    detail: str
+    files: int
+    bytes: int
+    dropped: int
+    counts: FragmentCounts
+
+
+class Recorder:
+    """Runs once. Raises media.fragments.UnsupportedFormat from `run` for a stream that MP4 cannot hold."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        folder: RecordingFolder,
+        database: Database,
+        disk: Disk,
+        clock: Clock,
+        *,
+        file_seconds: float = FILE_SECONDS,
+        reserve_bytes: int = RESERVE_BYTES,
+    ) -> None:
+        self.subject = subject
+        self.files = 0
+        self.bytes = 0
+        self._folder = folder
+        self._database = database
+        self._disk = disk
+        self._clock = clock
+        self._file_seconds = file_seconds
+        self._reserve = reserve_bytes
+        self._recording: Recording | None = None
+        self._file: SegmentFile | None = None
+        self._readers: list[Reader] = []
+        self._stopped = False
+        self._last_key = 0
+
+    def stop(self) -> None:
+        """`run` closes the file and returns; what is queued is not written any more."""
+        self._stopped = True
+        for reader in self._readers:
+            reader.close()
+
+    async def run(self, video: Stream, sound: Stream | None = None) -> RecordingEnded:
+        """Record until the pictures end, `stop`, or a failure, which is returned and not raised."""
+        fragments = StreamFragments(
+            video.format,
+            sound.format if sound else None,
+            fragment_seconds=FRAGMENT_SECONDS,
+            restart_seconds=self._file_seconds,
+            index_room=INDEX_ROOM,
+        )
+        cause, detail = EndCause.STREAM_ENDED, ""
+        try:
+            await self._record(video, sound, fragments)
+            if self._stopped:
+                cause = EndCause.STOPPED
+        except OSError as error:
+            cause = EndCause.DISK_FULL if error.errno in _FULL else EndCause.DISK_FAILED
+            detail = str(error)
+        except DatabaseError as error:
+            cause, detail = EndCause.INDEX_FAILED, str(error)
+        finally:
+            if self._file is not None and not cause.alarm:  # cancelled
+                self._disk.later(self._file.abandon)
+        if cause.alarm:
+            _log.error("recording stopped", subject=self.subject.id, cause=str(cause), detail=detail)
+            await self._close_after_failure()
+        dropped = sum(reader.dropped for reader in self._readers)
+        return RecordingEnded(self.subject, cause, detail, self.files, self.bytes, dropped, fragments.counts)
+
+    async def _record(self, video: Stream, sound: Stream | None, fragments: StreamFragments) -> None:
+        listening: asyncio.Task[None] | None = None
+        if sound is not None:
+            heard = sound.reader()
+            self._readers.append(heard)
+            listening = asyncio.create_task(
+                _listen(heard, fragments), name=f"recorder.{self.subject.id}.sound"
+            )
+        try:
+            async with video.reader() as pictures:
+                self._readers.append(pictures)
+                if self._stopped:
+                    pictures.close()
+                async for packet in pictures:
+                    self._want_keyframe(video, packet)
+                    await self._take(fragments.take(packet))
+        finally:
+            if listening is not None:
+                listening.cancel()
+                await asyncio.gather(listening, return_exceptions=True)
+        await self._take(fragments.end())
+        await self._close()
+
+    def _want_keyframe(self, video: Stream, packet: Packet) -> None:
+        if packet.keyframe:
+            self._last_key = packet.pts
+        elif packet.pts - self._last_key > KEYFRAME_SECONDS * video.format.clock_rate:
+            video.request_keyframe()
+
+    async def _take(self, made: list[Made]) -> None:
+        for one in made:
+            if isinstance(one, Began):
+                await self._close()
+                await self._open(one)
+            elif self._file is not None:
+                await self._write(self._file, one)
+
+    async def _write(self, file: SegmentFile, fragment: MediaFragment) -> None:
+        await self._disk.run(file.write, fragment)
+        self.bytes += len(fragment.data)
+
+    async def _open(self, began: Began) -> None:
+        age = timedelta(seconds=self._clock.monotonic() - began.arrival)
+        started_at = self._clock.now() - max(age, timedelta())
+        recording_id = new_id()
+        recording = Recording(
+            id=recording_id,
+            kind=self.subject.kind,
+            subject=self.subject.id,
+            site_id=self.subject.site_id,
+            path=self._folder.new_path(self.subject.kind, self.subject.id, started_at, recording_id),
+            codecs=began.codecs,
+            width=began.width,
+            height=began.height,
+            started_at=started_at,
+        )
+        async with self._database.transaction() as tx:
+            await RecordingRepository(tx).open(recording)
+        self._recording = recording
+        self._file = await self._disk.run(self._make, recording.path, began.init)
+        self.files += 1
+        self.bytes += len(began.init)
+
+    def _make(self, path: str, init: bytes) -> SegmentFile:
+        return SegmentFile(self._folder.resolve(path), init, self._reserve)
+
+    async def _close(self) -> None:
+        file, recording = self._file, self._recording
+        if file is None or recording is None:
+            return
+        written = await self._disk.run(file.close)
+        self._file = None
+        async with self._database.transaction() as tx:
+            ended_at = recording.started_at + timedelta(seconds=written.seconds)
+            await RecordingRepository(tx).finish(
+                recording.id, RecordingState.FINISHED, ended_at, written.size
+            )
+        self._recording = None
+
+    async def _close_after_failure(self) -> None:
+        """Keep what is there; if even that fails, the next start mends it."""
+        try:
+            if self._file is None and self._recording is not None:
+                async with self._database.transaction() as tx:  # the row came first, the file could not
+                    await RecordingRepository(tx).finish(
+                        self._recording.id, RecordingState.LOST, self._recording.started_at, 0
+                    )
+            await self._close()
+        except (OSError, DatabaseError) as error:
+            _log.error("recording left open", subject=self.subject.id, detail=str(error))
+
+
+async def _listen(reader: Reader, fragments: StreamFragments) -> None:
+    async with reader:
+        async for packet in reader:
+            fragments.take_sound(packet)

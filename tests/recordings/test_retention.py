@@ -1,0 +1,111 @@
+"""What is old or too much goes, the oldest first; what is open or lies elsewhere stays."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from foundation.clock import FakeClock
+from foundation.database import Database
+from foundation.repositories.recordings import (
+    Recording,
+    RecordingKind,
+    RecordingRepository,
+    RecordingState,
+)
+from foundation.schema import new_id
+from recordings.disk import Disk
+from recordings.recording_folder import OutsideFolder, RecordingFolder
+from recordings.retention import Retention, Swept
+
+SIZE = 1000
+
+
+async def recorded(
+    database: Database,
+    folder: RecordingFolder,
+    clock: FakeClock,
+    hours: int,
+    *,
+    path: str = "",
+    open_: bool = False,
+) -> Recording:
+    """A recording that began `hours` after the clock's start, with a file of SIZE bytes."""
+    began, key = clock.now() + timedelta(hours=hours), new_id()
+    path = path or folder.new_path(RecordingKind.CAMERA, "gate", began, key)
+    made = Recording(key, RecordingKind.CAMERA, "gate", "nanning", path, "avc1", 16, 16, began)
+    async with database.transaction() as tx:
+        index = RecordingRepository(tx)
+        await index.open(made)
+        if not open_:
+            await index.finish(key, RecordingState.FINISHED, began + timedelta(minutes=1), SIZE)
+    file = folder.root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(bytes(SIZE))
+    return made
+
+
+async def left(database: Database) -> set[str]:
+    async with database.reading() as tx:
+        return {one.id for one in await RecordingRepository(tx).in_sites(["nanning"])}
+
+
+async def test_age_and_quota(
+    database: Database, folder: RecordingFolder, disk: Disk, clock: FakeClock
+) -> None:
+    made = [await recorded(database, folder, clock, hours) for hours in (0, 24, 48, 72, 96)]
+    being_written = await recorded(database, folder, clock, -24, open_=True)
+    now = clock.now() + timedelta(hours=97)
+    retention = Retention(database, folder, disk, max_age=timedelta(hours=80), quota_bytes=2 * SIZE)
+    assert await retention.sweep(now) == Swept(files=3, bytes=3 * SIZE, failed=0)
+    assert await left(database) == {made[3].id, made[4].id, being_written.id}
+    on_disk = {path.relative_to(folder.root).as_posix() for path in folder.root.rglob("*.mp4")}
+    assert on_disk == {made[3].path, made[4].path, being_written.path}
+    assert not (folder.root / made[0].path).parent.exists()
+    assert await retention.sweep(now) == Swept(0, 0, 0)
+
+
+async def test_a_file_that_is_gone_already_is_swept_again(
+    database: Database, folder: RecordingFolder, disk: Disk, clock: FakeClock
+) -> None:
+    made = await recorded(database, folder, clock, 0)
+    (folder.root / made.path).unlink()
+    swept = await Retention(database, folder, disk, quota_bytes=0).sweep(clock.now())
+    assert swept == Swept(1, SIZE, 0)
+
+
+async def test_nothing_outside_the_folder_is_removed(
+    database: Database, folder: RecordingFolder, disk: Disk, clock: FakeClock
+) -> None:
+    outside = await recorded(database, folder, clock, 0, path="../precious.mp4")
+    inside = await recorded(database, folder, clock, 1)
+    swept = await Retention(database, folder, disk, quota_bytes=0).sweep(clock.now())
+    assert swept == Swept(1, SIZE, failed=1)
+    assert (folder.root / "../precious.mp4").exists()
+    assert await left(database) == {outside.id}
+    assert not (folder.root / inside.path).exists()
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "/etc/passwd", "../x", "camera/../../x", "camera/./..", "a\0b", ".hidden/x", "a//../b"],
+)
+def test_paths_that_lead_out_are_refused(tmp_path: Path, path: str) -> None:
+    with pytest.raises(OutsideFolder, match="folder of recordings"):
+        RecordingFolder(tmp_path).resolve(path)
+
+
+def test_a_symbolic_link_does_not_lead_out(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "camera").symlink_to(tmp_path)
+    with pytest.raises(OutsideFolder, match="symbolic link"):
+        RecordingFolder(tmp_path / "root").resolve("camera/x.mp4")
+
+
+@pytest.mark.parametrize("subject", ["../../etc", "摄像机 1", "", "a/b\0c", "." * 300, "camera:34020000"])
+def test_any_subject_has_a_safe_path(tmp_path: Path, clock: FakeClock, subject: str) -> None:
+    folder = RecordingFolder(tmp_path)
+    path = folder.new_path(RecordingKind.CAMERA, subject, clock.now(), "f" * 32)
+    assert folder.resolve(path).relative_to(tmp_path.resolve()).parts[0] == "camera"
+    assert len(Path(path).parts) == 4
+    assert len(path) < 500
