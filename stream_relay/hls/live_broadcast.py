@@ -1,0 +1,106 @@
+"""A stream, and sound beside it, as a live playlist; whoever waits for a part is woken as it appears."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from foundation.clock import Clock
+from media.fragments import Began, FragmentCounts, Made, StreamFragments
+from media.stream import Reader, Stream
+from protocols.isobmff.tracks import VIDEO_TIMESCALE
+from stream_relay.hls.playlist import PART_SECONDS, TARGET_DURATION, LivePlaylist, Part
+
+JUMP_SECONDS = 2.0
+"""A longer pause is a discontinuity: no part may be as long as that."""
+WAITING = 20_000
+"""Requests that may wait on one broadcast."""
+
+
+class TooManyWaiting(Exception):
+    """More requests wait than this broadcast holds."""
+
+
+class LiveBroadcast:
+    """`run` until the stream ends. `dropped` frames were lost because this process was too slow."""
+
+    def __init__(self, clock: Clock, *, part_seconds: float = PART_SECONDS) -> None:
+        self.playlist = LivePlaylist(part_seconds=part_seconds)
+        self.codecs = ""
+        self.size = (0, 0)
+        self.dropped = 0
+        self.waiting = 0
+        self.counts = FragmentCounts()
+        self._clock = clock
+        self._changed = asyncio.Event()
+        self._origin = clock.now()
+
+    async def run(self, video: Stream, sound: Stream | None = None) -> None:
+        """Raises media.fragments.UnsupportedFormat for a stream that MP4 cannot hold."""
+        fragments = StreamFragments(
+            video.format,
+            sound.format if sound else None,
+            fragment_seconds=self.playlist.part_seconds,
+            jump_seconds=JUMP_SECONDS,
+        )
+        self.counts = fragments.counts
+        listening: asyncio.Task[None] | None = None
+        if sound is not None:
+            listening = asyncio.create_task(_listen(sound.reader(), fragments), name=f"sound of {video.id}")
+        try:
+            async with video.reader() as pictures:
+                async for packet in pictures:
+                    self._take(fragments.take(packet))
+                    self.dropped = pictures.dropped
+                    if self.playlist.key_wanted:
+                        if packet.keyframe and not packet.damaged:
+                            self.playlist.end_segment()
+                            self._wake()
+                        else:
+                            video.request_keyframe()
+        finally:
+            if listening is not None:
+                listening.cancel()
+                await asyncio.gather(listening, return_exceptions=True)
+            self._take(fragments.end())
+            self.playlist.end()
+            self._wake()
+
+    async def wait_for(self, msn: int, part: int | None) -> bool:
+        """True once the playlist has it; False after three target durations. Raises TooManyWaiting."""
+        if self.waiting >= WAITING:
+            raise TooManyWaiting(f"{self.waiting} requests wait already")
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(3 * TARGET_DURATION):
+                while not self.playlist.has(msn, part):
+                    await self._changed.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self.waiting -= 1
+        return True
+
+    def _take(self, made: list[Made]) -> None:
+        for one in made:
+            if isinstance(one, Began):
+                self.codecs, self.size = one.codecs, (one.width, one.height)
+                age = max(self._clock.monotonic() - one.arrival, 0.0)
+                self._origin = self._clock.now() - timedelta(seconds=age)
+                self.playlist.begin(one.init)
+            else:
+                at = self._origin + timedelta(seconds=one.start / VIDEO_TIMESCALE)
+                self.playlist.add(Part(one.data, one.duration / VIDEO_TIMESCALE, one.keyframe), at)
+        if made:
+            self._wake()
+
+    def _wake(self) -> None:
+        """Whoever waits looks again; who comes later waits for the next change."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+async def _listen(reader: Reader, fragments: StreamFragments) -> None:
+    async with reader:
+        async for packet in reader:
+            fragments.take_sound(packet)

@@ -1,0 +1,172 @@
+"""A stream over HTTP: blocking reload, hinted parts, and ffmpeg as the player."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from foundation.clock import FakeClock
+from media.packet import Format
+from media.stream import Stream
+from stream_relay.hls.http_hls import hls_routes
+from stream_relay.hls.live_broadcast import LiveBroadcast
+from tests.media.coded_pictures import BLUE, GREEN, RED, coded, sound
+from tests.peers.ffmpeg import run_ffmpeg
+from tests.peers.requirement import requires
+
+H264 = Format("H264", 90_000)
+
+
+class Site:
+    """A broadcast "programme" that is fed by hand."""
+
+    def __init__(self, live: LiveBroadcast, client: TestClient) -> None:  # type: ignore[type-arg]  # aiohttp's own default
+        self.live, self.client = live, client
+        self.video = Stream("programme", H264)
+        self.sound = Stream("programme.sound", Format("OPUS", 48_000, 2))
+
+    async def get(self, name: str) -> tuple[int, str]:
+        async with self.client.get(f"/live/programme/{name}") as answer:
+            return answer.status, await answer.text()
+
+    async def bytes(self, name: str) -> bytes:
+        async with self.client.get(f"/live/programme/{name}") as answer:
+            assert answer.status == 200, name
+            return await answer.read()
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    live = LiveBroadcast(FakeClock())
+    app = web.Application()
+    app.add_routes(hls_routes({"programme": live}.get))
+    async with TestClient(TestServer(app)) as client:
+        site = Site(live, client)
+        running = asyncio.create_task(live.run(site.video, site.sound))
+        await asyncio.sleep(0)
+        yield site
+        site.video.close()
+        await running
+
+
+async def settle(site: Site, published: int) -> None:
+    while site.live.counts.taken < published:  # noqa: ASYNC110 - the broadcast has no event for a frame taken
+        await asyncio.sleep(0)
+
+
+async def test_a_blocking_request_returns_as_its_part_appears(site: Site) -> None:
+    packets = coded([RED] * 60)
+    for packet in packets[:20]:
+        site.video.publish(packet)
+    await settle(site, 20)
+    assert site.live.playlist.next_part == (0, 1)
+    waiting = asyncio.create_task(site.get("media.m3u8?_HLS_msn=0&_HLS_part=1"))
+    hinted = asyncio.create_task(site.bytes("part-0.1.m4s"))
+    while site.live.waiting < 2:  # noqa: ASYNC110 - both requests are on their way
+        await asyncio.sleep(0.001)
+    site.video.publish(packets[20])
+    await settle(site, 21)
+    assert not waiting.done()
+    for packet in packets[21:26]:
+        site.video.publish(packet)
+    status, text = await asyncio.wait_for(waiting, 2)
+    assert status == 200
+    assert '#EXT-X-PART:DURATION=0.48000,URI="part-0.0.m4s",INDEPENDENT=YES\n' in text
+    assert 'URI="part-0.1.m4s"' in text
+    assert (await asyncio.wait_for(hinted, 2))[4:8] == b"moof"
+    assert site.live.waiting == 0
+
+
+async def test_every_part_is_at_most_half_a_second_and_the_segment_is_its_parts(site: Site) -> None:
+    for packet in coded([RED] * 150, gop=60):
+        site.video.publish(packet)
+    await settle(site, 150)
+    _, text = await site.get("media.m3u8")
+    durations = [float(one) for one in re.findall(r"PART:DURATION=([\d.]+)", text)]
+    assert max(durations) <= 0.5
+    assert re.findall(r"#EXTINF:([\d.]+)", text) == ["2.40000", "2.40000"]
+    names = re.findall(r"part-0\.\d+\.m4s", text)
+    assert b"".join([await site.bytes(name) for name in names]) == await site.bytes("seg-0.m4s")
+
+
+async def test_a_source_without_key_frames_is_asked_and_cut_all_the_same(site: Site) -> None:
+    asked = 0
+
+    def ask() -> None:
+        nonlocal asked
+        asked += 1
+
+    site.video._on_keyframe_wanted = ask
+    for packet in coded([RED] * 150, gop=250):
+        site.video.publish(packet)
+    await settle(site, 150)
+    assert asked > 0
+    _, text = await site.get("media.m3u8")
+    assert re.findall(r"#EXTINF:([\d.]+)", text) == ["3.84000"]
+
+
+async def test_bad_requests_are_answered_clearly(site: Site) -> None:
+    for packet in coded([RED] * 60):
+        site.video.publish(packet)
+    await settle(site, 60)
+    assert await site.get("media.m3u8?_HLS_msn=99") == (400, "segment 99 is too far in the future")
+    assert (await site.get("media.m3u8?_HLS_msn=x"))[0] == 400
+    assert (await site.get("media.m3u8?_HLS_part=1"))[0] == 400
+    assert (await site.get("seg-77.m4s"))[0] == 404
+    assert (await site.get("part-0.99.m4s"))[0] == 404
+    assert (await site.get("init-9.mp4"))[0] == 404
+    async with site.client.get("/live/other/index.m3u8") as answer:
+        assert answer.status == 404
+
+
+async def test_a_stream_that_ends_releases_who_waits(site: Site) -> None:
+    for packet in coded([RED] * 20):
+        site.video.publish(packet)
+    await settle(site, 20)
+    waiting = asyncio.create_task(site.get("media.m3u8?_HLS_msn=1&_HLS_part=0"))
+    while not site.live.waiting:  # noqa: ASYNC110 - the request is on its way
+        await asyncio.sleep(0.001)
+    site.video.close()
+    status, text = await asyncio.wait_for(waiting, 2)
+    assert (status, text.splitlines()[-1]) == (200, "#EXT-X-ENDLIST")
+
+
+@requires("ffmpeg")
+async def test_ffmpeg_plays_it(site: Site, tmp_path: Path) -> None:
+    pictures = coded([RED] * 50 + [GREEN] * 50 + [BLUE] * 50)
+    other = coded([RED] * 25, size=(320, 192), start=150 * 3600, arrival=106.0)
+    heard, _ = sound("libopus", 7.0)
+    packets = [*pictures, *other]
+    known = {id(one) for one in packets}
+    for packet in sorted([*packets, *heard], key=lambda one: one.arrival):
+        (site.video if id(packet) in known else site.sound).publish(packet)
+        await asyncio.sleep(0)
+    await settle(site, 175)
+    site.video.close()
+    status, text = await site.get("index.m3u8")
+    assert status == 200
+    assert 'CODECS="avc1.42c0' in text
+    assert "RESOLUTION=320x192" in text
+    out = tmp_path / "played.mkv"
+    address = str(site.client.make_url("/live/programme/index.m3u8"))
+    await run_ffmpeg(
+        tmp_path, "-y", "-live_start_index", "0", "-i", address, "-c:v", "ffv1", "-c:a", "flac", str(out)
+    )
+    with av.open(str(out)) as container:
+        seen = [
+            tuple(int(np.median(part)) for part in np.split(frame.to_ndarray(), [96, 120]))
+            for frame in container.decode(video=0)
+        ]
+    assert len(seen) >= 150
+    for number, meant in ((10, RED), (60, GREEN), (140, BLUE)):
+        assert all(abs(one - other) <= 6 for one, other in zip(seen[number], meant, strict=True))
+    with av.open(str(out)) as container:
+        tone = np.concatenate([one.to_ndarray().reshape(-1, 2)[:, 0] for one in container.decode(audio=0)])
+    part = tone[48_000:96_000].astype(float)
+    assert abs(np.argmax(np.abs(np.fft.rfft(part))) * 48_000 / len(part) - 440) < 3
