@@ -28,6 +28,10 @@ PROGRAMS = {
     "redis": Program("redis-server", ("redis-server",)),
     "postgresql": Program("postgresql", ("/usr/lib/postgresql/*/bin/postgres",)),
     "tshark": Program("tshark", ("tshark", "dumpcap")),
+    "gst-rtsp-server": Program(
+        "gir1.2-gst-rtsp-server-1.0 python3-gi",
+        ("/usr/lib/*/girepository-1.0/GstRtspServer-1.0.typelib", "/usr/lib/python3/dist-packages/gi"),
+    ),
     "gstreamer": Program("gstreamer1.0-tools", ("gst-launch-1.0",)),
     "ip": Program("iproute2", ("ip",)),
     "nft": Program("nftables", ("nft",)),

@@ -1,0 +1,141 @@
+"""One Stream as RTP, printed once a frame for all players, whichever transport they use."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Protocol
+
+from media.frame_packets import FramePackets
+from media.packet import Kind, Packet
+from media.rtp_sender import RtpSender, SenderSettings
+from media.stream import GOP_BYTES, Stream
+from protocols.rtsp.framing import interleaved_header
+from stream_relay.track_formats import packetizer_for, payload_type
+
+MAX_PAYLOAD = 1400
+_SEQUENCE, _TIMESTAMP = slice(2, 4), slice(4, 8)
+
+
+class OutletFrame:
+    """The RTP packets of one frame; what players of one channel write is made once and shared."""
+
+    __slots__ = ("_printed", "keyframe", "packets", "size")
+
+    def __init__(self, packets: FramePackets, keyframe: bool) -> None:
+        self.packets = packets
+        self.keyframe = keyframe
+        self.size = sum(packets.sizes)
+        self._printed: dict[int, bytes] = {}
+
+    def interleaved(self, channel: int) -> bytes:
+        """All packets with their `$` headers (RFC 2326 10.12), for one write."""
+        printed = self._printed.get(channel)
+        if printed is None:
+            parts: list[bytes] = []
+            packets = self.packets
+            for size, header, payload in zip(packets.sizes, packets.headers, packets.payloads, strict=True):
+                parts += (interleaved_header(channel, size), header, payload)
+            printed = self._printed[channel] = b"".join(parts)
+        return printed
+
+
+class OutletPlayer(Protocol):
+    """Takes what an outlet prints, and never makes it wait."""
+
+    def take_frame(self, outlet: RtspOutlet, frame: OutletFrame) -> None: ...
+
+    def take_report(self, outlet: RtspOutlet, datagram: bytes) -> None: ...
+
+    def outlet_ended(self, outlet: RtspOutlet) -> None: ...
+
+
+class RtspOutlet:
+    """`run` until the stream ends. A player that joins gets the current group of pictures at once.
+
+    All players share sequence numbers and SSRC: to each it is one ordinary RTP stream. `damaged` counts
+    frames that were left out because bytes of them, or of those they refer to, were missing, `refused` those
+    that no payload can carry.
+    """
+
+    def __init__(self, stream: Stream, index: int) -> None:
+        self.stream = stream
+        self.damaged = 0
+        self.refused = 0
+        number = payload_type(stream.format, index)
+        self._packetizer = packetizer_for(stream.format, MAX_PAYLOAD)
+        self._sender = RtpSender(
+            SenderSettings(secrets.randbits(32), "anshi", number, stream.format.clock_rate)
+        )
+        self._players: list[OutletPlayer] = []
+        self._group: list[OutletFrame] = []
+        self._group_bytes = 0
+
+    @property
+    def ssrc(self) -> int:
+        return self._sender.ssrc
+
+    @property
+    def players(self) -> int:
+        return len(self._players)
+
+    @property
+    def first_packet(self) -> tuple[int, int] | None:
+        """Sequence number and timestamp a player that joins now begins with, as far as known (RTP-Info)."""
+        if not self._group:
+            return None
+        header = self._group[0].packets.headers[0]
+        return int.from_bytes(header[_SEQUENCE], "big"), int.from_bytes(header[_TIMESTAMP], "big")
+
+    def join(self, player: OutletPlayer) -> None:
+        self._players.append(player)
+        for frame in self._group:
+            player.take_frame(self, frame)
+
+    def leave(self, player: OutletPlayer) -> None:
+        if player in self._players:
+            self._players.remove(player)
+
+    async def run(self) -> None:
+        """Prints frames until the stream ends; then tells the players."""
+        async with self.stream.reader() as reader:
+            async for packet in reader:
+                self._print(packet)
+        for player in tuple(self._players):
+            player.outlet_ended(self)
+
+    def report(self, now: float, wall_clock: float) -> None:
+        """Sends the sender reports that are due."""
+        for datagram in self._sender.poll(now, wall_clock):
+            for player in tuple(self._players):
+                player.take_report(self, datagram)
+
+    def _print(self, packet: Packet) -> None:
+        if packet.damaged:
+            self.damaged += 1
+            self._forget()
+            return
+        try:
+            payloads = self._packetizer.packetize(packet.data)
+        except ValueError:
+            self.refused += 1
+            self._forget()
+            return
+        marker = self.stream.format.kind is Kind.VIDEO or self.stream.format.codec == "MPEG4-GENERIC"
+        headers = self._sender.headers(payloads, packet.pts, packet.arrival, marker=marker)
+        frame = OutletFrame(FramePackets(headers, payloads), packet.keyframe)
+        if self.stream.format.kind is Kind.VIDEO:
+            self._remember(frame)
+        for player in tuple(self._players):
+            player.take_frame(self, frame)
+
+    def _remember(self, frame: OutletFrame) -> None:
+        if frame.keyframe:
+            self._group, self._group_bytes = [frame], frame.size
+        elif self._group:
+            self._group.append(frame)
+            self._group_bytes += frame.size
+            if self._group_bytes > GOP_BYTES:
+                self._forget()
+
+    def _forget(self) -> None:
+        self._group, self._group_bytes = [], 0

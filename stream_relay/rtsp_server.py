@@ -1,0 +1,160 @@
+"""An RTSP server over any Streams, TCP interleaved and UDP.
+
+    server = RtspServer(catalogue)                     # what is served under which path
+    await server.start("192.0.2.1", 8554)
+    ...
+    await server.aclose()
+
+A frame is printed once for all players and leaves in one write a player. A player that is too slow is dropped
+to the next key frame, and after `stalled_after` seconds disconnected; nobody else waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from media.rtp_socket import PortRange
+from media.stream import Stream
+from protocols.rtsp.message import Request
+from protocols.sip.digest import DigestServer, Outcome, Secret
+from protocols.sip.message import Request as SipRequest
+from stream_relay.rtsp_connection import NoSuchStream, RtspConnection, SourceUnavailable
+from stream_relay.rtsp_outlet import RtspOutlet
+
+__all__ = ["Catalogue", "NoSuchStream", "RtspLimits", "RtspServer", "SourceUnavailable"]
+
+_TICK = 0.25
+_PORTS = PortRange(40_000, 49_999)
+
+
+class Catalogue(Protocol):
+    def open(self, path: str) -> AbstractAsyncContextManager[Sequence[Stream]]:
+        """The streams under a path, pictures first, held open while the context is. Entering it waits for a
+        source on demand, and raises NoSuchStream or SourceUnavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RtspLimits:
+    """Bounds of a client, in seconds and bytes; `ports` and `dscp` are for UDP."""
+
+    connections: int = 500
+    queue_bytes: int = 8 << 20
+    queue_seconds: float = 3.0
+    stalled_after: float = 10.0
+    session_timeout_said: int = 60
+    session_timeout: float = 80.0
+    ports: PortRange = _PORTS
+    dscp: int = 0
+
+
+_DEFAULT_LIMITS = RtspLimits()
+
+
+class RtspServer:
+    """See the module's head. With `secret_of` (user name to secret, None for unknown ones) clients prove who
+    they are by digest. `dropped` counts frames, `disconnected` clients that were ended, `refused` those
+    beyond the limit."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        *,
+        limits: RtspLimits = _DEFAULT_LIMITS,
+        secret_of: Callable[[str], Secret | None] | None = None,
+        realm: str = "Anshi",
+    ) -> None:
+        self.catalogue = catalogue
+        self.limits = limits
+        self.dropped = self.disconnected = self.refused = 0
+        self._secret_of = secret_of
+        self._digest = DigestServer(realm, secrets.token_bytes(32))
+        self._connections: dict[RtspConnection, asyncio.Task[None]] = {}
+        self._outlets: dict[Stream, tuple[RtspOutlet, asyncio.Task[None], int]] = {}
+        self._server: asyncio.Server | None = None
+        self._ticker: asyncio.Task[None] | None = None
+
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+    @property
+    def port(self) -> int:
+        """Where it listens. Raises RuntimeError before `start`."""
+        if self._server is None:
+            raise RuntimeError("the RTSP server was not started")
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def start(self, host: str, port: int) -> None:
+        """Raises OSError when the address cannot be bound."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: RtspConnection(self), host, port)
+        self._ticker = asyncio.create_task(self._tick(), name="rtsp.ticker")
+
+    async def aclose(self) -> None:
+        """Ends every connection; safe to call twice."""
+        if self._server is not None:
+            self._server.close()
+        tasks = [*self._connections.values(), *([self._ticker] if self._ticker else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- for connections
+
+    def connected(self, connection: RtspConnection) -> asyncio.Task[None]:
+        task = asyncio.create_task(connection.serve(), name="rtsp.connection")
+        self._connections[connection] = task
+        task.add_done_callback(lambda _: self._connections.pop(connection, None))
+        if len(self._connections) > self.limits.connections:
+            self.refused += 1
+            connection.disconnect("too many clients")
+        return task
+
+    def challenge(self, request: Request) -> list[str]:
+        """What to answer 401 with; empty when the request may pass."""
+        if self._secret_of is None:
+            return []
+        now, stale = time.monotonic(), False
+        claim = self._digest.claim(request.headers.all("Authorization"))
+        if claim is not None:
+            asked = SipRequest(request.method, request.uri, body=request.body)
+            outcome = self._digest.check(claim, self._secret_of(claim.username), asked, now).outcome
+            if outcome is Outcome.VERIFIED:
+                return []
+            stale = outcome is Outcome.STALE
+        # MD5 alone: of two challenges some players take the first, ffmpeg the last, and few know SHA-256.
+        return [str(one) for one in self._digest.challenge(now, stale, ("MD5",))]
+
+    def outlet(self, stream: Stream, index: int) -> RtspOutlet:
+        """The stream's outlet, made for its first player; given back by `leave`."""
+        known = self._outlets.get(stream)
+        if known is None:
+            outlet = RtspOutlet(stream, index)
+            known = (outlet, asyncio.create_task(outlet.run(), name=f"rtsp.outlet.{stream.id}"), 0)
+        outlet, task, users = known
+        self._outlets[stream] = (outlet, task, users + 1)
+        return outlet
+
+    def leave(self, outlet: RtspOutlet, connection: RtspConnection) -> None:
+        outlet.leave(connection)
+        _, task, users = self._outlets.pop(outlet.stream)
+        if users > 1:
+            self._outlets[outlet.stream] = (outlet, task, users - 1)
+        else:
+            task.cancel()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK)
+            now, wall_clock = time.monotonic(), time.time()
+            for outlet, _, _ in tuple(self._outlets.values()):
+                outlet.report(now, wall_clock)
+            for connection in tuple(self._connections):
+                connection.check(now)

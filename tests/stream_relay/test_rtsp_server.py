@@ -1,0 +1,143 @@
+"""Our RTSP server against ffmpeg, against our own client, and against clients that misbehave."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from protocols.payloads.h264 import split_byte_stream
+from protocols.sip.digest import Password
+from stream_relay.camera_source import CameraFault, CameraSettings, CameraSource, Cause
+from stream_relay.rtsp_server import RtspLimits, RtspServer
+from tests.peers.ffmpeg import run_ffmpeg
+from tests.peers.picture import RED, load, shows
+from tests.peers.requirement import requires
+from tests.peers.waiting import until_true
+from tests.stream_relay.cameras import Camera, Shelf, collect, coloured_pictures, decoded, playing
+
+HOST = "127.0.0.1"
+
+
+@asynccontextmanager
+async def serving(shelf: Shelf, limits: RtspLimits | None = None, **login: str) -> AsyncIterator[RtspServer]:
+    secret_of = (lambda name: Password(login[name]) if name in login else None) if login else None
+    server = RtspServer(shelf, limits=limits or RtspLimits(), secret_of=secret_of)
+    await server.start(HOST, 0)
+    try:
+        yield server
+    finally:
+        await server.aclose()
+        assert server.connections == 0
+
+
+def url(server: RtspServer, path: str = "red", login: str = "") -> str:
+    return f"rtsp://{login}{HOST}:{server.port}/{path}"
+
+
+@requires("ffmpeg")
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+async def test_ffmpeg_sees_the_colour(tmp_path: Path, transport: str) -> None:
+    camera = Camera(coloured_pictures(RED, b_frames=2))
+    shelf = Shelf(red=[camera.stream])
+    async with playing(camera), serving(shelf, admin="secret") as server:
+        out = tmp_path / "seen.png"
+        await run_ffmpeg(
+            tmp_path,
+            *("-rtsp_transport", transport, "-i", url(server, login="admin:secret@")),
+            *("-frames:v", "8", "-update", "1", str(out)),
+            timeout=20,
+        )
+        assert shows(load(out), RED)
+        await until_true(
+            lambda: server.connections == 0 and shelf.opened == 0, "the player to be forgotten", 10
+        )
+
+
+@pytest.mark.parametrize("udp", [False, True])
+async def test_a_new_player_gets_the_group_of_pictures_at_once(udp: bool) -> None:
+    camera = Camera(coloured_pictures(RED, seconds=1, b_frames=2))
+    async with serving(Shelf(red=[camera.stream])) as server:
+        async with playing(camera, speed=50):
+            await until_true(lambda: camera.stream.published > 20, "pictures", 10)
+        published = camera.stream.published % 25 or 25
+        # Nothing is published any more: what a player sees now was kept for it.
+        source = CameraSource("one", CameraSettings(url(server), udp=udp))
+        async with source.hold():
+            packets = await collect(await source.video(5), published - 1)
+        await source.aclose()
+    sent = camera.coded[: published - 1]
+    assert [split_byte_stream(packet.data) for packet in packets] == [
+        split_byte_stream(one) for one, _, _ in sent
+    ]
+    steps = [packet.pts - packets[0].pts for packet in packets]
+    assert steps == [pts - camera.coded[0][1] for _, pts, _ in sent]
+    assert min(b - a for a, b in itertools.pairwise(steps)) < 0, "no B-frames in this test"
+    assert shows(decoded(packets)[0], RED)
+
+
+async def test_who_is_refused_hears_why() -> None:
+    camera = Camera(coloured_pictures(RED, seconds=1))
+    async with playing(camera), serving(Shelf(red=[camera.stream]), admin="secret") as server:
+        for login, path, cause in (
+            ("admin:wrong@", "red", Cause.WRONG_PASSWORD),
+            ("nobody:secret@", "red", Cause.WRONG_PASSWORD),
+            ("", "red", Cause.WRONG_PASSWORD),
+            ("admin:secret@", "blue", Cause.NOT_FOUND),
+        ):
+            source = CameraSource("one", CameraSettings(url(server, path, login)))
+            async with source.hold():
+                with pytest.raises(CameraFault) as raised:
+                    await source.video(5)
+            assert raised.value.cause is cause
+            await source.aclose()
+
+
+async def test_requests_out_of_place_are_answered_and_rubbish_ends_the_connection() -> None:
+    camera = Camera(coloured_pictures(RED, seconds=1))
+    async with serving(Shelf(red=[camera.stream])) as server:
+        reader, writer = await asyncio.open_connection(HOST, server.port)
+        base = url(server)
+        for request, answer in (
+            (f"PLAY {base} RTSP/1.0\nCSeq: 1\n\n", b"455"),
+            (f"RECORD {base} RTSP/1.0\r\nCSeq: 2\r\n\r\n", b"501"),
+            (f"SETUP {base}/trackID=7 RTSP/1.0\r\nCSeq: 3\r\nTransport: RTP/AVP;unicast\r\n\r\n", b"404"),
+            (f"SETUP {base}/trackID=0 RTSP/1.0\r\nCSeq: 4\r\nTransport: RAW/RAW\r\n\r\n", b"461"),
+            (f"DESCRIBE {base} RTSP/2.0\r\nCSeq: 5\r\n\r\n", b"505"),
+            (f"PLAY {base} RTSP/1.0\r\nCSeq: 6\r\nSession: other\r\n\r\n", b"454"),
+            (f"PLAY {base} RTSP/1.0\r\nCSeq: 7\r\nRequire: x-y\r\n\r\n", b"551"),
+            ("GET / HTTP/1.1\r\n\r\n", b"400"),
+        ):
+            writer.write(request.encode())
+            assert (await reader.readuntil(b"\r\n\r\n")).split()[1] == answer
+        writer.write(bytes(range(256)))
+        assert (await reader.readuntil(b"\r\n\r\n")).split()[1] == b"400"
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_a_reader_that_stalls_is_dropped_and_ended_and_nobody_else_notices() -> None:
+    camera = Camera(coloured_pictures(RED, seconds=1))
+    # Each picture padded with filler data (nal_unit_type 12), so that the sockets' buffers soon are full.
+    filler = b"\x00\x00\x00\x01\x0c" + b"\xff" * 60_000
+    camera.coded = [(data + filler, pts, keyframe) for data, pts, keyframe in camera.coded]
+    limits = RtspLimits(queue_bytes=1 << 20, queue_seconds=0.5, stalled_after=1.0)
+    async with serving(Shelf(red=[camera.stream]), limits) as server, playing(camera, speed=8):
+        reader, writer = await asyncio.open_connection(HOST, server.port, limit=1024)
+        base = url(server)
+        transport = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1"
+        writer.write(f"SETUP {base}/trackID=0 RTSP/1.0\r\nCSeq: 1\r\n{transport}\r\n\r\n".encode())
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"PLAY {base} RTSP/1.0\r\nCSeq: 2\r\n\r\n".encode())
+        source = CameraSource("one", CameraSettings(base))
+        async with source.hold():
+            packets = await collect(await source.video(5), 500, timeout=20)
+            await until_true(lambda: server.disconnected == 1, "the stalled reader to be ended", 10)
+        assert server.dropped > 0
+        steps = {b.pts - a.pts for a, b in itertools.pairwise(packets)}
+        assert steps == {3600}, "the other reader lost pictures"
+        assert source.counts.connections == 1
+        await source.aclose()
+        writer.close()
