@@ -171,12 +171,14 @@ class StreamFragments:
         aged = self._restart is not None and packet.pts - self._begin >= self._restart
         if self._fragmenter is not None and track == self._track and not jumped and not aged:
             return []
-        made = self.end()
+        made, later = self._left_over(packet, handing_on=not jumped)
         if self._first is None or jumped:
             self._first, self._first_heard = packet, None
         self._track = track
         self._begin = self._latest = packet.pts
         self._fragmenter = Fragmenter(track, self._sound, self._limit)
+        for data, time, duration in later:
+            self._fragmenter.push_sound(data, time, duration)
         tracks = [track, self._sound] if self._sound else [track]
         began = Began(
             init_segment(tracks, index_room=self._index_room),
@@ -187,6 +189,21 @@ class StreamFragments:
             jumped,
         )
         return [*made, began]
+
+    def _left_over(
+        self, packet: Packet, *, handing_on: bool
+    ) -> tuple[list[Made], list[tuple[bytes, int, int]]]:
+        """The end of the period before `packet`, and the sound that is ahead of its pictures, in new time."""
+        old, self._fragmenter = self._fragmenter, None
+        if old is None:
+            return [], []
+        if self._sound is None or not handing_on:
+            return list(old.flush()), []
+        made: list[Made] = list(old.flush(all_sound=False))
+        shift = (packet.pts - self._begin) * self._sound.timescale // VIDEO_TIMESCALE
+        return made, [
+            (data, time - shift, duration) for data, time, duration in old.later_sound() if time >= shift
+        ]
 
     def _sound_time(self, packet: Packet, first: Packet, heard: Packet) -> int:
         """Sound's place on the file's time line, in its track's timescale.

@@ -108,12 +108,18 @@ class Fragmenter:
             return
         self._heard.append((data, time, duration))
 
-    def flush(self) -> list[MediaFragment]:
-        """What is left, at the end of the stream."""
+    def flush(self, *, all_sound: bool = True) -> list[MediaFragment]:
+        """What is left, at the end of the stream; without `all_sound` only the sound beside the pictures."""
         done = [one for decode_time in self._times.flush() for one in self._timed(decode_time)]
         if self._pending is not None:
             done += self._append(self._last_duration)
-        return done + self._emit(everything=True)
+        return done + self._emit(all_sound=all_sound)
+
+    def later_sound(self) -> list[tuple[bytes, int, int]]:
+        """Takes out the sound beyond the pictures: data, time and duration of each packet."""
+        later = list(self._heard)
+        self._heard.clear()
+        return later
 
     def _timed(self, decode_time: int) -> list[MediaFragment]:
         frame = self._untimed.popleft()
@@ -136,11 +142,11 @@ class Fragmenter:
         self._last_duration = duration
         return done + (self._emit() if self._duration + duration > self._limit else [])
 
-    def _emit(self, *, everything: bool = False) -> list[MediaFragment]:
+    def _emit(self, *, all_sound: bool = False) -> list[MediaFragment]:
         if not self._samples:
             return []
         self._sequence += 1
-        runs = [Run(PICTURES, self._start, tuple(self._samples)), self._sound_run(everything)]
+        runs = [Run(PICTURES, self._start, tuple(self._samples)), self._sound_run(all_sound)]
         done = MediaFragment(
             fragment(self._sequence, runs), self._start, self._duration, self._samples[0].keyframe
         )
@@ -148,12 +154,12 @@ class Fragmenter:
         self._duration = 0
         return [done]
 
-    def _sound_run(self, everything: bool) -> Run:
+    def _sound_run(self, all_sound: bool) -> Run:
         """The sound before the end of the pictures; a gap is bridged by the packet before it."""
         scale = self._sound.timescale if self._sound else VIDEO_TIMESCALE
         end = (self._start + self._duration) * scale // VIDEO_TIMESCALE
         taken: list[tuple[bytes, int, int]] = []
-        while self._heard and (everything or self._heard[0][1] < end):
+        while self._heard and (all_sound or self._heard[0][1] < end):
             taken.append(self._heard.popleft())
         if not taken:
             return Run(SOUND, 0, ())

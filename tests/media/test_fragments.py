@@ -1,0 +1,116 @@
+"""Streams as fragments: where periods begin, and that sound stays beside its pictures."""
+
+import pytest
+
+from media.fragments import Began, FragmentCounts, StreamFragments, UnsupportedFormat
+from media.packet import Format, Packet
+from protocols.isobmff.fragmenter import SOUND, MediaFragment
+from protocols.isobmff.reader import read_fragments
+from tests.media.coded_pictures import RED, coded, sound
+
+H264, OPUS = Format("H264", 90_000), Format("OPUS", 48_000, 2)
+AAC = Format("MPEG4-GENERIC", 48_000, 2, {"config": "1190"})
+
+
+def periods(
+    packets: list[Packet], heard: list[Packet], fragments: StreamFragments
+) -> list[list[MediaFragment]]:
+    """The fragments after each Began, fed in the order of arrival."""
+    found: list[list[MediaFragment]] = []
+    pictures = {id(one) for one in packets}
+
+    def sort(made: Began | MediaFragment) -> None:
+        if isinstance(made, Began):
+            found.append([])
+        else:
+            found[-1].append(made)
+
+    for packet in sorted([*packets, *heard], key=lambda one: one.arrival):
+        if id(packet) not in pictures:
+            fragments.take_sound(packet)
+            continue
+        for made in fragments.take(packet):
+            sort(made)
+    for made in fragments.end():
+        sort(made)
+    return found
+
+
+def sound_times(period: list[MediaFragment]) -> list[int]:
+    """Start of each packet of sound, in 1/48000 s."""
+    times = []
+    for made in period:
+        for run in next(read_fragments(memoryview(made.data))).runs:
+            at = run.decode_time
+            for sample in run.samples if run.track_id == SOUND else ():
+                times.append(at)
+                at += sample.duration
+    return times
+
+
+@pytest.mark.parametrize("ahead", [0.0, 0.3])
+def test_no_sound_is_lost_where_a_file_is_cut(ahead: float) -> None:
+    """Sound that arrives `ahead` of its pictures goes to the file of its time."""
+    heard, _ = sound("libopus", 4.0)
+    heard = [Packet(one.data, one.pts, one.arrival - ahead, ntp=4e9 + one.pts / 48_000) for one in heard]
+    packets = [
+        Packet(one.data, one.pts, one.arrival, one.keyframe, ntp=4e9 + one.pts / 90_000)
+        for one in coded([RED] * 100, gop=25)
+    ]
+    fragments = StreamFragments(H264, OPUS, fragment_seconds=0.5, restart_seconds=2.0)
+    first, second = periods(packets, heard, fragments)
+    one, other = sound_times(first), sound_times(second)
+    assert abs(one[0] / 48_000 - ahead) < 0.05  # what came before the pictures began is left out
+    assert one == list(range(one[0], 96_000, 960))
+    assert other == list(range(0, 96_000, 960))
+    assert fragments.counts.malformed == 0
+
+
+def test_without_wall_clocks_arrival_ties_sound_to_pictures() -> None:
+    heard, _ = sound("libopus", 2.0, arrival=100.5)
+    fragments = StreamFragments(H264, OPUS, fragment_seconds=0.5)
+    (only,) = periods(coded([RED] * 50), heard, fragments)
+    assert sound_times(only)[0] == 24_000
+
+
+def test_nothing_begins_before_a_key_frame_with_parameter_sets() -> None:
+    packets = coded([RED] * 10)
+    bare = Packet(b"\0\0\0\1\x65\x88", 0, 100.0, keyframe=True)
+    fragments = StreamFragments(H264, None, fragment_seconds=0.5)
+    assert fragments.take(packets[3]) == []
+    assert fragments.take(bare) == []
+    assert fragments.counts == FragmentCounts(taken=2, damaged=1, malformed=1)
+    (began,) = fragments.take(packets[0])
+    assert isinstance(began, Began)
+    assert (began.width, began.height, began.jumped) == (160, 96, False)
+
+
+def test_garbage_is_counted_and_the_next_key_frame_goes_on() -> None:
+    packets = coded([RED] * 50)
+    packets[30] = Packet(b"garbage", packets[30].pts, packets[30].arrival, keyframe=False)
+    fragments = StreamFragments(H264, None, fragment_seconds=0.5)
+    found = periods(packets[:40] + coded([RED] * 10, start=50 * 3600, arrival=102.0), [], fragments)
+    assert (fragments.counts.malformed, fragments.counts.damaged) == (1, 9)
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("pictures", "heard", "words"),
+    [
+        (Format("H265", 90_000), None, "H265 pictures"),
+        (H264, Format("PCMU", 8000), "PCMU sound"),
+        (H264, Format("MPEG4-GENERIC", 48_000), "AAC config"),
+    ],
+)
+def test_what_mp4_cannot_hold_is_named(pictures: Format, heard: Format | None, words: str) -> None:
+    with pytest.raises(UnsupportedFormat, match=words):
+        StreamFragments(pictures, heard, fragment_seconds=1.0)
+
+
+def test_aac_is_taken_with_its_config() -> None:
+    heard, _ = sound("aac", 2.0)
+    fragments = StreamFragments(H264, AAC, fragment_seconds=0.5)
+    (only,) = periods(coded([RED] * 50), heard, fragments)
+    times = sound_times(only)
+    assert times == list(range(times[0], times[-1] + 1, 1024))
+    assert len(times) >= 90
