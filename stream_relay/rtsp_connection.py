@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import structlog
 
+from media.pacer import PacedFlow, PacedFrame, Pacer, Precedence
 from media.packet import Kind
 from media.rtp_socket import NoPortLeft, RtpSocket
 from media.stream import Stream
@@ -81,6 +82,7 @@ class RtspConnection(asyncio.Protocol):
         self._wake = asyncio.Event()
         self._queue: deque[tuple[bytes, float]] = deque()
         self._queued_bytes = 0
+        self._pacer: Pacer[PacedFlow] = Pacer(server.limits.udp_bitrate)
         self._paused_since: float | None = None
         self._behind_since: float | None = None
         self._last_drop = 0.0
@@ -139,8 +141,7 @@ class RtspConnection(asyncio.Protocol):
             self.dropped += 1
             return
         if line.socket is not None:
-            line.awaits_keyframe = False
-            line.socket.send_rtp(frame.packets)
+            self._send_datagrams(line.socket, outlet.stream.format.kind, frame)
             return
         assert line.channel is not None, "a line without a socket has a channel"
         now = time.monotonic()
@@ -212,6 +213,15 @@ class RtspConnection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
+    def _send_datagrams(self, socket: RtpSocket, kind: Kind, frame: OutletFrame) -> None:
+        """Paced: a group of pictures at once would be more than a player's socket holds. The pacer itself
+        waits for a key frame where it had to drop."""
+        precedence = Precedence.PICTURE if kind is Kind.VIDEO else Precedence.SOUND
+        paced = PacedFrame[PacedFlow](socket, frame.packets, socket.overhead, precedence, frame.keyframe)
+        if not self._server.clock.send(self._pacer, paced):
+            self.dropped += 1
+            self._server.dropped += 1
+
     def _is_full(self, frame: OutletFrame, now: float) -> bool:
         limits = self._server.limits
         too_old = bool(self._queue) and now - self._queue[0][1] > limits.queue_seconds
@@ -233,7 +243,9 @@ class RtspConnection(asyncio.Protocol):
         for line in self._lines.values():
             self._server.leave(line.outlet, self)
             if line.socket is not None:
+                self._pacer.forget(line.socket)
                 line.socket.close()
+        self._server.clock.forget(self._pacer)
         self._lines.clear()
         self._queue.clear()
         self._queued_bytes = 0

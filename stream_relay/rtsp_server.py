@@ -19,6 +19,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from media.pacer import PacingClock
 from media.rtp_socket import PortRange
 from media.stream import Stream
 from protocols.rtsp.message import Request
@@ -42,7 +43,8 @@ class Catalogue(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RtspLimits:
-    """Bounds of a client, in seconds and bytes; `ports` and `dscp` are for UDP."""
+    """Bounds of a client, in seconds and bytes; `ports`, `dscp` and `udp_bitrate` (bit/s on IP level, to
+    which a player's packets are paced) are for UDP."""
 
     connections: int = 500
     queue_bytes: int = 8 << 20
@@ -52,6 +54,7 @@ class RtspLimits:
     session_timeout: float = 80.0
     ports: PortRange = _PORTS
     dscp: int = 0
+    udp_bitrate: int = 16_000_000
 
 
 _DEFAULT_LIMITS = RtspLimits()
@@ -79,6 +82,7 @@ class RtspServer:
         self._outlets: dict[Stream, tuple[RtspOutlet, asyncio.Task[None], int]] = {}
         self._server: asyncio.Server | None = None
         self._ticker: asyncio.Task[None] | None = None
+        self._clock: PacingClock | None = None
 
     @property
     def connections(self) -> int:
@@ -91,9 +95,17 @@ class RtspServer:
             raise RuntimeError("the RTSP server was not started")
         return int(self._server.sockets[0].getsockname()[1])
 
+    @property
+    def clock(self) -> PacingClock:
+        """Paces the UDP players. Raises RuntimeError before `start`."""
+        if self._clock is None:
+            raise RuntimeError("the RTSP server was not started")
+        return self._clock
+
     async def start(self, host: str, port: int) -> None:
         """Raises OSError when the address cannot be bound."""
         loop = asyncio.get_running_loop()
+        self._clock = PacingClock()
         self._server = await loop.create_server(lambda: RtspConnection(self), host, port)
         self._ticker = asyncio.create_task(self._tick(), name="rtsp.ticker")
 
@@ -105,6 +117,8 @@ class RtspServer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._clock is not None:
+            self._clock.close()
 
     # -- for connections
 

@@ -2,12 +2,15 @@
 
 import asyncio
 import itertools
+import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from media.packet import Packet
 from protocols.payloads.h264 import split_byte_stream
 from protocols.sip.digest import Password
 from stream_relay.camera_source import CameraFault, CameraSettings, CameraSource, Cause
@@ -76,6 +79,35 @@ async def test_a_new_player_gets_the_group_of_pictures_at_once(udp: bool) -> Non
     assert steps == [pts - camera.coded[0][1] for _, pts, _ in sent]
     assert min(b - a for a, b in itertools.pairwise(steps)) < 0, "no B-frames in this test"
     assert shows(decoded(packets)[0], RED)
+
+
+async def test_a_group_of_pictures_over_udp_is_paced_to_what_a_player_s_socket_holds() -> None:
+    camera = Camera(coloured_pictures(RED, seconds=1))
+    filler = b"\x00\x00\x00\x01\x0c" + b"\xff" * 20_000
+    for data, pts, keyframe in camera.coded:
+        camera.stream.publish(Packet(data + filler, pts, time.monotonic(), keyframe))
+    async with serving(Shelf(red=[camera.stream])) as server:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as player:
+            player.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+            player.bind((HOST, 0))
+            player.setblocking(False)
+            port = player.getsockname()[1]
+            reader, writer = await asyncio.open_connection(HOST, server.port)
+            transport = f"Transport: RTP/AVP;unicast;client_port={port}-{port + 1}"
+            for number, request in enumerate(("SETUP", "PLAY")):
+                target = url(server) + ("/trackID=0" if request == "SETUP" else "")
+                writer.write(f"{request} {target} RTSP/1.0\r\nCSeq: {number}\r\n{transport}\r\n\r\n".encode())
+                assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+            loop = asyncio.get_running_loop()
+            numbers, ends = [], 0
+            async with asyncio.timeout(10):
+                while ends < 25:
+                    data = await loop.sock_recv(player, 2000)
+                    numbers.append(int.from_bytes(data[2:4], "big"))
+                    ends += data[1] >> 7
+            writer.close()
+    assert len(numbers) > 350
+    assert all((b - a) & 0xFFFF == 1 for a, b in itertools.pairwise(numbers)), "packets were lost"
 
 
 async def test_who_is_refused_hears_why() -> None:
