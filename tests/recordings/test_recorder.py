@@ -29,6 +29,7 @@ from tests.media.coded_pictures import BLUE, GREEN, RED, coded, sound
 from tests.peers.ffmpeg import probe, run_ffmpeg
 from tests.peers.requirement import requires
 from tests.peers.waiting import until_true
+from tests.recordings.recording_process import FILLER
 
 GATE = Subject(RecordingKind.CAMERA, "gate", "nanning")
 H264 = Format("H264", 90_000)
@@ -286,3 +287,35 @@ async def test_a_full_disk_stops_the_recording_and_the_file_plays(service: Servi
     seen = colours(service.file(row))
     assert len(seen) >= 12
     assert near(seen[0], RED)
+
+
+@requires("root")
+async def test_a_small_file_system_that_fills_up_harms_nothing_else(service: Service, tmp_path: Path) -> None:
+    """ENOSPC of a real file system: this recording stops, another of the same stream goes on elsewhere."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mounting = await asyncio.create_subprocess_exec(
+        "mount", "-t", "tmpfs", "-o", "size=1m", "none", str(small), stderr=asyncio.subprocess.DEVNULL
+    )
+    if await mounting.wait():
+        pytest.skip("a file system cannot be mounted here")
+    try:
+        video = Stream("gate", H264)
+        elsewhere = asyncio.create_task(service.recorder().run(video))
+        whole, service.folder = service.folder, RecordingFolder(small)
+        filling = asyncio.create_task(service.recorder().run(video))
+        await asyncio.sleep(0)
+        for packet in coded([RED] * 100):
+            video.publish(Packet(packet.data + FILLER, packet.pts, packet.arrival, packet.keyframe))
+            await asyncio.sleep(0.002)
+        ended = await asyncio.wait_for(filling, 10)
+        video.close()
+        assert (await elsewhere).cause is EndCause.STREAM_ENDED
+        assert (ended.cause, ended.files) == (EndCause.DISK_FULL, 1)
+        cut, other = sorted(await service.rows(), key=lambda row: row.bytes)
+        assert 0 < cut.bytes == service.file(cut).stat().st_size < 1 << 20
+        assert len(colours(service.file(cut))) == 12
+        assert len(colours(whole.resolve(other.path))) == 100
+    finally:
+        unmounting = await asyncio.create_subprocess_exec("umount", str(small))
+        assert await unmounting.wait() == 0
