@@ -162,6 +162,33 @@ async def test_another_resolution_is_another_stream_that_begins_with_its_key_fra
     assert shows(pictures[0], BLUE)
 
 
+@requires("gst-rtsp-server")
+async def test_a_camera_that_comes_back_as_another_one(tmp_path: Path) -> None:
+    with PortBlock() as ports:
+        port = ports.take()
+        async with pulling(f"rtsp://{HOST}:{port}/camera") as source, source.hold():
+            async with gst_camera(tmp_path, port, pipeline(0xC82828, sound="PCMA"), name="before"):
+                await until_true(lambda: source.state is CameraState.PLAYING, "the camera", 10)
+                video = await source.video(10)
+                sound = await source.sound(5)
+                assert sound is not None
+                packets = await collect(video, 5)
+            await until_true(lambda: source.state is CameraState.WAITING, "the loss to be noticed", 10)
+            assert not video.closed
+            launch = pipeline(0x283CC8, width=640, height=360, sound="PCMU")
+            async with gst_camera(tmp_path, port, launch, name="after"):
+                await until_true(lambda: video.closed and sound.closed, "the change to be told", 10)
+                now_video, now_sound = await source.video(10), await source.sound(5)
+                assert now_sound is not None
+                assert (sound.format.codec, now_sound.format.codec) == ("PCMA", "PCMU")
+                later = await collect(now_video, 5)
+    assert shows(decoded(packets)[0], RED)
+    assert decoded(later)[0].shape == (360, 640, 3)
+    assert shows(decoded(later)[0], BLUE)
+    passed = later[0].arrival - packets[0].arrival
+    assert (later[0].pts - packets[0].pts) / 90_000 == pytest.approx(passed, abs=1.2)
+
+
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]
 
 
