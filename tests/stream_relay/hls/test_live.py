@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from foundation.clock import FakeClock
 from media.packet import Format
 from media.stream import Stream
+from stream_relay.hls import live_broadcast
 from stream_relay.hls.http_hls import hls_routes
 from stream_relay.hls.live_broadcast import LiveBroadcast
 from tests.media.coded_pictures import BLUE, GREEN, RED, coded, sound
@@ -123,6 +124,28 @@ async def test_bad_requests_are_answered_clearly(site: Site) -> None:
     assert (await site.get("init-9.mp4"))[0] == 404
     async with site.client.get("/live/other/index.m3u8") as answer:
         assert answer.status == 404
+
+
+async def test_a_crowd_beyond_the_bound_is_told_to_come_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_broadcast, "WAITING", 1)
+    waiting = asyncio.create_task(site.get("media.m3u8"))
+    while not site.live.waiting:  # noqa: ASYNC110 - the request is on its way
+        await asyncio.sleep(0.001)
+    async with site.client.get("/live/programme/media.m3u8") as answer:
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
+    for packet in coded([RED] * 20):
+        site.video.publish(packet)
+    assert (await asyncio.wait_for(waiting, 2))[0] == 200
+
+
+async def test_a_source_that_stalls_is_not_waited_for_for_ever(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_broadcast, "TARGET_DURATION", 0.01)
+    assert await site.get("media.m3u8") == (503, "the broadcast has nothing new")
+    assert site.live.waiting == 0
 
 
 async def test_a_stream_that_ends_releases_who_waits(site: Site) -> None:
