@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 import time
 from collections import deque
 from contextlib import AsyncExitStack
@@ -32,6 +33,7 @@ _PUBLIC = Public(("OPTIONS", "DESCRIBE", "SETUP", "PLAY", "GET_PARAMETER", "SET_
 _MAX_REQUESTS = 16
 _TRACK = "/trackID="
 _HIGH_WATER = 64 << 10
+_UNSENT_IN_KERNEL = 256 << 10
 
 _log = structlog.get_logger("rtsp")
 
@@ -103,6 +105,9 @@ class RtspConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=_HIGH_WATER)
+        # Else the kernel takes megabytes for a player that reads nothing, and we learn of it late.
+        tcp = transport.get_extra_info("socket")
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_IN_KERNEL)
         self._task = self._server.connected(self)
 
     def data_received(self, data: bytes) -> None:
@@ -213,11 +218,11 @@ class RtspConnection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
-    def _send_datagrams(self, socket: RtpSocket, kind: Kind, frame: OutletFrame) -> None:
+    def _send_datagrams(self, port: RtpSocket, kind: Kind, frame: OutletFrame) -> None:
         """Paced: a group of pictures at once would be more than a player's socket holds. The pacer itself
         waits for a key frame where it had to drop."""
         precedence = Precedence.PICTURE if kind is Kind.VIDEO else Precedence.SOUND
-        paced = PacedFrame[PacedFlow](socket, frame.packets, socket.overhead, precedence, frame.keyframe)
+        paced = PacedFrame[PacedFlow](port, frame.packets, port.overhead, precedence, frame.keyframe)
         if not self._server.clock.send(self._pacer, paced):
             self.dropped += 1
             self._server.dropped += 1

@@ -1,0 +1,94 @@
+"""One picture of 3 Mbit/s to 50 RTSP players over TCP: CPU of the relay, how soon a new player sees a whole
+frame, and what 20 players that read nothing take from the others."""
+
+import asyncio
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import uvloop
+
+from benchmarks.result import Result
+from media.packet import Format, Packet
+from media.stream import Stream
+from stream_relay.rtsp_server import RtspServer
+
+READERS, STALLED, SECONDS = 50, 20, 5
+FRAME_RATE = 25
+KEY_FRAME, FRAME = 60_000, 13_000
+"""Bytes; with a key frame a second 3 Mbit/s."""
+START_CODE = b"\x00\x00\x00\x01"
+
+
+def run() -> list[Result]:
+    alone = uvloop.run(_relay(stalled=0))
+    crowded = uvloop.run(_relay(stalled=STALLED))
+    name = f"rtsp/tcp to {READERS} readers"
+    return [
+        Result.bounded(name, alone.cpu_per_gigabit, "CPU-s/Gbit", at_most=0.25),
+        Result.bounded("first whole frame of a new rtsp reader, p50", alone.first_frame, "ms", at_most=5.0),
+        Result.bounded(f"lost by the others beside {STALLED} stalled", crowded.lost, "packets", at_most=0.0),
+    ]
+
+
+class Relayed:
+    """What one run measured."""
+
+    def __init__(self, cpu: float, gigabits: float, first_frame: float, lost: int) -> None:
+        self.cpu_per_gigabit = cpu / gigabits
+        self.first_frame = first_frame
+        self.lost = lost
+
+
+class _Shelf:
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    @asynccontextmanager
+    async def open(self, path: str) -> AsyncIterator[Sequence[Stream]]:
+        yield (self._stream,)
+
+
+async def _publish(stream: Stream) -> None:
+    key = START_CODE + b"\x65" + b"\xa5" * KEY_FRAME
+    other = START_CODE + b"\x41" + b"\xa5" * FRAME
+    began, number = time.monotonic(), 0
+    while True:
+        keyframe = number % FRAME_RATE == 0
+        stream.publish(Packet(key if keyframe else other, 3600 * number, time.monotonic(), keyframe))
+        number += 1
+        await asyncio.sleep(max(0.0, began + number / FRAME_RATE - time.monotonic()))
+
+
+async def _relay(stalled: int) -> Relayed:
+    stream = Stream("bench", Format("H264", 90_000))
+    server = RtspServer(_Shelf(stream))
+    await server.start("127.0.0.1", 0)
+    publisher = asyncio.create_task(_publish(stream))
+    players = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks._rtsp_players", str(server.port)),
+        *(str(READERS), str(stalled), str(SECONDS)),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert players.stdout is not None, "asked for as a pipe"
+        first = json.loads(await players.stdout.readline())
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        received, lost = json.loads(await players.stdout.readline())
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        await players.wait()
+    finally:
+        if players.returncode is None:
+            players.kill()
+            await players.wait()
+        publisher.cancel()
+        await asyncio.gather(publisher, return_exceptions=True)
+        await server.aclose()
+    if stalled and not server.dropped:
+        raise RuntimeError("the stalled players did not stall: nothing was measured")
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Relayed(cpu, received * 8 / 1e9, statistics.median(first), lost)
