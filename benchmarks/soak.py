@@ -35,6 +35,8 @@ SAMPLE_SECONDS = 5.0
 STEEPEST_MB_A_MINUTE = 0.2
 SETTLE_SECONDS = 15.0
 VISIT_SECONDS = 8.0
+DATABASE_CONNECTIONS = 8
+"""The pool opens as many when it is asked so much at once, and keeps them: no leak."""
 LISTENING = "0A"
 """The state of a listening socket in /proc/net/tcp."""
 RESIDENTS = (("nanning", "red", 440.0), ("wuming", "blue", 880.0))
@@ -199,6 +201,7 @@ async def soak(minutes: float, visits: int) -> dict[str, object]:
             run = Soak(node, meeting, studio, minutes, visits)
             warm = Soak(node, meeting, studio, 0.5, 1)
             await warm.run()
+            await asyncio.gather(*(meeting.participants() for _ in range(DATABASE_CONNECTIONS * 2)))
             await asyncio.sleep(SETTLE_SECONDS)
             before, tasks_before = await warm.note(), await warm.tasks()
             await run.run()

@@ -114,3 +114,8 @@ class BrowserTransport:
     async def aclose(self) -> None:
         self.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._events = _nobody  # else this and the participant keep each other
+
+
+def _nobody(_event: TransportEvent) -> None:
+    return None

@@ -21,7 +21,7 @@ async def test_a_called_room_answers_and_is_seen_and_heard(meeting: MeetingHandl
         await caller.dial(meeting.uri)
         wanted = {"address": called.uri, "site_id": "mine", "name": "大明山矿业调度室"}
         row = await meeting.api.post(f"{meeting.path}/participants", wanted)
-        assert row["state"] == "calling"
+        assert row["state"] in ("calling", "connected")  # this room answers at once
         await called.established()
         joined = await meeting.in_state("调度室", "connected")
         assert (joined["id"], joined["site_id"]) == (row["id"], "mine")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from mcu_bridge.rates import NetworkLimit
 from mcu_bridge.rtp_leg import LegTerms, RtpLeg, packetizer_for
 from media.pacer import PacedFlow, Pacer, PacingClock, Precedence
-from media.rtp_sender import BitrateLimit, KeyframeRequested, SenderEvent
+from media.rtp_sender import BitrateLimit, KeyframeRequested, LimitSource, SenderEvent
 from media.transport import MediaTransport
 from orchestrator.demo.terminal.reels import CodedFrame
 from orchestrator.demo.terminal.senses import Screen
@@ -32,7 +32,8 @@ class ScreenLeg(RtpLeg):
         restart: Callable[[], None],
     ) -> None:
         super().__init__(terms, transport, pacing, pacer)
-        self.network = NetworkLimit()
+        self._network = NetworkLimit()
+        self._asked: int | None = None
         self._screen = screen
         self._restart = restart
         self._packetizer = packetizer_for(self.codec)
@@ -51,7 +52,15 @@ class ScreenLeg(RtpLeg):
         if isinstance(event, KeyframeRequested):
             self._restart()
         elif isinstance(event, BitrateLimit):
-            self.network.report(event, self.sender.stats(now).bitrate, now)
+            if event.source is LimitSource.RR:
+                self._network.report(event, self.sender.stats(now).bitrate, now)
+            else:
+                self._asked = event.bps  # as browsers do: what the peer asks for holds at once
+
+    def limit(self, now: float) -> int | None:
+        """What the peer asks us to keep to, or loss tells us to, bit/s."""
+        limits = [limit for limit in (self._asked, self._network.current(now)) if limit is not None]
+        return min(limits, default=None)
 
     def send_frame(self, frame: CodedFrame, timestamp: int, now: float) -> bool:
         """False when the pacer had no room: the peer needs a key frame next."""

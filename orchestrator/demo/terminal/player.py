@@ -107,7 +107,7 @@ class Player:
         if section is not None and section.bandwidth_bps is not None:
             wires.append(section.bandwidth_bps + sound)
         rates = [self._settings.bitrate, *(picture_bps(wire, sound, overhead) for wire in wires)]
-        network = None if picture is None else picture.network.current(now)
+        network = None if picture is None else picture.limit(now)
         if network is not None:
             rates.append(network)
             wires.append(int(network * 1.1) + sound + 50_000)
