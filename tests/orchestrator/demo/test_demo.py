@@ -271,7 +271,7 @@ def test_a_short_check_with_terminals_of_our_own(tmp_path: Path, ports: tuple[in
     """A node, two terminals, every fact; then the same folder again, and nothing left running."""
     folder = tmp_path / "demo"
     script = "import sys; from pathlib import Path; from orchestrator.demo import run; "
-    script += f"sys.exit(run.run(run.Options(True, Path({str(folder)!r}), seconds=4, ports={ports!r}, "
+    script += f"sys.exit(run.run(run.Options(True, Path({str(folder)!r}), seconds=8, ports={ports!r}, "
     script += "without_peers=True)))"
     command = [sys.executable, "-c", script]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
