@@ -48,6 +48,7 @@ async def turned(screen: Screen, ticks: int) -> None:
     for tick in range(ticks):
         before = screen.composer.counts.composed
         screen.tick(tick * TICK)
+        # mypy cannot infer a lambda with a default, which binds the loop's value
         await until_true(lambda before=before: screen.composer.counts.composed > before, "a picture", 2.0)  # type: ignore[misc]
         for encoder in screen.encoders:
             assert encoder._lane.drain(2.0)
@@ -106,6 +107,7 @@ async def test_requests_for_a_key_frame_are_coalesced(screen: Screen) -> None:
             encoder.stream.request_keyframe()
         before = screen.composer.counts.composed
         screen.tick(tick * TICK)
+        # mypy cannot infer a lambda with a default, which binds the loop's value
         await until_true(lambda before=before: screen.composer.counts.composed > before, "a picture", 2.0)  # type: ignore[misc]
         assert encoder._lane.drain(2.0)
         await asyncio.sleep(0)

@@ -250,6 +250,7 @@ async def test_who_erred_is_said(answer: Answer, cause: Cause, words: str) -> No
 
 @pytest.mark.parametrize(("then", "cause"), [("", Cause.SILENT), ("\x00\x01\x02", Cause.GARBAGE)])
 async def test_a_camera_that_plays_and_sends_nothing_or_rubbish(then: str, cause: Cause) -> None:
+    # a test camera is any coroutine of two streams, which the stub spells otherwise
     async with await asyncio.start_server(_describes(_H264, then), HOST, 0) as server:  # type: ignore[arg-type]
         port = server.sockets[0].getsockname()[1]
         async with pulling(f"rtsp://{HOST}:{port}/x", silence=0.3) as source, source.hold():
