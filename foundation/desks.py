@@ -306,6 +306,14 @@ class ConferenceDesk(Protocol):
         """
         ...
 
+    async def admit_stream(self, participant: ParticipantSpec, stream_id: str) -> None:
+        """Take in a participant that is a stream of this node ("camera:ID"): seen and heard, sent nothing.
+
+        Returns before the stream has come; the worker opens it again whenever it ends or fails, and its
+        tile shows the name only meanwhile. `drop` lets it go.
+        """
+        ...
+
     async def offer(self, participant: ParticipantSpec, dialled: Dialled) -> MediaDescription:
         """Make room for a participant whom we call, and describe what we can do."""
         ...
