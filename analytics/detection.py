@@ -57,11 +57,11 @@ class Detection:
 class Sample:
     """One sampled picture of a camera and what was seen in it.
 
-    `pts` is media time in seconds on the stream's own clock (it starts anywhere and jumps when the stream
-    is opened anew), `at` the wall clock of its arrival (aware), `arrival` monotonic seconds on this machine. `picture` is of
-    the camera's own size and must not be written to. `detections` is None when nobody looked: the motion
-    gate was shut; an empty tuple when the model looked and found nothing. `moved` says whether anything
-    moved since the sample before.
+    `pts` is media time in seconds on the stream's own clock (it starts anywhere, and jumps when the stream is
+    opened anew), `at` the wall clock of its arrival (aware), `arrival` monotonic seconds on this machine.
+    `picture` is of the camera's own size and must not be written to. `detections` is None when nobody
+    looked, as the motion gate was shut; an empty tuple when the model looked and found nothing. `moved` says
+    whether anything moved since the sample before.
     """
 
     camera_id: str
