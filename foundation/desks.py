@@ -366,3 +366,242 @@ class StreamRef:
     worker: str
     id: str
     codec: str
+
+
+# --- cameras ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CameraSpec:
+    """A camera as its worker must know it: where it is, how to sign in, whose it is."""
+
+    camera_id: str
+    site_id: str
+    name: str
+    url: str
+    username: str | None = None
+    password: str = field(default="", repr=False)
+    udp: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RtspAccount:
+    """Who may play over RTSP: digest credentials (RFC 7616 3.4.2, MD5), the sites whose cameras it sees."""
+
+    username: str
+    ha1_md5: str = field(repr=False)
+    sites: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class CameraPlan:
+    """All cameras of a worker, and who may play them over RTSP in this node's `realm`."""
+
+    cameras: tuple[CameraSpec, ...] = ()
+    accounts: tuple[RtspAccount, ...] = ()
+    realm: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CameraStatus:
+    """How a camera does. `state` as in stream_relay.camera_source; `fault` says who erred, "" for none."""
+
+    camera_id: str
+    state: str
+    fault: str = ""
+    cause: str = ""
+    holders: int = 0
+    codec: str = ""
+    width: int = 0
+    height: int = 0
+    bitrate_bps: int = 0
+    frame_rate: float = 0.0
+    sound: str = ""
+    frames: int = 0
+    damaged: int = 0
+    connections: int = 0
+
+
+class CameraDesk(Protocol):
+    """Cameras of a media worker. Methods raise `Refusal`."""
+
+    async def set_plan(self, plan: CameraPlan) -> None:
+        """Serve exactly these cameras; one whose settings are the same goes on undisturbed."""
+        ...
+
+    async def status(self) -> tuple[CameraStatus, ...]: ...
+
+    async def snapshot(self, camera_id: str, width: int) -> bytes:
+        """A JPEG of what the camera shows now, at most `width` pixels wide."""
+        ...
+
+
+# --- recordings and evidence -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingOrder:
+    """Record this, as long as the order stands. `kind` is "camera" or "conference"."""
+
+    kind: str
+    subject: str
+    site_id: str
+
+    @property
+    def stream_id(self) -> str:
+        """The name of its pictures' stream (`media.stream_source`); its sound's has "/sound" behind."""
+        return f"programme:{self.subject}" if self.kind == "conference" else f"camera:{self.subject}"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingPlan:
+    """All that is recorded, and the cameras whose last seconds are kept for clips (`preroll`)."""
+
+    orders: tuple[RecordingOrder, ...] = ()
+    preroll: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingStatus:
+    """How one order does: `state` "waiting" (for its stream), "recording" or "failed"; rates in bit/s."""
+
+    kind: str
+    subject: str
+    state: str
+    detail: str = ""
+    since: float = 0.0
+    files: int = 0
+    bytes: int = 0
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderReport:
+    statuses: tuple[RecordingStatus, ...] = ()
+    free_bytes: int = 0
+    total_bytes: int = 0
+    preroll: tuple[str, ...] = ()
+
+
+class RecordingDesk(Protocol):
+    """The recorder process."""
+
+    async def set_plan(self, plan: RecordingPlan) -> None: ...
+
+    async def report(self) -> RecorderReport: ...
+
+
+# --- analytics -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSpec:
+    """A rule for one camera. `kind`: person-in-zone, loitering, black, frozen, blurred or stream-lost.
+
+    `zone` is a polygon of points in 0..1 of the picture, empty for the whole of it. `parameters` are the
+    kind's own (seconds, frames n of m, threshold); `schedule` is a list of {"days": [0..6], "from": "HH:MM",
+    "to": "HH:MM"}, empty for always, in the node's time zone.
+    """
+
+    rule_id: str
+    camera_id: str
+    kind: str
+    name: str
+    zone: tuple[tuple[float, float], ...] = ()
+    parameters: dict[str, float] = field(default_factory=dict)
+    schedule: tuple[dict[str, str | list[int]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysedCamera:
+    """A camera that is looked at, with its rules."""
+
+    camera_id: str
+    site_id: str
+    name: str
+    rules: tuple[RuleSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VisionPlan:
+    cameras: tuple[AnalysedCamera, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisStatus:
+    """How one camera's analysis does. `state`: "waiting", "watching", "overloaded" or "failed"."""
+
+    camera_id: str
+    state: str
+    detail: str = ""
+    samples: int = 0
+    inferences: int = 0
+    wanted_rate: float = 0.0
+    achieved_rate: float = 0.0
+    last_sample_ago: float | None = None
+    persons: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class VisionReport:
+    """`model` is the name and digest of what detects; `load` the share of the inference threads in use."""
+
+    cameras: tuple[AnalysisStatus, ...] = ()
+    model: str = ""
+    load: float = 0.0
+
+
+class VisionDesk(Protocol):
+    """The vision process."""
+
+    async def set_plan(self, plan: VisionPlan) -> None: ...
+
+    async def report(self) -> VisionReport: ...
+
+
+# --- broadcast -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BroadcastSpec:
+    """A live broadcast: `name` is its address below /live, `stream_id` what it shows.
+
+    `delay` in seconds holds the picture back for everyone; `push_url` is an RTMP address to push to, "" for
+    none.
+    """
+
+    name: str
+    title: str
+    stream_id: str
+    delay: float = 0.0
+    push_url: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class BroadcastPlan:
+    broadcasts: tuple[BroadcastSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BroadcastStatus:
+    """`state`: "waiting" (for its stream), "live" or "failed"; `push_state`: "", "connecting", "pushing",
+    "waiting" (to try again)."""
+
+    name: str
+    state: str
+    detail: str = ""
+    viewers: int = 0
+    sent_bytes: int = 0
+    latency: float = 0.0
+    push_state: str = ""
+    push_detail: str = ""
+
+
+class BroadcastDesk(Protocol):
+    """The edge process."""
+
+    async def set_plan(self, plan: BroadcastPlan) -> None:
+        """Broadcast exactly these; one that is gone ends for its viewers at once."""
+        ...
+
+    async def report(self) -> tuple[BroadcastStatus, ...]: ...

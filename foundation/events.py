@@ -113,6 +113,76 @@ class FastUpdateWanted(Event):
     participant_id: str
 
 
+# --- cameras, recordings, violations, broadcasts; `site_id` is whose, for permission ---------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CameraChanged(Event):
+    """A camera was added, changed or removed, or its rules were."""
+
+    camera_id: str
+    site_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CameraStateChanged(Event):
+    """A worker's word on a camera: `state` as in CameraStatus, `fault` "" for none."""
+
+    camera_id: str
+    site_id: str
+    state: str
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingChanged(Event):
+    """An order was given or withdrawn, or a recording began or ended."""
+
+    kind: str
+    subject: str
+    site_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingAlarm(Event):
+    """A recording stopped by a fault that somebody must mend (a full disk)."""
+
+    kind: str
+    subject: str
+    site_id: str
+    cause: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ViolationFlagged(Event):
+    """A rule was broken; the row has all."""
+
+    violation_id: str
+    camera_id: str
+    site_id: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class ViolationChanged(Event):
+    """Its evidence came, it ended, was claimed, commented or decided."""
+
+    violation_id: str
+    camera_id: str
+    site_id: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class BroadcastChanged(Event):
+    """A broadcast was started, changed or stopped."""
+
+    broadcast_id: str
+    site_id: str
+    state: str
+
+
 # --- the bus itself --------------------------------------------------------------------------------------
 
 
@@ -134,5 +204,12 @@ EVENT_TYPES: Final[tuple[type[Event], ...]] = (
     MediaFailed,
     SpeakersChanged,
     FastUpdateWanted,
+    CameraChanged,
+    CameraStateChanged,
+    RecordingChanged,
+    RecordingAlarm,
+    ViolationFlagged,
+    ViolationChanged,
+    BroadcastChanged,
     BusReconnected,
 )

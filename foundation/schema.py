@@ -16,6 +16,7 @@ from sqlalchemy import (
     BigInteger,
     DateTime,
     Dialect,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -31,12 +32,16 @@ from sqlalchemy.types import TypeDecorator
 __all__ = [
     "AuditRow",
     "Base",
+    "BroadcastRow",
+    "CameraRow",
     "ConferenceRow",
     "JobRow",
     "LinkRow",
     "ParticipantLogRow",
     "ParticipantRow",
+    "RecordingOrderRow",
     "RecordingRow",
+    "RuleRow",
     "SessionRow",
     "SipAccountRow",
     "SiteAddressRow",
@@ -44,6 +49,8 @@ __all__ = [
     "UserGrantRow",
     "UserRow",
     "UtcDateTime",
+    "ViolationLogRow",
+    "ViolationRow",
     "new_id",
 ]
 
@@ -84,6 +91,7 @@ class Base(DeclarativeBase):
     )
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own declarative attribute
         datetime: UtcDateTime,
+        float: Double(),
         dict[str, Any]: JSON(),
         list[str]: JSON(),
     }
@@ -251,6 +259,131 @@ class RecordingRow(Base):
     started_at: Mapped[datetime] = mapped_column(index=True)
     ended_at: Mapped[datetime | None]
     bytes: Mapped[int] = mapped_column(BigInteger)
+
+
+class CameraRow(Base):
+    """A camera of a site. The password is written over the API and never read back there."""
+
+    __tablename__ = "cameras"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    site_id: Mapped[str] = mapped_column(ForeignKey("sites.id"), index=True)
+    name: Mapped[str] = mapped_column(String(200))
+    url: Mapped[str] = mapped_column(String(500))
+    username: Mapped[str | None] = mapped_column(String(128))
+    password: Mapped[str] = mapped_column(String(256))
+    udp: Mapped[bool]
+    enabled: Mapped[bool]
+    created_at: Mapped[datetime]
+
+
+class RuleRow(Base):
+    """What is looked for in a camera's picture."""
+
+    __tablename__ = "rules"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    camera_id: Mapped[str] = mapped_column(ForeignKey("cameras.id", ondelete="CASCADE"), index=True)
+    kind: Mapped[str] = mapped_column(String(32))
+    name: Mapped[str] = mapped_column(String(200))
+    zone: Mapped[list[Any]] = mapped_column(JSON())
+    parameters: Mapped[dict[str, Any]]
+    schedule: Mapped[list[Any]] = mapped_column(JSON())
+    enabled: Mapped[bool]
+    created_at: Mapped[datetime]
+
+
+class RecordingOrderRow(Base):
+    """Record this until further notice."""
+
+    __tablename__ = "recording_orders"
+
+    kind: Mapped[str] = mapped_column(String(16), primary_key=True)
+    subject: Mapped[str] = mapped_column(String(128), primary_key=True)
+    site_id: Mapped[str] = mapped_column(ForeignKey("sites.id"), index=True)
+    ordered_by: Mapped[str] = mapped_column(String(200))
+    ordered_at: Mapped[datetime]
+
+
+class ViolationRow(Base):
+    """A flagged violation and its evidence.
+
+    No foreign key to camera or rule: it outlives both, and `rule` is what the rule said then. `boxes` are
+    [label, score, x1, y1, x2, y2] in 0..1 of the snapshot. Paths are relative to the folder of evidence.
+    `clip_state`: pending, ready, partial or missing; `clip_detail` says what is missing. `state`: open,
+    claimed, confirmed or dismissed.
+    """
+
+    __tablename__ = "violations"
+    __table_args__ = (Index("ix_violations_site_id_started_at", "site_id", "started_at"),)
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    camera_id: Mapped[str] = mapped_column(String(64), index=True)
+    camera_name: Mapped[str] = mapped_column(String(200))
+    site_id: Mapped[str] = mapped_column(ForeignKey("sites.id"))
+    kind: Mapped[str] = mapped_column(String(32))
+    rule: Mapped[dict[str, Any]]
+    model: Mapped[dict[str, Any]]
+    score: Mapped[float]
+    boxes: Mapped[list[Any]] = mapped_column(JSON())
+    started_at: Mapped[datetime] = mapped_column(index=True)
+    ended_at: Mapped[datetime | None]
+    snapshot_path: Mapped[str | None] = mapped_column(String(500))
+    snapshot_sha256: Mapped[str | None] = mapped_column(String(64))
+    snapshot_detail: Mapped[str] = mapped_column(String(500))
+    clip_state: Mapped[str] = mapped_column(String(16), index=True)
+    clip_path: Mapped[str | None] = mapped_column(String(500))
+    clip_sha256: Mapped[str | None] = mapped_column(String(64))
+    clip_detail: Mapped[str] = mapped_column(String(500))
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    claimed_by: Mapped[str | None] = mapped_column(String(200))
+    claimed_at: Mapped[datetime | None]
+    decided_by: Mapped[str | None] = mapped_column(String(200))
+    decided_at: Mapped[datetime | None]
+    version: Mapped[int]
+
+
+class ViolationLogRow(Base):
+    """What was done about a violation, in order: claimed, released, confirmed, dismissed, comment."""
+
+    __tablename__ = "violation_log"
+
+    id: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    )
+    violation_id: Mapped[str] = mapped_column(ForeignKey("violations.id", ondelete="CASCADE"), index=True)
+    at: Mapped[datetime]
+    actor: Mapped[str] = mapped_column(String(200))
+    event: Mapped[str] = mapped_column(String(40))
+    comment: Mapped[str] = mapped_column(Text)
+
+
+class BroadcastRow(Base):
+    """A live broadcast of a meeting's programme or a camera. `name` is its address while it runs."""
+
+    __tablename__ = "broadcasts"
+    __table_args__ = (
+        Index(
+            "uq_broadcasts_name_running",
+            "name",
+            unique=True,
+            sqlite_where=text("stopped_at IS NULL"),
+            postgresql_where=text("stopped_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64))
+    title: Mapped[str] = mapped_column(String(200))
+    kind: Mapped[str] = mapped_column(String(16))
+    subject: Mapped[str] = mapped_column(String(128), index=True)
+    site_id: Mapped[str] = mapped_column(ForeignKey("sites.id"), index=True)
+    public: Mapped[bool]
+    delay_seconds: Mapped[float]
+    push_url: Mapped[str] = mapped_column(String(500))
+    started_by: Mapped[str] = mapped_column(String(200))
+    started_at: Mapped[datetime]
+    stopped_at: Mapped[datetime | None]
 
 
 class AuditRow(Base):
