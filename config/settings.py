@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from msgspec import Meta
@@ -141,7 +142,7 @@ class Network(_Section, frozen=True):
     """A named network with its own listeners.
 
     `bind` is an address of this machine, `advertise` what peers are told (another one behind 1:1
-    NAT). `rtp_ports` are first and last UDP port, both included. WebRTC takes one UDP port a media
+    NAT). `rtsp` is where cameras can be played from; null for nowhere. `rtp_ports` are first and last UDP port, both included. WebRTC takes one UDP port a media
     worker, from `webrtc_port` on; null keeps browsers' media out of this network.
     """
 
@@ -151,12 +152,59 @@ class Network(_Section, frozen=True):
     sip: Sip = Sip()
     rtp_ports: tuple[Port, Port] = (40000, 48999)
     webrtc_port: Port | None = 49000
+    rtsp: Port | None = 8554
     mtu: Annotated[int, Meta(ge=576, le=9216)] = 1500
     dscp: DscpMarks = DscpMarks()
 
     @property
     def advertised(self) -> str:
         return self.advertise or self.bind
+
+
+class Edge(_Section, frozen=True):
+    """The public's listener: live broadcast and its watch page, in a process of its own.
+
+    Certificate and trusted proxies are those of `http`. `external_url` is what viewers are told when
+    another name or port leads here; `viewers` bounds how many connections are held at once.
+    """
+
+    enabled: bool = True
+    bind: str = "0.0.0.0"
+    port: Port = 8444
+    external_url: str | None = None
+    viewers: Annotated[int, Meta(ge=1, le=1_000_000)] = 5000
+
+
+class Recordings(_Section, frozen=True):
+    """Recordings and evidence; `folder` is `recordings` in the data folder unless given.
+
+    The oldest go when they are older than `max_age_days` or take more than `quota_gigabytes`; null is no
+    bound. `reserve_megabytes` stay free on the disk. `preroll` are the seconds of an analysed camera that
+    are kept for clips.
+    """
+
+    enabled: bool = True
+    folder: Path | None = None
+    max_age_days: Annotated[float, Meta(gt=0)] | None = 30.0
+    quota_gigabytes: Annotated[float, Meta(gt=0)] | None = None
+    reserve_megabytes: Annotated[int, Meta(ge=16)] = 512
+    preroll: Annotated[float, Meta(ge=5, le=120)] = 15.0
+
+
+class Analytics(_Section, frozen=True):
+    """What looks at cameras with rules.
+
+    `model` is the folder of a model package; the packaged detector when null. `threads` run inferences;
+    each camera is sampled `rate` times a second, and looked at every `forced_look` seconds even when
+    nothing moves. Schedules are in `time_zone` (IANA name).
+    """
+
+    enabled: bool = True
+    model: Path | None = None
+    threads: Annotated[int, Meta(ge=1, le=64)] = 1
+    rate: Annotated[float, Meta(gt=0, le=10)] = 1.0
+    forced_look: Seconds = 5.0
+    time_zone: str = "Asia/Shanghai"
 
 
 class Turn(_Section, frozen=True):
@@ -221,6 +269,9 @@ class Settings(_Section, frozen=True):
     database: Database = Database()
     redis: Redis = Redis()
     media: Media = Media()
+    edge: Edge = Edge()
+    recordings: Recordings = Recordings()
+    analytics: Analytics = Analytics()
     turn: Turn = Turn()
     guests: Guests = Guests()
     sessions: Sessions = Sessions()
@@ -234,6 +285,15 @@ class Settings(_Section, frozen=True):
             return f"sqlite+aiosqlite:///{self.data / 'anshi.db'}"
         scheme, _, rest = self.database.url.partition("://")
         return f"{DATABASE_DRIVERS[scheme]}://{rest}"
+
+    @property
+    def recordings_folder(self) -> Path:
+        return self.recordings.folder or self.data / "recordings"
+
+    @property
+    def evidence_folder(self) -> Path:
+        """Snapshots and clips of violations."""
+        return self.recordings_folder / "evidence"
 
     @property
     def browser_network(self) -> Network | None:
@@ -256,6 +316,8 @@ class Settings(_Section, frozen=True):
     def listeners(self) -> Iterator[Listener]:
         """Every port that this node will take."""
         yield Listener("http.port", self.http.bind, self.http.port, self.http.port, "tcp")
+        if self.edge.enabled:
+            yield Listener("edge.port", self.edge.bind, self.edge.port, self.edge.port, "tcp")
         for index, network in enumerate(self.networks):
             key = f"networks[{index}]"
             sip = network.sip
@@ -265,6 +327,8 @@ class Settings(_Section, frozen=True):
                 yield Listener(f"{key}.sip.tcp", network.bind, sip.tcp, sip.tcp, "tcp")
             if sip.tls is not None:
                 yield Listener(f"{key}.sip.tls", network.bind, sip.tls, sip.tls, "tcp")
+            if network.rtsp is not None:
+                yield Listener(f"{key}.rtsp", network.bind, network.rtsp, network.rtsp, "tcp")
             yield Listener(f"{key}.rtp_ports", network.bind, *network.rtp_ports, "udp")
             if network.webrtc_port is not None:
                 last = network.webrtc_port + max(self.media.workers, 1) - 1
@@ -348,6 +412,14 @@ class Settings(_Section, frozen=True):
                 raise ConfigurationError(f"turn.urls[{index}]: expected stun:, stuns:, turn: or turns:")
             if url.startswith("turn") and self.turn.secret is None:
                 raise ConfigurationError(f"turn.secret: {url} needs the secret shared with that server")
+        _address("edge.bind", self.edge.bind)
+        if self.edge.external_url is not None:
+            _url("edge.external_url", self.edge.external_url)
+        try:
+            ZoneInfo(self.analytics.time_zone)
+        except (ZoneInfoNotFoundError, ValueError):
+            unknown = self.analytics.time_zone
+            raise ConfigurationError(f"analytics.time_zone: {unknown!r} is no known time zone") from None
         if self.sessions.idle > self.sessions.absolute:
             raise ConfigurationError("sessions.idle: is longer than sessions.absolute")
 

@@ -205,7 +205,7 @@ class Node:
         self._clients: dict[str, Api] = {}
         self._session: aiohttp.ClientSession | None = None
         self._process: PeerProcess | None = None
-        self.http_port = self.sip_port = 0
+        self.http_port = self.sip_port = self.edge_port = self.rtsp_port = 0
 
     # --- its life ---------------------------------------------------------------------------------
 
@@ -292,6 +292,7 @@ class Node:
     def _configure(self, ports: PortBlock) -> None:
         self.data.mkdir(mode=0o700, exist_ok=True)
         self.http_port, self.sip_port = ports.take(), ports.take()
+        self.edge_port, self.rtsp_port = ports.take(), ports.take()
         webrtc = ports.take(max(self.workers, 1))
         rtp = ports.take(60, even=True)
         network = {
@@ -300,12 +301,16 @@ class Node:
             "sip": {"udp": self.sip_port, "tcp": self.sip_port, "tls": None},
             "rtp_ports": [rtp, rtp + 59],
             "webrtc_port": webrtc,
+            "rtsp": self.rtsp_port,
         }
         settings: dict[str, Any] = {
             "node": {"id": REALM, "name": "广西应急管理厅", "level": "province", "site_id": "gx"},
             "http": {"bind": "127.0.0.1", "port": self.http_port},
             "networks": [network],
             "media": {"workers": self.workers},
+            "edge": {"bind": "127.0.0.1", "port": self.edge_port, "enabled": False},
+            "recordings": {"enabled": False},
+            "analytics": {"enabled": False},
             "logging": {"format": "text"},
         }
         for section, values in self._changes.items():
