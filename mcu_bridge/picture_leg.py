@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 
 from foundation.desks import LegReport
+from mcu_bridge.measured_source import MeasuredSource
 from mcu_bridge.negotiation import packetization_mode
 from mcu_bridge.outlet import Outlet
 from mcu_bridge.picture_plan import PictureLimits, PictureSource
@@ -19,19 +20,10 @@ from media.rtp_sender import BitrateLimit, KeyframeRequested, SenderEvent
 from media.stream import Stream
 from media.transport import MediaTransport
 from protocols.payloads import Frame, Packetizer
-from protocols.payloads.h264 import NalType, split_byte_stream
 from protocols.payloads.h264_fmtp import H264Format, MalformedFormat
-from protocols.payloads.h264_sps import MalformedParameterSet, SequenceParameterSet
-from protocols.payloads.vp8 import keyframe_size
 
 STALE_AFTER = 5.0
 """Seconds without a frame after which a tile shows the site's name only."""
-_SMOOTHING = 0.3
-_NOTEWORTHY = 0.15
-"""A measured rate is reported anew only when it moved by this share,"""
-_LOWER_AFTER = 5.0
-"""and a lower one only after so many seconds: who just fits a receiver is not to and fro between its own
-stream and an encoder."""
 
 
 class PictureLeg(RtpLeg):
@@ -59,10 +51,7 @@ class PictureLeg(RtpLeg):
         self.frames_sent = 0
         self.last_frame: float | None = None
         self._network = NetworkLimit()
-        self._source_changed = source_changed
-        self._source: PictureSource | None = None
-        self._measured = 0.0
-        self._lower_since = 0.0
+        self._measured = MeasuredSource(main.name, source_changed)
         self._limits = _static_limits(terms)
         self._bitrate = 0
         self._key = (main.name, packetization_mode(main), PAYLOAD)
@@ -75,48 +64,16 @@ class PictureLeg(RtpLeg):
             return
         for frame in frames:
             self.last_frame = arrival
-            if frame.keyframe:
-                self._learn(frame.data)
-            elif self._source is None:
-                self.receiver.request_keyframe(arrival)  # a picture that stopped goes on without one
-            elif len(frame.data) > PAYLOAD:
-                self._note_largest(frame.data)
             ntp = self.receiver.ntp_at(frame.timestamp)
-            stream.publish(Packet(frame.data, frame.timestamp, arrival, frame.keyframe, frame.damaged, ntp))
-
-    def _learn(self, data: bytes) -> None:
-        """Size and profile, from the parameter sets of a key frame."""
-        known = self._source or PictureSource(self.codec.name, 0)
-        source = _described(known, data)
-        if source != self._source:
-            changed = self._source is None or (source.width, source.profile) != (
-                self._source.width,
-                self._source.profile,
-            )
-            self._source = source
-            if changed:
-                self._source_changed()
-
-    def _note_largest(self, data: bytes) -> None:
-        if self._source is not None and self.codec.name == "H264":
-            largest = max(map(len, split_byte_stream(data)))
-            if largest > self._source.largest_nal:
-                self._source = replace(self._source, largest_nal=largest)
+            packet = Packet(frame.data, frame.timestamp, arrival, frame.keyframe, frame.damaged, ntp)
+            self._measured.take(packet)
+            if self._measured.source is None:
+                self.receiver.request_keyframe(arrival)  # a picture that stopped goes on without one
+            stream.publish(packet)
 
     def measure(self, now: float) -> None:
         """Follow the source's rate; called a few times a second."""
-        if self._source is None:
-            self._measured = 0.0
-            return
-        bitrate = self.receiver.stats(now).bitrate
-        self._measured += (bitrate - self._measured) * (_SMOOTHING if self._measured else 1.0)
-        reported = self._source.bitrate_bps
-        change = self._measured - reported
-        if change > -_NOTEWORTHY * reported:
-            self._lower_since = now
-        if change > _NOTEWORTHY * max(reported, 50_000) or now - self._lower_since > _LOWER_AFTER:
-            self._source = replace(self._source, bitrate_bps=int(self._measured))
-            self._lower_since = now
+        self._measured.follow(self.receiver.stats(now).bitrate, now)
 
     def is_stale(self, now: float) -> bool:
         """No frame for a while: the tile is to be cleared."""
@@ -124,12 +81,12 @@ class PictureLeg(RtpLeg):
 
     def forget_source(self) -> None:
         """The picture stopped; it is a source again with its next key frame."""
-        self._source = None
+        self._measured.forget()
         self.last_frame = None
 
     @property
     def source(self) -> PictureSource | None:
-        return self._source
+        return self._measured.source
 
     def ask_keyframe(self) -> None:
         self.receiver.request_keyframe(time.monotonic())
@@ -185,29 +142,13 @@ class PictureLeg(RtpLeg):
     def picture_reports(self, now: float) -> tuple[LegReport, LegReport]:
         """Incoming with its size; what the other shows is the plan's to say."""
         incoming, outgoing = self.reports(now)
-        if self._source is not None:
-            incoming = replace(incoming, width=self._source.width, height=self._source.height)
+        if self.source is not None:
+            incoming = replace(incoming, width=self.source.width, height=self.source.height)
         return incoming, replace(outgoing, frames=self.frames_sent)
 
     def close(self) -> None:
         if self.stream is not None:
             self.stream.close()
-
-
-def _described(known: PictureSource, data: bytes) -> PictureSource:
-    if known.codec == "VP8":
-        size = keyframe_size(data)
-        return known if size is None else replace(known, width=size[0], height=size[1])
-    largest, described = known.largest_nal, known
-    for nal in split_byte_stream(data):
-        largest = max(largest, len(nal))
-        if nal[0] & 0x1F == NalType.SPS:
-            try:
-                sps = SequenceParameterSet.parse(nal)
-            except MalformedParameterSet:
-                continue
-            described = replace(known, width=sps.width, height=sps.height, profile=sps.profile_idc)
-    return replace(described, largest_nal=largest)
 
 
 _PROFILES = {66: {66}, 77: {66, 77}, 88: {66}, 100: {66, 77, 100}}

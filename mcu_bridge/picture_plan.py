@@ -21,7 +21,8 @@ class PictureLimits:
     """What a receiver can take: codec, macroblocks a frame and a second, profiles, rate, NAL size.
 
     `profiles` are the H.264 profile_idc values its decoder knows; `max_nal` bounds a NAL unit in
-    bytes for packetization mode 0, else None.
+    bytes for packetization mode 0, else None. With `always` it is given that rung and no other, from an
+    encoder, whatever is shown: its size never changes.
     """
 
     codec: str
@@ -30,11 +31,15 @@ class PictureLimits:
     max_macroblock_rate: int = 108_000
     profiles: frozenset[int] = frozenset({66})
     max_nal: int | None = None
+    always: Step | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PictureSource:
-    """A site's own picture as it comes in, measured: size 0 while unknown."""
+    """A site's own picture as it comes in, measured: size 0 while unknown.
+
+    `reordered`: shown in another order than it is coded in (B-frames); None while that is not known.
+    """
 
     codec: str
     bitrate_bps: int
@@ -43,6 +48,7 @@ class PictureSource:
     frame_rate: float = 30.0
     profile: int = 66
     largest_nal: int = 0
+    reordered: bool | None = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +188,9 @@ def _feed(
     ladder: Sequence[Step],
 ) -> Feed | None:
     source = None if shown is None else sources.get(shown)
+    if limits.always is not None:
+        content = Content(shown) if source is not None else Content()
+        return Feed(_class(content, limits, limits.always), "always encoded")
     if shown is None or source is None:
         return _encoded(Content(), limits, "mosaic", ladder)
     obstacle = cannot_forward(source, limits)
@@ -199,17 +208,20 @@ def _encoded(content: Content, limits: PictureLimits, reason: str, ladder: Seque
             and step.frame_size * step.frame_rate <= limits.max_macroblock_rate
         )
         if fits:
-            what = EncoderClass(
-                content=content,
-                codec=limits.codec,
-                width=step.width,
-                height=step.height,
-                frame_rate=step.frame_rate,
-                bitrate_bps=step.bitrate_bps,
-                max_nal=limits.max_nal,
-            )
-            return Feed(what, reason)
+            return Feed(_class(content, limits, step), reason)
     return None
+
+
+def _class(content: Content, limits: PictureLimits, step: Step) -> EncoderClass:
+    return EncoderClass(
+        content=content,
+        codec=limits.codec,
+        width=step.width,
+        height=step.height,
+        frame_rate=step.frame_rate,
+        bitrate_bps=step.bitrate_bps,
+        max_nal=limits.max_nal,
+    )
 
 
 def cannot_forward(source: PictureSource, limits: PictureLimits) -> str | None:
@@ -218,6 +230,10 @@ def cannot_forward(source: PictureSource, limits: PictureLimits) -> str | None:
         return f"source is {source.codec}, receiver takes {limits.codec}"
     if source.width == 0:
         return "source's parameters are not known yet"
+    if source.reordered is None:
+        return "it is not known yet whether the source's frames are in the order of showing"
+    if source.reordered:
+        return "source's frames are not in the order of showing (B-frames)"
     if source.codec == "H264" and source.profile not in limits.profiles:
         return f"source's H.264 profile {source.profile} is above the receiver's"
     frame_size = -(-source.width // MACROBLOCK) * -(-source.height // MACROBLOCK)

@@ -16,7 +16,10 @@ class MalformedParameterSet(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class SequenceParameterSet:
-    """`constraint_flags` is the byte between profile and level; `width`, `height` are in pixels, cropped."""
+    """`constraint_flags` is the byte between profile and level; `width`, `height` are in pixels, cropped.
+
+    `max_num_reorder_frames` (E.2.1) is None where the set does not say it.
+    """
 
     id: int
     profile_idc: int
@@ -27,6 +30,8 @@ class SequenceParameterSet:
     chroma_format_idc: int = 1
     max_num_ref_frames: int = 0
     frame_mbs_only: bool = True
+    pic_order_cnt_type: int = 0
+    max_num_reorder_frames: int | None = None
 
     @property
     def profile_level_id(self) -> str:
@@ -75,7 +80,7 @@ def _parse(reader: BitReader) -> SequenceParameterSet:
         if reader.u(1):
             _skip_scaling_matrix(reader, 12 if chroma_format_idc == 3 else 8)
     reader.ue()  # log2_max_frame_num_minus4
-    _skip_picture_order(reader)
+    pic_order_cnt_type = _skip_picture_order(reader)
     max_num_ref_frames = reader.ue()
     reader.u(1)  # gaps_in_frame_num_value_allowed_flag
     width_mbs, height_units = reader.ue() + 1, reader.ue() + 1
@@ -86,6 +91,7 @@ def _parse(reader: BitReader) -> SequenceParameterSet:
     left = right = top = bottom = 0
     if reader.u(1):
         left, right, top, bottom = reader.ue(), reader.ue(), reader.ue(), reader.ue()
+    reordered = _reorder_frames(reader)
     planar = 0 if separate_planes else chroma_format_idc
     unit_x = 2 if planar in (1, 2) else 1
     unit_y = (2 if planar == 1 else 1) * (2 - frame_mbs_only)
@@ -103,10 +109,67 @@ def _parse(reader: BitReader) -> SequenceParameterSet:
         chroma_format_idc=chroma_format_idc,
         max_num_ref_frames=max_num_ref_frames,
         frame_mbs_only=bool(frame_mbs_only),
+        pic_order_cnt_type=pic_order_cnt_type,
+        max_num_reorder_frames=reordered,
     )
 
 
-def _skip_picture_order(reader: BitReader) -> None:
+def _reorder_frames(reader: BitReader) -> int | None:
+    """max_num_reorder_frames of VUI (E.1.1); sets that are cut off there are taken as silent about it."""
+    try:
+        if not reader.u(1):
+            return None
+        _skip_vui_up_to_restriction(reader)
+        if not reader.u(1):  # bitstream_restriction_flag
+            return None
+        reader.u(1)  # motion_vectors_over_pic_boundaries_flag
+        for _ in range(4):  # max_bytes_per_pic_denom to log2_max_mv_length_vertical
+            reader.ue()
+        return reader.ue()
+    except EndOfBits:
+        return None
+
+
+_EXTENDED_SAR = 255
+
+
+def _skip_vui_up_to_restriction(reader: BitReader) -> None:
+    if reader.u(1) and reader.u(8) == _EXTENDED_SAR:
+        reader.u(32)
+    if reader.u(1):
+        reader.u(1)  # overscan_appropriate_flag
+    if reader.u(1):
+        reader.u(4)  # video_format, video_full_range_flag
+        if reader.u(1):
+            reader.u(24)  # colour_primaries, transfer_characteristics, matrix_coefficients
+    if reader.u(1):
+        reader.ue()
+        reader.ue()
+    if reader.u(1):
+        reader.u(65)  # num_units_in_tick, time_scale, fixed_frame_rate_flag
+    nal, vcl = _skip_hrd(reader), _skip_hrd(reader)
+    if nal or vcl:
+        reader.u(1)  # low_delay_hrd_flag
+    reader.u(1)  # pic_struct_present_flag
+
+
+def _skip_hrd(reader: BitReader) -> bool:
+    """E.1.2, where its flag says that it is there."""
+    if not reader.u(1):
+        return False
+    count = reader.ue() + 1
+    if count > 32:
+        raise EndOfBits(f"{count} schedules in HRD parameters")
+    reader.u(8)  # bit_rate_scale, cpb_size_scale
+    for _ in range(count):
+        reader.ue()
+        reader.ue()
+        reader.u(1)
+    reader.u(20)
+    return True
+
+
+def _skip_picture_order(reader: BitReader) -> int:
     kind = reader.ue()
     if kind == 0:
         reader.ue()  # log2_max_pic_order_cnt_lsb_minus4
@@ -119,6 +182,7 @@ def _skip_picture_order(reader: BitReader) -> None:
             raise MalformedParameterSet(f"{count} reference frames in a picture order cycle")
         for _ in range(count):
             reader.se()
+    return kind
 
 
 def _skip_scaling_matrix(reader: BitReader, lists: int) -> None:
