@@ -142,8 +142,9 @@ class Network(_Section, frozen=True):
     """A named network with its own listeners.
 
     `bind` is an address of this machine, `advertise` what peers are told (another one behind 1:1
-    NAT). `rtsp` is where cameras can be played from; null for nowhere. `rtp_ports` are first and last UDP port, both included. WebRTC takes one UDP port a media
-    worker, from `webrtc_port` on; null keeps browsers' media out of this network.
+    NAT). `rtsp` is where cameras can be played from; null for nowhere. `rtp_ports` are first and last
+    UDP port, both included. WebRTC takes one UDP port a media worker, from `webrtc_port` on; null keeps
+    browsers' media out of this network.
     """
 
     name: str
