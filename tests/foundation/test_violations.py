@@ -63,7 +63,7 @@ async def test_evidence_is_written_once(database: Database) -> None:
         assert await rows.finish(first, NOON)
         assert not await rows.finish(first, NOON + timedelta(hours=1))
         assert not await rows.set_clip("0", ClipState.MISSING, None, None)
-        found = await rows.get(id)
+        found = await rows.get(first)
     assert found == replace(
         violation(1),
         snapshot_path="a.jpg",
@@ -137,7 +137,7 @@ async def test_a_review_from_claim_to_decision(database: Database) -> None:
         for step in (Review.DISMISS, Review.CLAIM, Review.RELEASE):
             with pytest.raises(ReviewConflict, match="confirmed by liu"):
                 await rows.review(first, step, "liu", 4, NOON)
-        log = [(entry.actor, entry.event, entry.comment) for entry in await rows.log(id)]
+        log = [(entry.actor, entry.event, entry.comment) for entry in await rows.log(first)]
         with pytest.raises(LookupError):
             await rows.review("0", Review.CLAIM, "wei", 1, NOON)
     assert log == [
