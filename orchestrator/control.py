@@ -32,7 +32,7 @@ class StartFailure(Exception):
 
 @dataclass(frozen=True, slots=True)
 class WorkerAddress:
-    """A media worker: its name ("media-0") and the socket on which it serves its desks."""
+    """A process of the node: its name ("media-0", "recorder") and the socket on which it serves its desks."""
 
     name: str
     socket: Path
@@ -43,8 +43,21 @@ class WorkerAddress:
         return self.socket.with_suffix(".link")
 
 
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """The processes around main: its media workers, the others, and its own socket; alone it has none."""
+
+    workers: tuple[WorkerAddress, ...] = ()
+    services: tuple[WorkerAddress, ...] = ()
+    socket: Path | None = None
+
+
 class Assign(msgspec.Struct, frozen=True, tag=True):
-    """Become this process. `settings` as dumped by `config.loading`; `workers` are names and sockets."""
+    """Become this process. `settings` as dumped by `config.loading`, `socket` where it serves.
+
+    `workers` are the media workers, `services` the other processes that main asks: names and sockets. What
+    has no media worker asks main for streams.
+    """
 
     name: str
     role: str
@@ -52,6 +65,7 @@ class Assign(msgspec.Struct, frozen=True, tag=True):
     settings: bytes
     socket: str = ""
     workers: tuple[tuple[str, str], ...] = ()
+    services: tuple[tuple[str, str], ...] = ()
 
 
 class Stop(msgspec.Struct, frozen=True, tag=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from importlib.metadata import version
@@ -30,7 +30,7 @@ from foundation.telemetry import Telemetry
 from foundation.throttle import AttemptThrottle
 from orchestrator.accounts import ensure_home_site
 from orchestrator.certificate import server_context
-from orchestrator.control import WorkerAddress
+from orchestrator.control import Neighbours
 from orchestrator.guest_passes import GuestPasses
 from orchestrator.http_audit import AuditRoutes
 from orchestrator.http_health import HealthRoutes
@@ -66,12 +66,12 @@ GOODBYE_SECONDS = 2.5
 
 
 async def run_main(
-    settings: Settings, stop: asyncio.Event, workers: Sequence[WorkerAddress], ready: Callable[[], None]
+    settings: Settings, stop: asyncio.Event, around: Neighbours, ready: Callable[[], None]
 ) -> None:
     """Serve until `stop` is set; calls get their BYE before this returns."""
     await migrate(settings.database_url)
     async with AsyncExitStack() as stack:
-        main = MainProcess(settings, workers)
+        main = MainProcess(settings, around)
         await main.start(stack)
         ready()
         await stop.wait()
@@ -99,9 +99,9 @@ class InsideEvents:
 class MainProcess:
     """Builds each object once and hands it its desks; what was started last ends first."""
 
-    def __init__(self, settings: Settings, workers: Sequence[WorkerAddress]) -> None:
+    def __init__(self, settings: Settings, around: Neighbours) -> None:
         self._settings = settings
-        self._addresses = workers
+        self._around = around
         self._clock = SystemClock()
         self._telemetry = Telemetry()
         self._passwords = Passwords()
@@ -115,10 +115,10 @@ class MainProcess:
         book = await self._site_book()
         bus: InProcessBus | RedisBus = await stack.enter_async_context(self._bus())
         scope = await stack.enter_async_context(TaskScope("main"))
-        watch = WorkersWatch(self._addresses)
+        watch = WorkersWatch(self._around.workers)
         desks: Mapping[str, ConferenceDesk] = watch.desks
         inside = InsideEvents()
-        if not self._addresses:
+        if not self._around.workers:
             bridge = await stack.enter_async_context(media_part(settings, 0, inside.put))
             desks = {INSIDE: bridge}
         meetings = Meetings(
@@ -129,7 +129,7 @@ class MainProcess:
             site_budget=book.budget,
         )
         await meetings.restore()
-        if self._addresses:
+        if self._around.workers:
             stack.push_async_callback(watch.aclose)
             watch.run(scope, meetings, bus)
         else:

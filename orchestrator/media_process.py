@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -89,9 +89,14 @@ def _access(settings: Settings, index: int, sockets: list[IceLiteSocket]) -> Med
 
 
 async def run_media_worker(
-    settings: Settings, index: int, socket_path: Path, stop: asyncio.Event, ready: Callable[[], None]
+    settings: Settings,
+    index: int,
+    socket_path: Path,
+    workers: Sequence[WorkerAddress],
+    stop: asyncio.Event,
+    ready: Callable[[], None],
 ) -> None:
-    """Serve the conference desk on `socket_path` until `stop` is set."""
+    """Serve the conference desk on `socket_path` until `stop` is set; `workers` are all media workers."""
     announced: list[DeskServer] = []
 
     def emit(event: Event) -> None:

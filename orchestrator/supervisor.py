@@ -2,7 +2,8 @@
 
     code = await supervise(settings, stop, ready)     until `stop` is set; 0, or what went wrong
 
-The table has `main` and `media-0` ... ; with no media workers main runs inside this process. A process
+The table has `main`, `media-0` ..., and `recorder`, `vision`, `edge` as the settings have them; main alone
+runs inside this process. A process
 that dies is replaced at once by a spare whose imports are done, then with growing delays; main dying
 again and again ends the node, a start that cannot succeed ends it with one line. When the node stops,
 main goes first (its calls get their goodbye), then the workers, all within STOP_LIMIT seconds. Main
@@ -37,12 +38,12 @@ from orchestrator.control import (
     Assign,
     ControlChannel,
     Failed,
+    Neighbours,
     Ping,
     Pong,
     Ready,
     StartFailure,
     Stop,
-    WorkerAddress,
     start_failure,
 )
 from orchestrator.preflight import data_folder, font_problem, port_problems, socket_folder
@@ -75,7 +76,7 @@ async def supervise(
             raise StartFailure(problem)
         for taken in port_problems(settings):
             raise StartFailure(taken)
-        if settings.media.workers == 0:
+        if settings.media.workers == 0 and not services(settings):
             return await _inside(settings, stop, ready, module)
         sockets = stack.enter_context(socket_folder(settings.data))
         return await Supervisor(settings, sockets, lock, module).run(stop, ready)
@@ -90,7 +91,9 @@ async def _inside(settings: Settings, stop: asyncio.Event, ready: Callable[[], N
         is_ready = True
         ready()
 
-    running = asyncio.create_task(importlib.import_module(module).run_main(settings, stop, (), now_ready))
+    running = asyncio.create_task(
+        importlib.import_module(module).run_main(settings, stop, Neighbours(), now_ready)
+    )
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -185,17 +188,32 @@ class Place:
         return 0.0 if len(self.deaths) == 1 else self.backoff.next_delay()
 
 
+def services(settings: Settings) -> list[str]:
+    """The processes beside main and its media workers."""
+    wanted = {
+        "recorder": settings.recordings.enabled,
+        "vision": settings.analytics.enabled,
+        "edge": settings.edge.enabled,
+    }
+    return [name for name, enabled in wanted.items() if enabled]
+
+
 def table(settings: Settings, sockets: Path) -> list[Place]:
     """Every process of the node, main first."""
     dumped = dump(settings)
-    workers = [
-        WorkerAddress(f"media-{index}", sockets / f"media-{index}.socket")
-        for index in range(settings.media.workers)
-    ]
-    addresses = tuple((worker.name, str(worker.socket)) for worker in workers)
-    places = [Place(Assign("main", "main", 0, dumped, workers=addresses))]
-    for index, worker in enumerate(workers):
-        places.append(Place(Assign(worker.name, "media", index, dumped, socket=str(worker.socket))))
+
+    def address(name: str) -> tuple[str, str]:
+        return name, str(sockets / f"{name}.socket")
+
+    workers = tuple(address(f"media-{index}") for index in range(settings.media.workers))
+    others = tuple(address(name) for name in services(settings))
+    main = Assign("main", "main", 0, dumped, address("main")[1], workers, others)
+    streams = workers or (address("main"),)
+    places = [Place(main)]
+    for index, (name, path) in enumerate(workers):
+        places.append(Place(Assign(name, "media", index, dumped, path, workers)))
+    for name, path in others:
+        places.append(Place(Assign(name, name, 0, dumped, path, streams)))
     return places
 
 

@@ -2,11 +2,11 @@
 
     python -m orchestrator.worker_process FD PARENT MODULE
 
-FD is its end of the control socket, PARENT the supervisor's process id, MODULE where `run_main` and
-`run_media_worker` are (orchestrator.assembly). Until the first message it is a spare: everything is
-imported, nothing is opened. It ends by itself when the supervisor is gone. SIGINT is left to the
-supervisor; a SIGTERM, which service managers send to every process at once, ends a worker only after
-main has had time to say goodbye to its calls.
+FD is its end of the control socket, PARENT the supervisor's process id, MODULE where `run_main`,
+`run_media_worker` and the like are (orchestrator.assembly). Until the first message it is a spare:
+everything is imported, nothing is opened. It ends by itself when the supervisor is gone. SIGINT is left
+to the supervisor; a SIGTERM, which service managers send to every process at once, ends a worker only
+after main has had time to say goodbye to its calls.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from orchestrator.control import (
     Assign,
     ControlChannel,
     Failed,
+    Neighbours,
     Ping,
     Pong,
     Ready,
@@ -55,20 +56,43 @@ _log = structlog.get_logger("worker_process")
 Role = Callable[[ModuleType, Settings, Assign, asyncio.Event, Callable[[], None]], Awaitable[None]]
 
 
+def _addresses(named: tuple[tuple[str, str], ...]) -> tuple[WorkerAddress, ...]:
+    return tuple(WorkerAddress(name, Path(path)) for name, path in named)
+
+
 async def _main(
     module: ModuleType, settings: Settings, assign: Assign, stop: asyncio.Event, ready: Callable[[], None]
 ) -> None:
-    workers = [WorkerAddress(name, Path(path)) for name, path in assign.workers]
-    await module.run_main(settings, stop, workers, ready)
+    around = Neighbours(_addresses(assign.workers), _addresses(assign.services), Path(assign.socket))
+    await module.run_main(settings, stop, around, ready)
 
 
 async def _media(
     module: ModuleType, settings: Settings, assign: Assign, stop: asyncio.Event, ready: Callable[[], None]
 ) -> None:
-    await module.run_media_worker(settings, assign.index, Path(assign.socket), stop, ready)
+    socket, workers = Path(assign.socket), _addresses(assign.workers)
+    await module.run_media_worker(settings, assign.index, socket, workers, stop, ready)
 
 
-ROLES: dict[str, Role] = {"main": _main, "media": _media}
+def _service(run: str) -> Role:
+    """A process that asks the media workers, or main, for streams."""
+
+    async def role(
+        module: ModuleType, settings: Settings, assign: Assign, stop: asyncio.Event, ready: Callable[[], None]
+    ) -> None:
+        streams = _addresses(assign.workers)
+        await getattr(module, run)(settings, Path(assign.socket), streams, stop, ready)
+
+    return role
+
+
+ROLES: dict[str, Role] = {
+    "main": _main,
+    "media": _media,
+    "recorder": _service("run_recorder"),
+    "vision": _service("run_vision"),
+    "edge": _service("run_edge"),
+}
 """Every kind of process; a new kind is a row here and a place in the supervisor's table."""
 
 

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from config.settings import ConfigurationError, Settings
 from foundation.desk_socket import DeskClient, DeskServer
-from orchestrator.control import StartFailure, WorkerAddress
+from orchestrator.control import Neighbours, StartFailure, WorkerAddress
 
 if imported := os.environ.get("FAKE_ASSEMBLY_IMPORTED"):
     Path(imported, f"imported-{os.getpid()}").touch()
@@ -67,8 +67,9 @@ async def fail_if_told(settings: Settings, name: str) -> None:
 
 
 async def run_main(
-    settings: Settings, stop: asyncio.Event, workers: Sequence[WorkerAddress], ready: Callable[[], None]
+    settings: Settings, stop: asyncio.Event, around: Neighbours, ready: Callable[[], None]
 ) -> None:
+    workers = (*around.workers, *around.services)
     note(settings, f"main starts {os.getpid()} {' '.join(worker.name for worker in workers)}")
     await fail_if_told(settings, "main")
     watching = [asyncio.create_task(_watch(settings, worker)) for worker in workers]
@@ -92,7 +93,12 @@ async def _watch(settings: Settings, worker: WorkerAddress) -> None:
 
 
 async def run_media_worker(
-    settings: Settings, index: int, socket_path: Path, stop: asyncio.Event, ready: Callable[[], None]
+    settings: Settings,
+    index: int,
+    socket_path: Path,
+    workers: Sequence[WorkerAddress],
+    stop: asyncio.Event,
+    ready: Callable[[], None],
 ) -> None:
     note(settings, f"media-{index} starts {os.getpid()}")
     await fail_if_told(settings, f"media-{index}")
@@ -100,3 +106,17 @@ async def run_media_worker(
         ready()
         await stop.wait()
     note(settings, f"media-{index} ends")
+
+
+async def run_edge(
+    settings: Settings,
+    socket_path: Path,
+    streams: Sequence[WorkerAddress],
+    stop: asyncio.Event,
+    ready: Callable[[], None],
+) -> None:
+    note(settings, f"edge starts {os.getpid()} {' '.join(worker.name for worker in streams)}")
+    async with DeskServer(socket_path, {"ProbeDesk": (ProbeDesk, Probe())}):
+        ready()
+        await stop.wait()
+    note(settings, "edge ends")

@@ -18,7 +18,7 @@ import pytest
 import uvloop
 
 from config.loading import dump
-from config.settings import Http, Media, Network, Node, Settings, Sip
+from config.settings import Analytics, Edge, Http, Media, Network, Node, Recordings, Settings, Sip
 from foundation.desk_socket import DeskClient
 from foundation.desks import Refusal
 from orchestrator import supervisor as supervisor_module
@@ -39,16 +39,27 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
-def node(data: Path, *, workers: int = 1, spare: bool = False, port: int = 8443) -> Settings:
+def node(
+    data: Path, *, workers: int = 1, spare: bool = False, port: int = 8443, edge: int | None = None
+) -> Settings:
     data.mkdir(exist_ok=True)
     return Settings(
         node=Node(id="t", name="试验"),
         data=data,
         http=Http(bind="127.0.0.1", port=port),
         networks=(
-            Network(name="lan", bind="127.0.0.1", sip=Sip(udp=None, tcp=None, tls=None), webrtc_port=None),
+            Network(
+                name="lan",
+                bind="127.0.0.1",
+                sip=Sip(udp=None, tcp=None, tls=None),
+                webrtc_port=None,
+                rtsp=None,
+            ),
         ),
         media=Media(workers=workers, spare=spare),
+        edge=Edge(enabled=edge is not None, bind="127.0.0.1", port=edge or 8444),
+        recordings=Recordings(enabled=False),
+        analytics=Analytics(enabled=False),
     )
 
 
@@ -310,6 +321,16 @@ async def test_without_workers_a_main_that_hangs_is_left_behind(
     (tmp_path / "main.slow").touch()
     stop = asyncio.Event()
     assert await supervise(settings, stop, stop.set, module=MODULE) == EXIT_FAILED
+
+
+async def test_a_node_without_workers_has_main_and_the_services_beside_it(tmp_path: Path) -> None:
+    with PortBlock() as ports:
+        settings = node(tmp_path, workers=0, edge=ports.take())
+        async with supervised(settings) as supervisor:
+            assert sorted(supervisor.pids) == ["edge", "main"]
+            await seen(settings, r"main starts \d+ edge")
+            await seen(settings, r"edge starts \d+ main")
+    assert words(settings)[-2:] == ["main says goodbye", "edge ends"]
 
 
 # --- before anything starts -------------------------------------------------------------------------------
