@@ -1,15 +1,17 @@
 """A stream in another process: its whole coded frames over a private Unix socket.
 
-    async with LinkServer(path, resolve) as server: ...          where the streams are; id -> Stream | None
+    async with LinkServer(path, source) as server: ...          where the streams are (a StreamSource)
 
-    link = LinkClient(path)
-    async with link.open(StreamRef(node, worker, id, codec)) as stream:    elsewhere
+    link = LinkClient(path)                                      elsewhere: a StreamSource, too
+    async with link.open("camera:34020000001320000001") as stream:
         async with stream.reader() as reader: ...
 
 What `open` gives is a local Stream: it starts with the current group of pictures, its readers' key-frame
-requests travel back, and it is closed when the source is, or the process that has it. A process that is
-too slow loses packets at the server, by the bounds of a Reader; `LinkedStream.dropped` counts them. One
-connection carries one stream. `arrival` needs no mapping: all processes of a machine share that clock.
+requests travel back, and it is closed when the source is, or the process that has it. An open link is a
+hold of its stream there, from the asking on: a client that leaves while a camera connects lets it go. A
+process that is too slow loses packets at the server, by the bounds of a Reader; `LinkedStream.dropped`
+counts them. One connection carries one stream. `arrival` needs no mapping: all processes of a machine share
+that clock.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import asyncio
 import contextlib
 import math
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +28,6 @@ from types import TracebackType
 import msgspec
 import structlog
 
-from foundation.desks import StreamRef
 from foundation.private_socket import (
     FrameReader,
     FrameTooLong,
@@ -39,18 +40,20 @@ from foundation.private_socket import (
 )
 from media.packet import Format, Packet
 from media.stream import QUEUE_BYTES, QUEUE_PACKETS, Reader, Stream
+from media.stream_source import NoSuchStream, StreamSource, StreamUnavailable
 
-__all__ = ["LinkClient", "LinkRefused", "LinkServer", "LinkedStream"]
+__all__ = ["LinkClient", "LinkServer", "LinkedStream", "ProcessUnreachable"]
 
 FRAME_BYTES = 16 << 20
 READ_BYTES = 256 << 10
 UNSENT_BYTES = 256 << 10
-OPEN_TIMEOUT = 5.0
+OPEN_TIMEOUT = 12.0
+"""Seconds; a camera that connects may take ten of them."""
 KEYFRAME_INTERVAL = 0.1
 """Seconds between two requests sent back; a reader without a key frame asks again with every packet."""
 
 OPEN, KEYFRAME_WANTED = b"O", b"K"
-FORMAT, REFUSED, PACKET, END = b"F", b"R", b"P", b"E"
+FORMAT, UNKNOWN, UNAVAILABLE, PACKET, END = b"F", b"N", b"U", b"P", b"E"
 
 _PACKET = struct.Struct("!cBqddQ")
 _DROPPED = struct.Struct("!Q")
@@ -59,8 +62,8 @@ _IS_KEYFRAME, _IS_DAMAGED = 1, 2
 _log = structlog.get_logger("link")
 
 
-class LinkRefused(Exception):
-    """The other process does not have that stream, or is not there."""
+class ProcessUnreachable(StreamUnavailable):
+    """The other process is not there, or does not answer: nobody knows whether it has the stream."""
 
 
 class LinkedStream(Stream):
@@ -91,7 +94,7 @@ def decode_packet(payload: bytes) -> tuple[Packet, int]:
 
 
 class LinkServer:
-    """Hands this process's streams to others while the context is open.
+    """Hands the streams of `source` to other processes while the context is open.
 
     `capacity` and `capacity_bytes` bound what waits for one slow client. Raises OSError when the socket
     cannot be made.
@@ -100,13 +103,13 @@ class LinkServer:
     def __init__(
         self,
         path: Path,
-        resolve: Callable[[str], Stream | None],
+        source: StreamSource,
         *,
         capacity: int = QUEUE_PACKETS,
         capacity_bytes: int = QUEUE_BYTES,
     ) -> None:
         self.path = path
-        self._resolve = resolve
+        self._source = source
         self._capacity = capacity
         self._capacity_bytes = capacity_bytes
         self._clients: set[asyncio.Task[None]] = set()
@@ -141,46 +144,58 @@ class LinkServer:
         client.add_done_callback(self._clients.discard)
         client.add_done_callback(lambda _: writer.close())
 
-    async def _serve(self, incoming: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             peer_of(writer.transport)
             writer.transport.set_write_buffer_limits(high=UNSENT_BYTES)
-            await self._serve_stream(_Incoming(incoming), writer)
+            incoming = _Incoming(reader)
+            opening = await incoming.next()
+            if opening is not None and opening[:1] == OPEN:
+                await self._serve_stream(opening[1:].decode(errors="replace"), incoming, writer)
         except (FrameTooLong, UntrustedPeer) as error:
             _log.error("link refused", socket=str(self.path), reason=str(error))
         except OSError:
             pass  # the client has gone
+        except Exception:
+            _log.exception("link failed", socket=str(self.path))
         finally:
             if writer.transport.get_write_buffer_size():
                 writer.transport.abort()  # the client does not read: a close would wait for it
 
-    async def _serve_stream(self, incoming: _Incoming, writer: asyncio.StreamWriter) -> None:
-        opening = await incoming.next()
-        if opening is None:
-            return
-        stream_id = opening[1:].decode(errors="replace")
-        stream = self._resolve(stream_id) if opening[:1] == OPEN else None
-        if stream is None or stream.closed:
-            writer.write(frame(REFUSED, f"there is no stream {stream_id!r} at {self.path.stem}".encode()))
+    async def _serve_stream(self, stream_id: str, incoming: _Incoming, writer: asyncio.StreamWriter) -> None:
+        held: asyncio.Future[Stream] = asyncio.get_running_loop().create_future()
+        sending = asyncio.create_task(self._hold(stream_id, held, writer), name="link.send")
+        listening = asyncio.create_task(_listen(incoming, held), name="link.listen")
+        try:
+            await asyncio.wait((sending, listening), return_when=asyncio.FIRST_COMPLETED)
+            for ended in (sending, listening):
+                if ended.done():
+                    ended.result()
+        finally:
+            sending.cancel()
+            listening.cancel()
+            await asyncio.gather(sending, listening, return_exceptions=True)
+
+    async def _hold(self, stream_id: str, held: asyncio.Future[Stream], writer: asyncio.StreamWriter) -> None:
+        """Open the stream, and send it until its end; `held` is told of it."""
+        try:
+            async with self._source.open(stream_id) as stream:
+                held.set_result(stream)
+                async with stream.reader(self._capacity, self._capacity_bytes) as reader:
+                    await _send(reader, writer)
+        except StreamUnavailable as error:
+            kind = UNKNOWN if isinstance(error, NoSuchStream) else UNAVAILABLE
+            writer.write(frame(kind, str(error).encode()))
             await writer.drain()
-            return
-        writer.write(frame(FORMAT, msgspec.msgpack.encode(stream.format)))
-        async with stream.reader(self._capacity, self._capacity_bytes) as reader:
-            sending = asyncio.create_task(_send(reader, writer), name="link.send")
-            listening = asyncio.create_task(_listen(incoming, stream), name="link.listen")
-            try:
-                await asyncio.wait((sending, listening), return_when=asyncio.FIRST_COMPLETED)
-                for ended in (sending, listening):
-                    if ended.done():
-                        ended.result()
-            finally:
-                sending.cancel()
-                listening.cancel()
-                await asyncio.gather(sending, listening, return_exceptions=True)
 
 
 async def _send(reader: Reader, writer: asyncio.StreamWriter) -> None:
+    told = reader.stream.format
+    writer.write(frame(FORMAT, msgspec.msgpack.encode(told)))
     async for packet in reader:
+        if reader.stream.format is not told:  # other parameter sets of the same picture
+            told = reader.stream.format
+            writer.write(frame(FORMAT, msgspec.msgpack.encode(told)))
         writer.write(encode_packet(packet, reader.dropped))
         await writer.drain()
     writer.write(frame(END, _DROPPED.pack(reader.dropped)))
@@ -188,10 +203,11 @@ async def _send(reader: Reader, writer: asyncio.StreamWriter) -> None:
     await writer.drain()
 
 
-async def _listen(incoming: _Incoming, stream: Stream) -> None:
+async def _listen(incoming: _Incoming, held: asyncio.Future[Stream]) -> None:
+    """Until the client is gone."""
     while (message := await incoming.next()) is not None:
-        if message == KEYFRAME_WANTED:
-            stream.request_keyframe()
+        if message == KEYFRAME_WANTED and held.done():
+            held.result().request_keyframe()
 
 
 class _Incoming:
@@ -214,16 +230,18 @@ class _Incoming:
 
 
 class LinkClient:
-    """Opens streams of the process that serves at `path`."""
+    """The streams of the process that serves at `path`: a StreamSource. `timeout` (s) bounds an opening."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, timeout: float = OPEN_TIMEOUT) -> None:
         self.path = path
+        self._timeout = timeout
 
     @asynccontextmanager
-    async def open(self, ref: StreamRef, timeout: float = OPEN_TIMEOUT) -> AsyncIterator[LinkedStream]:
-        """The stream, republished here until the context is left.
+    async def open(self, stream_id: str) -> AsyncIterator[LinkedStream]:
+        """The stream, held there and republished here until the context is left.
 
-        Raises LinkRefused when nobody serves it, or not within `timeout` seconds.
+        Raises NoSuchStream and StreamUnavailable with the other side's words, ProcessUnreachable when there
+        were none in time.
         """
         loop = asyncio.get_running_loop()
         asked = -math.inf
@@ -235,14 +253,14 @@ class LinkClient:
                 writer.write(frame(KEYFRAME_WANTED))
 
         try:
-            async with asyncio.timeout(timeout):
-                incoming, writer = await self._connect(ref)
+            async with asyncio.timeout(self._timeout):
+                incoming, writer = await self._connect(stream_id)
                 coded = await self._opened(incoming, writer)
         except TimeoutError:
-            detail = f"{self.path.stem} did not open stream {ref.id!r} within {timeout:g} s"
-            raise LinkRefused(detail) from None
-        stream = LinkedStream(ref.id, coded, on_keyframe_wanted=keyframe_wanted)
-        receiving = asyncio.create_task(_receive(incoming, stream, self.path), name=f"link.{ref.id}")
+            detail = f"{self.path.stem} did not open stream {stream_id!r} within {self._timeout:g} s"
+            raise ProcessUnreachable(detail) from None
+        stream = LinkedStream(stream_id, coded, on_keyframe_wanted=keyframe_wanted)
+        receiving = asyncio.create_task(_receive(incoming, stream, self.path), name=f"link.{stream_id}")
         try:
             yield stream
         finally:
@@ -251,31 +269,34 @@ class LinkClient:
             stream.close()
             writer.transport.abort()
 
-    async def _connect(self, ref: StreamRef) -> tuple[_Incoming, asyncio.StreamWriter]:
+    async def _connect(self, stream_id: str) -> tuple[_Incoming, asyncio.StreamWriter]:
         try:
             reader, writer = await asyncio.open_unix_connection(str(self.path), limit=READ_BYTES)
         except OSError as error:
-            raise LinkRefused(f"{self.path.stem} cannot be reached: {error.strerror or error}") from None
-        writer.write(frame(OPEN, ref.id.encode()))
+            why = error.strerror or error
+            raise ProcessUnreachable(f"{self.path.stem} cannot be reached: {why}") from None
+        writer.write(frame(OPEN, stream_id.encode()))
         return _Incoming(reader), writer
 
     async def _opened(self, incoming: _Incoming, writer: asyncio.StreamWriter) -> Format:
         """The stream's format; closes the connection if there is none."""
-        reason = f"{self.path.stem} went away before it answered"
+        refusal: StreamUnavailable = ProcessUnreachable(f"{self.path.stem} went away before it answered")
         try:
             peer_of(writer.transport)
-            message = await incoming.next()
-            if message is not None and message[:1] == FORMAT:
+            message = await incoming.next() or b""
+            if message[:1] == FORMAT:
                 return msgspec.msgpack.decode(message[1:], type=Format)
-            if message is not None and message[:1] == REFUSED:
-                reason = message[1:].decode()
+            if message[:1] == UNKNOWN:
+                refusal = NoSuchStream(message[1:].decode())
+            elif message[:1] == UNAVAILABLE:
+                refusal = StreamUnavailable(message[1:].decode())
         except (OSError, FrameTooLong, UntrustedPeer, msgspec.MsgspecError) as error:
-            reason = f"{self.path.stem}: {error}"
+            refusal = ProcessUnreachable(f"{self.path.stem}: {error}")
         except BaseException:
             writer.transport.abort()
             raise
         writer.transport.abort()
-        raise LinkRefused(reason)
+        raise refusal
 
 
 async def _receive(incoming: _Incoming, stream: LinkedStream, path: Path) -> None:
@@ -285,10 +306,12 @@ async def _receive(incoming: _Incoming, stream: LinkedStream, path: Path) -> Non
                 if message[:1] == PACKET:
                     packet, stream.dropped = decode_packet(message)
                     stream.publish(packet)
+                elif message[:1] == FORMAT:
+                    stream.format = msgspec.msgpack.decode(message[1:], type=Format)
                 elif message[:1] == END:
                     (stream.dropped,) = _DROPPED.unpack_from(message, 1)
                     return
-    except (FrameTooLong, struct.error) as error:
+    except (FrameTooLong, struct.error, msgspec.MsgspecError) as error:
         _log.error("server speaks nonsense", socket=str(path), reason=str(error))
     finally:
         stream.close()

@@ -22,6 +22,8 @@ from media.dtls import DtlsCertificate
 from media.ice_lite import IceLiteSocket
 from media.link import LinkServer
 from media.rtp_socket import PortRange
+from media.stream import Stream
+from media.stream_source import NoSuchStream
 from orchestrator.control import WorkerAddress
 from orchestrator.font import find_font
 
@@ -30,6 +32,20 @@ log = structlog.get_logger(__name__)
 DESK = "conference"
 SWITCH_INTERVAL = 0.001
 """Seconds a thread may keep the interpreter while another waits: sound beside pictures needs it short."""
+
+
+class MeetingPictures:
+    """What participants of this worker send, as a StreamSource."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+
+    @asynccontextmanager
+    async def open(self, stream_id: str) -> AsyncIterator[Stream]:
+        stream = self._bridge.stream(stream_id)
+        if stream is None or stream.closed:
+            raise NoSuchStream(f"no meeting of this worker has a stream {stream_id!r}")
+        yield stream
 
 
 @asynccontextmanager
@@ -107,7 +123,7 @@ async def run_media_worker(
     async with (
         media_part(settings, index, emit) as bridge,
         DeskServer(socket_path, {DESK: (ConferenceDesk, bridge)}) as server,
-        LinkServer(link, bridge.stream),
+        LinkServer(link, MeetingPictures(bridge)),
     ):
         announced.append(server)
         ready()
