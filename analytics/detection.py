@@ -71,3 +71,23 @@ class Sample:
     picture: Bgr
     detections: tuple[Detection, ...] | None
     moved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLost:
+    """A camera gives no picture to look at: no stream, a silent one, or one that cannot be decoded.
+
+    Said at once and again with every failed try, until a `Sample` comes. `since` is monotonic seconds of the
+    last picture (of the first try, where there was none yet); `at` the wall clock and `arrival` the monotonic
+    clock now. `reason` says who erred, in words for an operator.
+    """
+
+    camera_id: str
+    at: datetime
+    arrival: float
+    since: float
+    reason: str
+
+
+Seen = Sample | StreamLost
+"""What a sampler gives: `async for seen in sampler`."""
