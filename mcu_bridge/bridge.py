@@ -1,7 +1,8 @@
 """The media side of all meetings of a worker: fulfils `ConferenceDesk`.
 
-async with Bridge(settings, access, emit) as bridge:
+async with Bridge(settings, access, emit, streams) as bridge:
     answer = await bridge.admit(participant, offer)
+    await bridge.admit_stream(participant, "camera:340...")
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from media.codec_worker import CodecPool
 from media.codecs import CLOCK
 from media.pacer import PacingClock
 from media.stream import Stream
+from media.stream_source import StreamSource
 
 log = structlog.get_logger(__name__)
 
@@ -65,8 +67,16 @@ class BridgeSettings:
 class Bridge:
     """See the module's head. Enter it inside a running event loop."""
 
-    def __init__(self, settings: BridgeSettings, access: MediaAccess, emit: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        settings: BridgeSettings,
+        access: MediaAccess,
+        emit: Callable[[Event], None],
+        streams: StreamSource | None = None,
+    ) -> None:
+        """`streams` opens what participants that are streams are made of; without it there can be none."""
         self._settings = settings
+        self._sources = streams
         self._access = access
         self._emit = emit
         self._loop = asyncio.get_running_loop()
@@ -120,7 +130,7 @@ class Bridge:
     async def close(self, conference_id: str) -> None:
         conference = self._conferences.pop(conference_id, None)
         if conference is not None:
-            for participant_id in conference.participants:
+            for participant_id in (*conference.participants, *conference.streamed):
                 self._places.pop(participant_id, None)
             await conference.aclose()
 
@@ -134,6 +144,16 @@ class Bridge:
             await self.drop(participant.participant_id)
             raise
         return conference.answer(made, answer)
+
+    async def admit_stream(self, participant: ParticipantSpec, stream_id: str) -> None:
+        if self._sources is None:
+            raise Refusal(
+                RefusalKind.NO_CAPACITY, f"this worker was set up without streams: {stream_id} cannot join"
+            )
+        if stream_id.partition("/")[0] == f"programme:{participant.conference_id}":
+            raise Refusal(RefusalKind.BAD_DESCRIPTION, "a meeting cannot be shown to itself")
+        conference = self._room(participant)
+        conference.stream_participant(participant, stream_id, self._sources)
 
     async def offer(self, participant: ParticipantSpec, dialled: Dialled) -> MediaDescription:
         if dialled is not Dialled.PLAIN:
@@ -168,8 +188,7 @@ class Bridge:
             conference.described(known)  # refused midway too: legs that were made anew are connected
 
     async def set_budget(self, participant_id: str, budget: Budget) -> None:
-        conference, known = self._find(participant_id)
-        conference.set_budget(known, budget)
+        self._place_of(participant_id).set_budget(participant_id, budget)
 
     async def set_view(self, conference_id: str, view: View) -> None:
         conference = self._conference(conference_id)
@@ -177,12 +196,11 @@ class Bridge:
         conference.set_spec(ConferenceSpec(spec.conference_id, spec.number, spec.title, view))
 
     async def set_muted(self, participant_id: str, muted: bool) -> None:
-        conference, known = self._find(participant_id)
-        conference.set_muted(known, muted)
+        self._place_of(participant_id).set_muted(participant_id, muted)
 
     async def refresh_picture(self, participant_id: str) -> None:
-        _conference, known = self._find(participant_id)
-        if known.picture is not None:
+        known = self._place_of(participant_id).participants.get(participant_id)
+        if known is not None and known.picture is not None:
             known.picture.refresh()
 
     async def drop(self, participant_id: str) -> None:
@@ -210,10 +228,7 @@ class Bridge:
     def stream(self, stream_id: str) -> Stream | None:
         """A participant's own picture by its stream's id ("picture:<participant>"), for `media.link`."""
         conference = self._places.get(stream_id.removeprefix("picture:"))
-        if conference is None:
-            return None
-        leg = conference.participants[stream_id.removeprefix("picture:")].picture
-        return None if leg is None else leg.stream
+        return None if conference is None else conference.own_picture(stream_id.removeprefix("picture:"))
 
     # --- helpers ----------------------------------------------------------------------------------
 
@@ -225,20 +240,34 @@ class Bridge:
                 RefusalKind.UNKNOWN_CONFERENCE, f"this worker has no conference {conference_id}"
             ) from None
 
-    def _place(self, spec: ParticipantSpec, *, known: bool = False) -> tuple[Conference, Participant]:
+    def _room(self, spec: ParticipantSpec, *, known: bool = False) -> Conference:
         """Room for a participant; one who is `known` from a lost worker is no newcomer to be refused."""
         conference = self._conference(spec.conference_id)
         if self._load.full and not known and spec.participant_id not in self._places:
             raise Refusal(RefusalKind.NO_CAPACITY, str(self._load), retry_after=15)
         self._places[spec.participant_id] = conference
+        return conference
+
+    def _place(self, spec: ParticipantSpec, *, known: bool = False) -> tuple[Conference, Participant]:
+        conference = self._room(spec, known=known)
         return conference, conference.participant(spec)
 
-    def _find(self, participant_id: str) -> tuple[Conference, Participant]:
+    def _place_of(self, participant_id: str) -> Conference:
         conference = self._places.get(participant_id)
-        participant = None if conference is None else conference.participants.get(participant_id)
-        if conference is None or participant is None:
+        if conference is None:
             raise Refusal(RefusalKind.UNKNOWN_PARTICIPANT, f"this worker has no participant {participant_id}")
-        return conference, participant
+        return conference
+
+    def _find(self, participant_id: str) -> tuple[Conference, Participant]:
+        """A participant that negotiates."""
+        conference = self._place_of(participant_id)
+        streamed = conference.streamed.get(participant_id)
+        if streamed is not None:
+            raise Refusal(
+                RefusalKind.BAD_DESCRIPTION,
+                f"participant {participant_id} is {streamed.stream_id}: a stream negotiates nothing",
+            )
+        return conference, conference.participants[participant_id]
 
     # --- time -------------------------------------------------------------------------------------
 

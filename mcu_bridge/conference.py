@@ -32,11 +32,16 @@ from mcu_bridge.load import WorkerLoad
 from mcu_bridge.meeting_picture import MeetingPicture
 from mcu_bridge.meeting_sound import MeetingSound, SoundBatch
 from mcu_bridge.participant import LegListeners, Participant
+from mcu_bridge.picture_leg import PictureLeg
 from mcu_bridge.picture_plan import Canvas
 from mcu_bridge.rates import OPUS_BITRATE
 from mcu_bridge.sound_clock import SoundClock
+from mcu_bridge.stream_participant import StreamListeners, StreamParticipant, StreamPicture
 from media.codec_worker import CodecPool
 from media.pacer import PacingClock
+from media.packet import Format
+from media.stream import Stream
+from media.stream_source import StreamSource
 from media.transport import TransportClosed, TransportEvent, TransportFailed
 
 log = structlog.get_logger(__name__)
@@ -64,9 +69,11 @@ class Conference:
     ) -> None:
         self.spec = spec
         self.participants: dict[str, Participant] = {}
+        self.streamed: dict[str, StreamParticipant] = {}
         self.sound = MeetingSound(loop, self._sound_ready, OPUS_BITRATE)
         self.picture = MeetingPicture(pool, captions, canvas, loop)
         self.picture.set_view(spec.view)
+        self.picture.set_title(spec.title)
         self._access = access
         self._pacing = pacing
         self._emit = emit
@@ -89,6 +96,25 @@ class Conference:
         self.picture.add(spec.participant_id, spec.name)
         return participant
 
+    def stream_participant(self, spec: ParticipantSpec, stream_id: str, streams: StreamSource) -> None:
+        """A participant that is a stream; asked again for the same one it goes on as it is."""
+        participant_id = spec.participant_id
+        known = self.streamed.get(participant_id)
+        if known is None or known.stream_id != stream_id:
+            self.drop(participant_id)
+            listeners = StreamListeners(
+                picture_began=self._stream_picture_began,
+                picture_ended=self._stream_picture_ended,
+                source_changed=self._source_changed,
+                sound_began=self._stream_sound_began,
+                sound_ended=self.sound.remove,
+                heard=self.sound.push,
+            )
+            self.streamed[participant_id] = StreamParticipant(spec, stream_id, streams, listeners, self._loop)
+        self.picture.add(participant_id, spec.name)
+        self._plan_due = True
+        self.set_muted(participant_id, spec.muted)
+
     def described(self, participant: Participant) -> None:
         """The participant's legs are as agreed: connect them to sound and pictures."""
         participant_id = participant.participant_id
@@ -98,15 +124,21 @@ class Conference:
         sends = leg is not None and leg.terms.direction.sends
         self.sound.add(participant_id, codec if receives else None, codec if sends else None)
         self.sound.set_muted(participant_id, participant.spec.muted)
-        if self.picture.site(participant_id) is not participant.picture:
+        if self.picture.leg(participant_id) is not participant.picture:
             self.picture.disconnect(participant_id)
             if participant.picture is not None:
                 self.picture.connect(participant.picture)
         self._plan_due = True
 
+    def own_picture(self, participant_id: str) -> Stream | None:
+        """What a participant sends."""
+        sender = self.picture.leg(participant_id)
+        return None if sender is None else sender.stream
+
     def drop(self, participant_id: str) -> None:
         """Out of sound and picture, and its ports free, at once; its tasks follow."""
-        participant = self.participants.pop(participant_id, None)
+        participant: Participant | StreamParticipant | None = self.participants.pop(participant_id, None)
+        participant = participant or self.streamed.pop(participant_id, None)
         if participant is None:
             return
         self.sound.remove(participant_id)
@@ -120,15 +152,34 @@ class Conference:
     def set_spec(self, spec: ConferenceSpec) -> None:
         self.spec = spec
         self.picture.set_view(spec.view)
+        self.picture.set_title(spec.title)
         self._plan_due = True
 
-    def set_budget(self, participant: Participant, budget: Budget) -> None:
-        participant.set_budget(budget)
-        self._plan_due = True
+    def set_budget(self, participant_id: str, budget: Budget) -> None:
+        """A stream is sent nothing, and sends as it does: its budget is its link's to hold."""
+        participant = self.participants.get(participant_id)
+        if participant is not None:
+            participant.set_budget(budget)
+            self._plan_due = True
 
-    def set_muted(self, participant: Participant, muted: bool) -> None:
+    def set_muted(self, participant_id: str, muted: bool) -> None:
+        participant = self.participants.get(participant_id) or self.streamed[participant_id]
         participant.spec = replace(participant.spec, muted=muted)
-        self.sound.set_muted(participant.participant_id, muted)
+        self.sound.set_muted(participant_id, muted)
+
+    # --- what streams tell ------------------------------------------------------------------------
+
+    def _stream_picture_began(self, picture: StreamPicture) -> None:
+        self.picture.connect_sender(picture)
+        self._plan_due = True
+
+    def _stream_picture_ended(self, participant_id: str) -> None:
+        self.picture.disconnect(participant_id)
+        self._plan_due = True
+
+    def _stream_sound_began(self, participant_id: str, coded: Format) -> None:
+        self.sound.add(participant_id, coded, None)
+        self.sound.set_muted(participant_id, self.streamed[participant_id].spec.muted)
 
     # --- what legs and sound tell -----------------------------------------------------------------
 
@@ -159,6 +210,8 @@ class Conference:
         """Every 20 ms: RTCP that is due, a changed plan."""
         for participant in self.participants.values():
             participant.poll(now, wall_clock)
+        for streamed in self.streamed.values():
+            streamed.poll(now)
         if self._plan_due:
             self._plan_due = False
             self.picture.replan(now, self._load.ceiling)
@@ -172,6 +225,8 @@ class Conference:
         """Twice a second: signs of life, stale tiles, measured rates, a fresh plan."""
         for participant in self.participants.values():
             self._watch(participant, now)
+        for streamed in self.streamed.values():
+            self._look_at(streamed.picture, now)
         self.picture.replan(now, self._load.ceiling)
         self.picture.tidy()
 
@@ -188,13 +243,16 @@ class Conference:
         leg = participant.picture
         if leg is None:
             return
-        leg.measure(now)
-        if leg.is_stale(now):
-            leg.forget_source()
-            self.picture.clear_tile(participant_id)
+        self._look_at(leg, now)
         if leg.fast_update_wanted:
             leg.fast_update_wanted = False
             self._emit(FastUpdateWanted(conference_id, participant_id))
+
+    def _look_at(self, picture: PictureLeg | StreamPicture, now: float) -> None:
+        picture.measure(now)
+        if picture.is_stale(now):
+            picture.forget_source()
+            self.picture.clear_tile(picture.participant_id)
 
     # --- what is measured -------------------------------------------------------------------------
 
@@ -208,6 +266,8 @@ class Conference:
                 incoming, outgoing = participant.picture.picture_reports(now)
                 feed, width, height = self.picture.feed_of(participant.participant_id)
                 legs += (incoming, replace(outgoing, source=feed, width=width, height=height))
+        for streamed in self.streamed.values():
+            legs += streamed.reports(now)
         return ConferenceReport(
             conference_id=self.spec.conference_id,
             worker_pid=os.getpid(),
@@ -224,7 +284,7 @@ class Conference:
         return answer
 
     async def aclose(self) -> None:
-        for participant_id in tuple(self.participants):
+        for participant_id in (*self.participants, *self.streamed):
             self.drop(participant_id)
         self._clock.remove(self.sound.tick)
         await self.picture.aclose()

@@ -9,7 +9,7 @@ by `tidy`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,15 +30,18 @@ from mcu_bridge.picture_plan import (
 from mcu_bridge.screen import Screen
 from mcu_bridge.tile_decoder import TileDecoder
 from media.codec_worker import CodecPool
+from media.packet import Packet
 from media.stream import Stream
 from protocols.payloads.h264_fmtp import smallest_level
 
 SMALL_FROM = 4
 """With so many tiles each is small enough to be decoded without the loop filter."""
+_TITLE = "the meeting's title"
+"""Sits in the only tile while nobody is there."""
 
 
-class PictureSite(PictureReceiver, Protocol):
-    """A participant's picture leg, as the meeting's pictures see it."""
+class PictureSender(Protocol):
+    """Who may send a picture: a participant's leg, or a stream."""
 
     @property
     def participant_id(self) -> str: ...
@@ -54,9 +57,25 @@ class PictureSite(PictureReceiver, Protocol):
         ...
 
     @property
+    def still(self) -> Callable[[], Packet | None] | None:
+        """Gives a fresh key frame of a source that makes none on request; None for one that does."""
+        ...
+
+
+class PictureViewer(PictureReceiver, Protocol):
+    """Who may be sent a picture: a participant's leg, or the programme."""
+
+    @property
+    def participant_id(self) -> str: ...
+
+    @property
     def limits(self) -> PictureLimits | None:
         """What the site can be sent; None when it takes no picture."""
         ...
+
+
+class PictureSite(PictureSender, PictureViewer, Protocol):
+    """A participant's picture leg, as the meeting's pictures see it."""
 
 
 @dataclass(slots=True)
@@ -82,8 +101,10 @@ class MeetingPicture:
         self._canvas = canvas
         self._loop = loop
         self._view = View()
+        self._title = ""
         self._names: dict[str, str] = {}
-        self._sites: dict[str, PictureSite] = {}
+        self._senders: dict[str, PictureSender] = {}
+        self._viewers: dict[str, PictureViewer] = {}
         self._speakers: tuple[str, ...] = ()
         self._order = TileOrder(FULL)
         self._counterpart: str | None = None
@@ -100,11 +121,20 @@ class MeetingPicture:
         self._names[participant_id] = name
 
     def connect(self, site: PictureSite) -> None:
-        self._sites[site.participant_id] = site
+        self._senders[site.participant_id] = site
+        self._viewers[site.participant_id] = site
 
-    def site(self, participant_id: str) -> PictureSite | None:
+    def connect_sender(self, sender: PictureSender) -> None:
+        """One that sends and is sent nothing."""
+        self._senders[sender.participant_id] = sender
+
+    def connect_viewer(self, viewer: PictureViewer) -> None:
+        """One that is nobody's tile and sends nothing."""
+        self._viewers[viewer.participant_id] = viewer
+
+    def leg(self, participant_id: str) -> PictureSender | None:
         """The picture leg that is connected for a participant."""
-        return self._sites.get(participant_id)
+        return self._senders.get(participant_id)
 
     def remove(self, participant_id: str) -> None:
         """The participant is gone: its tile, its decoder, its feed."""
@@ -115,11 +145,12 @@ class MeetingPicture:
 
     def disconnect(self, participant_id: str) -> None:
         """The participant's picture leg is gone or will be another one."""
-        site = self._sites.pop(participant_id, None)
+        self._senders.pop(participant_id, None)
+        viewer = self._viewers.pop(participant_id, None)
         self._feeds.pop(participant_id, None)
-        if site is not None:
+        if viewer is not None:
             for outlet in self._outlets():
-                outlet.detach(site)
+                outlet.detach(viewer)
         self._close_decoder(participant_id)
         self._close_forwarding(participant_id)
         for screen in self._screens.values():
@@ -137,6 +168,10 @@ class MeetingPicture:
             self._counterpart = before.participant_id
         self._view = view
 
+    def set_title(self, title: str) -> None:
+        """What a meeting shows while nobody is in it."""
+        self._title = title
+
     def set_speakers(self, speakers: Sequence[str]) -> None:
         self._speakers = tuple(speakers)
         for screen in self._screens.values():
@@ -146,8 +181,8 @@ class MeetingPicture:
 
     def replan(self, now: float, ceiling: int = 0) -> None:
         """Carry out the plan for things as they are; cheap when nothing changed. `now` in seconds."""
-        sources = {key: s.source for key, s in self._sites.items()}
-        receivers = {key: s.limits for key, s in self._sites.items()}
+        sources = {key: s.source for key, s in self._senders.items()}
+        receivers = {key: s.limits for key, s in self._viewers.items()}
         feeds = plan(
             self._view,
             {key: source for key, source in sources.items() if source is not None},
@@ -158,7 +193,7 @@ class MeetingPicture:
         for participant_id, feed in feeds.items():
             old = self._feeds.get(participant_id)
             if old is None or old.what != feed.what:
-                self._move(self._sites[participant_id], feed)
+                self._move(self._viewers[participant_id], feed)
         for participant_id in self._feeds.keys() - feeds.keys():
             self._stop_feeding(participant_id)
         self._feeds = feeds
@@ -168,22 +203,22 @@ class MeetingPicture:
         """Whom the site on the full screen sees: who spoke beside it, was shown before it, or is there."""
         shown = self._view.participant_id
         candidates = [*self._speakers, self._counterpart, *present]
-        senders = [key for key in candidates if key is not None and key != shown and key in self._sites]
-        return next((key for key in senders if self._sites[key].source is not None), None)
+        senders = [key for key in candidates if key is not None and key != shown and key in self._senders]
+        return next((key for key in senders if self._senders[key].source is not None), None)
 
-    def _move(self, site: PictureSite, feed: Feed) -> None:
+    def _move(self, viewer: PictureViewer, feed: Feed) -> None:
         outlet = self._outlet(feed.what)
         for other in self._outlets():
-            if other is not outlet and other is not site.outlet:
-                other.detach(site)
+            if other is not outlet and other is not viewer.outlet:
+                other.detach(viewer)
         if outlet is not None:
-            outlet.attach(site)
+            outlet.attach(viewer)
 
     def _stop_feeding(self, participant_id: str) -> None:
-        site = self._sites.get(participant_id)
-        if site is not None:
+        viewer = self._viewers.get(participant_id)
+        if viewer is not None:
             for outlet in self._outlets():
-                outlet.detach(site)
+                outlet.detach(viewer)
 
     def _outlet(self, what: PassThrough | EncoderClass) -> Outlet | None:
         if isinstance(what, PassThrough):
@@ -200,10 +235,10 @@ class MeetingPicture:
 
     def _forward(self, participant_id: str) -> Outlet | None:
         if participant_id not in self._forwardings:
-            stream = self._sites[participant_id].stream
-            if stream is None:
+            sender = self._senders[participant_id]
+            if sender.stream is None:
                 return None
-            outlet = Outlet(stream)
+            outlet = Outlet(sender.stream, sender.still)
             task = self._loop.create_task(outlet.run(), name=f"forward {participant_id}")
             self._forwardings[participant_id] = _Forwarding(outlet, task)
         return self._forwardings[participant_id].outlet
@@ -237,9 +272,13 @@ class MeetingPicture:
 
     def _mosaic(self, screen: Screen, now: float) -> tuple[str | None, ...]:
         """Those who send a picture first; who speaks unseen takes a silent site's cell."""
-        senders = [key for key, site in self._sites.items() if site.source is not None]
+        senders = [key for key, site in self._senders.items() if site.source is not None]
         others = [key for key in self._names if key not in senders]
         present = [*senders, *others]
+        if not present:
+            screen.arrange(FULL, (_TITLE,))
+            screen.composer.name(_TITLE, self._title)
+            return ()
         layout = layout_for(len(present))
         if layout is not self._order.layout:
             self._order.use(layout)
@@ -248,7 +287,7 @@ class MeetingPicture:
         return tiles
 
     def _decode(self, participant_id: str, screens: Sequence[Screen], *, small: bool) -> None:
-        site = self._sites.get(participant_id)
+        site = self._senders.get(participant_id)
         if site is None or site.source is None or site.stream is None:
             return
         decoder = self._decoders.get(participant_id)
@@ -287,7 +326,7 @@ class MeetingPicture:
             return "", 0, 0
         if isinstance(feed.what, EncoderClass):
             return str(feed.what), feed.what.width, feed.what.height
-        site = self._sites.get(feed.what.source)
+        site = self._senders.get(feed.what.source)
         source = None if site is None else site.source
         return str(feed.what), source.width if source else 0, source.height if source else 0
 
@@ -333,8 +372,8 @@ class MeetingPicture:
         forwarding.task.cancel()
         self._closing.add(forwarding.task)
         forwarding.task.add_done_callback(self._closing.discard)
-        for site in self._sites.values():
-            forwarding.outlet.detach(site)
+        for viewer in self._viewers.values():
+            forwarding.outlet.detach(viewer)
         gone = PassThrough(participant_id)  # whoever is fed by it is to be moved, even to its next stream
         self._feeds = {key: feed for key, feed in self._feeds.items() if feed.what != gone}
 

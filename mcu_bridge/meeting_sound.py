@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mcu_bridge.audio_mixer import AudioMixer, Mix, MixedTick
+from media.packet import Format
 from media.sound_codecs import SoundCodec, SoundDecoder, SoundEncoder, sound_decoder, sound_encoder
 
 INBOX_PAYLOADS = 25
@@ -30,11 +31,15 @@ class SoundFrame:
 
 @dataclass(frozen=True, slots=True)
 class SoundBatch:
-    """What one tick made: `index` counts ticks of 20 ms, `speakers` who spoke last comes first."""
+    """What one tick made: `index` counts ticks of 20 ms, `speakers` who spoke last comes first.
+
+    `at` is the tick's time, monotonic seconds.
+    """
 
     index: int
     frames: tuple[SoundFrame, ...]
     speakers: tuple[str, ...]
+    at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -46,7 +51,7 @@ class _Arrival:
 class _Source:
     """A participant's incoming sound: payloads that wait, and the decoder of the clock's thread."""
 
-    def __init__(self, codec: SoundCodec) -> None:
+    def __init__(self, codec: SoundCodec | Format) -> None:
         self.codec = codec
         self.decoder: SoundDecoder = sound_decoder(codec)
         self.inbox: deque[_Arrival] = deque(maxlen=INBOX_PAYLOADS)
@@ -74,19 +79,21 @@ class MeetingSound:
         self._made = 0  # batches; written by the clock's thread only
         self._fetched = 0  # written by the event loop only
 
-    def add(self, participant_id: str, heard: SoundCodec | None, listens: SoundCodec | None) -> None:
+    def add(self, participant_id: str, heard: SoundCodec | Format | None, listens: SoundCodec | None) -> None:
         """`heard` is the codec it sends, `listens` the one it is sent; None where that way is shut.
 
-        Where nothing changes its sound goes on undisturbed.
+        Where nothing changes its sound goes on undisturbed. Raises UnsupportedSound for a stream's format
+        that cannot be decoded.
         """
         source = self._sources.get(participant_id)
         running = (None if source is None else source.codec, self._listening.get(participant_id))
         if running == (heard, listens):
             return
+        source = None if heard is None else _Source(heard)
         self.remove(participant_id)
-        if heard is not None:
+        if source is not None:
             self.mixer.add_source(participant_id)
-            self._sources = {**self._sources, participant_id: _Source(heard)}
+            self._sources = {**self._sources, participant_id: source}
         if listens is not None:
             self._listening = {**self._listening, participant_id: listens}
             self.mixer.add_listener(participant_id, own=participant_id if heard is not None else None)
@@ -122,7 +129,7 @@ class MeetingSound:
             self.dropped_batches += 1
             return
         self._made += 1
-        self._loop.call_soon_threadsafe(self._hand_over, SoundBatch(mixed.index, frames, mixed.speakers))
+        self._loop.call_soon_threadsafe(self._hand_over, SoundBatch(mixed.index, frames, mixed.speakers, now))
 
     def _decode(self, participant_id: str, source: _Source) -> None:
         while source.inbox:

@@ -1,12 +1,13 @@
 """One coded stream to its receivers: split once a packetization, sent to each.
 
 A receiver that is given another stream keeps the old one until the new one's next key frame, so that
-no switch shows black or grey. Work is per frame: the payloads are made once and shared.
+no switch shows black or grey. One that has none is shown a still meanwhile, where the source makes no key
+frames on request. Work is per frame: the payloads are made once and shared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol
 
 import structlog
@@ -37,10 +38,14 @@ class PictureReceiver(Protocol):
 
 
 class Outlet:
-    """The receivers of one stream. `run` lives as long as the stream or until it is cancelled."""
+    """The receivers of one stream. `run` lives as long as the stream or until it is cancelled.
 
-    def __init__(self, stream: Stream) -> None:
+    `still` gives the latest key frame of a source that makes none on request, if it is fresh.
+    """
+
+    def __init__(self, stream: Stream, still: Callable[[], Packet | None] | None = None) -> None:
         self.stream = stream
+        self._still = still
         self.unsendable = 0
         self.failed = 0
         self._receivers: list[PictureReceiver] = []
@@ -55,6 +60,13 @@ class Outlet:
         if receiver not in self._receivers:
             self._receivers.append(receiver)
             self.stream.request_keyframe()
+            if self._still is not None and receiver.outlet is None:
+                self._show_still(receiver, self._still())
+
+    def _show_still(self, receiver: PictureReceiver, packet: Packet | None) -> None:
+        payloads = () if packet is None else self._payloads(receiver, packet)
+        if packet is not None and payloads:
+            self._send(receiver, payloads, packet, first=True)
 
     def detach(self, receiver: PictureReceiver) -> None:
         if receiver in self._receivers:
@@ -63,7 +75,8 @@ class Outlet:
             receiver.outlet = None
 
     async def run(self) -> None:
-        async with self.stream.reader() as reader:
+        # A long group of pictures is not sent at once: a still and the next key frame do.
+        async with self.stream.reader(from_keyframe=self._still is None) as reader:
             async for packet in reader:
                 self.send(packet)
 
@@ -76,7 +89,7 @@ class Outlet:
                 continue
             key = receiver.packetization
             if key not in split:
-                split[key] = self._split(receiver, packet)
+                split[key] = self._payloads(receiver, packet)
             payloads = split[key]
             if not payloads:
                 continue
@@ -101,7 +114,7 @@ class Outlet:
         if before is not None:
             before.detach(receiver)
 
-    def _split(self, receiver: PictureReceiver, packet: Packet) -> Sequence[bytes]:
+    def _payloads(self, receiver: PictureReceiver, packet: Packet) -> Sequence[bytes]:
         key = receiver.packetization
         if key not in self._packetizers:
             self._packetizers[key] = receiver.make_packetizer()

@@ -41,6 +41,7 @@ class PictureLeg(RtpLeg):
         main = terms.agreed.main
         self.participant_id = terms.participant_id
         self.outlet: Outlet | None = None
+        self.still = None
         self.stream: Stream | None = None
         if terms.direction.receives:
             self.stream = Stream(

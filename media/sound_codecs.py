@@ -1,18 +1,20 @@
 """Sound codecs: payloads of one RTP packet to mono 48 kHz samples and back. Synchronous; one object a stream.
 
     sound_decoder(SoundCodec.OPUS) -> SoundDecoder      .decode(payload) -> int16 samples, any length
+    sound_decoder(stream.format) -> SoundDecoder        for whatever cameras send; raises UnsupportedSound
     sound_encoder(SoundCodec.PCMA) -> SoundEncoder      .encode(960 samples at 48 kHz) -> payload of 20 ms
 
 Opus with in-band FEC (RFC 7587), G.711 A-law and mu-law by tables, G.722 (clocked at 8000 in RTP though it
-samples at 16000, RFC 3551 4.5.2). A payload that cannot be decoded gives no samples, counted in `errors`.
+samples at 16000, RFC 3551 4.5.2), AAC of any rate and channels (decoded only). A payload that cannot be
+decoded gives no samples, counted in `errors`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Protocol
+from typing import Literal, Protocol
 
 import av
 import av.error
@@ -20,7 +22,10 @@ import numpy as np
 from av.audio.codeccontext import AudioCodecContext
 from numpy.typing import NDArray
 
+from media.packet import Format
 from media.resampling import Downsampler, Samples, Upsampler
+from protocols.payloads.aac import AudioSpecificConfig, MalformedAac
+from protocols.payloads.opus import MalformedOpus, packet_duration
 
 RATE = 48_000
 """Samples a second inside the house."""
@@ -49,8 +54,54 @@ class SoundEncoder(Protocol):
     def encode(self, samples: Samples) -> bytes: ...
 
 
-def sound_decoder(codec: SoundCodec) -> SoundDecoder:
-    return _DECODERS[codec]()
+class UnsupportedSound(ValueError):
+    """The stream's sound cannot be decoded as it describes itself; the text says why."""
+
+
+def sound_decoder(coded: SoundCodec | Format) -> SoundDecoder:
+    """For a codec as negotiated, or for a stream's format. Raises UnsupportedSound for other formats."""
+    if isinstance(coded, SoundCodec):
+        return _DECODERS[coded]()
+    if coded.codec == "MPEG4-GENERIC":
+        return AacDecoder(_aac_config(coded))
+    if coded.codec in ("PCMA", "PCMU"):
+        table = _A_LAW if coded.codec == "PCMA" else _MU_LAW
+        if (coded.clock_rate, coded.channels) == (8_000, 1):
+            return G711Decoder(table)
+        if not (4_000 <= coded.clock_rate <= 192_000 and 1 <= coded.channels <= 8):
+            raise UnsupportedSound(f"{coded.codec} at {coded.clock_rate} Hz, {coded.channels} channels")
+        return WideG711Decoder(table, coded.clock_rate, coded.channels)
+    try:
+        return _DECODERS[SoundCodec(coded.codec)]()
+    except ValueError:
+        raise UnsupportedSound(f"{coded.codec} sound is not decoded here") from None
+
+
+def samples_in(coded: Format, payload: bytes) -> int:
+    """How long a payload lasts, in ticks of the stream's clock; 0 where it cannot be told."""
+    match coded.codec:
+        case "OPUS":
+            try:
+                return packet_duration(payload)
+            except MalformedOpus:
+                return 0
+        case "MPEG4-GENERIC":
+            try:
+                config = AudioSpecificConfig.parse(_aac_config(coded))
+            except (UnsupportedSound, MalformedAac):
+                return 0
+            return config.samples * coded.clock_rate // config.sample_rate
+        case _:
+            return len(payload) // max(coded.channels, 1)
+
+
+def _aac_config(coded: Format) -> bytes:
+    try:
+        config = bytes.fromhex(coded.parameters.get("config", ""))
+        AudioSpecificConfig.parse(config)
+    except (ValueError, MalformedAac) as error:
+        raise UnsupportedSound(f"the stream's AAC config cannot be used: {error}") from None
+    return config
 
 
 def sound_encoder(codec: SoundCodec, bitrate: int = 32_000) -> SoundEncoder:
@@ -89,6 +140,51 @@ class OpusDecoder(LibavDecoder):
 class G722Decoder(LibavDecoder):
     def __init__(self) -> None:
         super().__init__("g722", 16_000)
+
+
+class AacDecoder:
+    """AAC access units without ADTS (RFC 3640), to mono at 48 kHz whatever their rate and channels.
+
+    `config` is the AudioSpecificConfig (ISO/IEC 14496-3 1.6.2.1).
+    """
+
+    def __init__(self, config: bytes) -> None:
+        self.errors = 0
+        self._context = _opened("aac")
+        self._context.extradata = config
+        self._resampler = _Resampler()
+
+    def decode(self, payload: bytes) -> Samples:
+        if not payload:
+            return SILENT
+        try:
+            frames = self._context.decode(av.Packet(payload))
+            return self._resampler.process(frames)
+        except (av.error.FFmpegError, ValueError):
+            self.errors += 1
+            return SILENT
+
+
+class _Resampler:
+    """Decoded frames of any rate, layout and sample type to mono at 48 kHz; begins anew when they change."""
+
+    def __init__(self) -> None:
+        self._shape: tuple[int, str, str] | None = None
+        self._resampler: av.AudioResampler | None = None
+
+    def process(self, frames: Sequence[av.AudioFrame]) -> Samples:
+        parts: list[Samples] = []
+        for frame in frames:
+            shape = (frame.sample_rate, frame.layout.name, frame.format.name)
+            if self._resampler is None or shape != self._shape:
+                self._shape = shape
+                self._resampler = av.AudioResampler("s16", "mono", RATE)
+            frame.pts = None
+            parts += [
+                out.to_ndarray().reshape(-1).astype(np.int16, copy=False)
+                for out in self._resampler.resample(frame)
+            ]
+        return parts[0] if len(parts) == 1 else np.concatenate([SILENT, *parts])
 
 
 class LibavEncoder:
@@ -143,6 +239,26 @@ class G711Decoder:
         if not payload:
             return SILENT
         return self._up.process(self._table[np.frombuffer(payload, np.uint8)])
+
+
+class WideG711Decoder:
+    """G.711 as some cameras have it: at other rates than 8000, or in several channels."""
+
+    def __init__(self, table: Samples, rate: int, channels: int) -> None:
+        self.errors = 0
+        self._table = table
+        self._rate, self._channels = rate, channels
+        self._resampler = _Resampler()
+
+    def decode(self, payload: bytes) -> Samples:
+        samples = self._table[np.frombuffer(payload, np.uint8)]
+        whole = len(samples) // self._channels * self._channels
+        if not whole:
+            return SILENT
+        mono = samples[:whole].reshape(-1, self._channels).mean(axis=1).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(mono[None, :], format="s16", layout="mono")
+        frame.sample_rate = self._rate
+        return self._resampler.process([frame])
 
 
 class G711Encoder:
@@ -202,10 +318,15 @@ _FIXED_RATE_ENCODERS: Mapping[SoundCodec, Callable[[], SoundEncoder]] = MappingP
 )
 
 
-def _sound_context(name: str, mode: str, rate: int) -> AudioCodecContext:
-    context = av.CodecContext.create(name, "r" if mode == "r" else "w")
+def _opened(name: str, mode: Literal["r", "w"] = "r") -> AudioCodecContext:
+    context = av.CodecContext.create(name, mode)
     if not isinstance(context, AudioCodecContext):
         raise TypeError(f"{name} is not a sound codec")
+    return context
+
+
+def _sound_context(name: str, mode: Literal["r", "w"], rate: int) -> AudioCodecContext:
+    context = _opened(name, mode)
     context.sample_rate = rate
     context.layout = "mono"
     if mode == "w":
