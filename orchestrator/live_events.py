@@ -4,17 +4,18 @@
     app = build_app(edge, (*live.routes, ...), ...)
     live.mount(app)                    # sockets end with the application
 
-Each message is JSON: {"type": class name of the event, ...its fields}. A socket hears of the meetings
-that its user may see, a guest's of its own meeting only. An event only says that rows changed: a reader
-too slow for its queue is closed (1013), comes again, and reads the rows. An open socket is use of its
-session; it ends when that ends.
+Each message is JSON: {"type": class name of the event, ...its fields}. A socket hears of the meetings,
+cameras, recordings and violations that its user may see, a guest's of its own meeting only. An event only
+says that rows changed: a reader too slow for its queue is closed (1013), comes again, and reads the rows.
+An open socket is use of its session; it ends when that ends.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass
 
 import msgspec
 import structlog
@@ -24,14 +25,21 @@ from foundation.authorisation import Action, Authorisation, Resource
 from foundation.database import DatabaseError
 from foundation.event_bus import EventBus
 from foundation.events import (
+    BroadcastChanged,
     BusReconnected,
+    CameraChanged,
+    CameraStateChanged,
     ConferenceChanged,
     ConferenceEnded,
     ConferenceOpened,
     Event,
     ParticipantChanged,
+    RecordingAlarm,
+    RecordingChanged,
     RenegotiationNeeded,
     SpeakersChanged,
+    ViolationChanged,
+    ViolationFlagged,
 )
 from foundation.http_edge import Exchange, Problem, Route
 from foundation.telemetry import Telemetry
@@ -39,15 +47,24 @@ from orchestrator.web_app import Edge
 
 log = structlog.get_logger(__name__)
 
-RELAYED: tuple[type[Event], ...] = (
+OF_MEETINGS: tuple[type[Event], ...] = (
     ConferenceOpened,
     ConferenceChanged,
     ConferenceEnded,
     ParticipantChanged,
     SpeakersChanged,
     RenegotiationNeeded,
-    BusReconnected,
 )
+OF_SITES: Mapping[type[Event], tuple[Action, str, str]] = {
+    CameraChanged: (Action.VIEW_CAMERA, "camera", "camera_id"),
+    CameraStateChanged: (Action.VIEW_CAMERA, "camera", "camera_id"),
+    RecordingChanged: (Action.PLAY_RECORDING, "recording", "subject"),
+    RecordingAlarm: (Action.PLAY_RECORDING, "recording", "subject"),
+    ViolationFlagged: (Action.VIEW_VIOLATIONS, "violation", "violation_id"),
+    ViolationChanged: (Action.VIEW_VIOLATIONS, "violation", "violation_id"),
+    BroadcastChanged: (Action.VIEW_CONFERENCES, "broadcast", "broadcast_id"),
+}
+"""Events that name their site: who may do this to such a thing of the site, by the field with its id."""
 SESSION_OVER = 4401
 SLOW_READER = int(WSCloseCode.TRY_AGAIN_LATER)
 GOING_AWAY = int(WSCloseCode.GOING_AWAY)
@@ -165,31 +182,43 @@ class LiveEvents:
         await asyncio.gather(relay, return_exceptions=True)
 
     async def _relay(self) -> None:
-        async with self._bus.subscribe(*RELAYED, queue_length=BUS_QUEUE) as events:
+        async with self._bus.subscribe(
+            *OF_MEETINGS, *OF_SITES, BusReconnected, queue_length=BUS_QUEUE
+        ) as events:
             async for event in events:
                 try:
-                    conference_id = getattr(event, "conference_id", None)
-                    host = None if conference_id is None else await self._host(conference_id)
-                    self._deliver(event, conference_id, host)
+                    self._deliver(event, await self._question(event))
                 except Exception:  # whoever may hear of it is unknown: let all read the rows, which are safe
                     log.exception("event_not_relayed", event_type=type(event).__name__)
-                    self._deliver(BusReconnected(), None, None)
+                    self._deliver(BusReconnected(), None)
 
-    def _deliver(self, event: Event, conference_id: str | None, host: str | None) -> None:
+    async def _question(self, event: Event) -> _Question | None:
+        """What is to be asked of each socket's user; None for what everyone may hear."""
+        if (row := OF_SITES.get(type(event))) is not None:
+            action, kind, field = row
+            facts = asdict(event)
+            return _Question(action, Resource(kind, facts[field], facts["site_id"]))
+        conference_id = getattr(event, "conference_id", None)
+        if conference_id is None:
+            return None
+        host = await self._host(conference_id)
+        resource = None if host is None else Resource("conference", conference_id, host)
+        return _Question(Action.VIEW_CONFERENCES, resource, conference_id)
+
+    def _deliver(self, event: Event, question: _Question | None) -> None:
         text = message(event)
         for socket in tuple(self._sockets):
-            if conference_id is not None and not self._may_hear(socket.exchange, conference_id, host):
+            if question is not None and not self._may_hear(socket.exchange, question):
                 continue
             if not socket.offer(text):
                 self._drops.add()
 
-    def _may_hear(self, exchange: Exchange, conference_id: str, host: str | None) -> bool:
+    def _may_hear(self, exchange: Exchange, question: _Question) -> bool:
         if exchange.guest is not None:
-            return exchange.guest.conference_id == conference_id
-        if exchange.actor is None or host is None:
+            return exchange.guest.conference_id == question.conference_id
+        if exchange.actor is None or question.resource is None:
             return False
-        resource = Resource("conference", conference_id, host)
-        return bool(self._authorisation.allowed(exchange.actor, Action.VIEW_CONFERENCES, resource))
+        return bool(self._authorisation.allowed(exchange.actor, question.action, question.resource))
 
     async def _host(self, conference_id: str) -> str | None:
         """A conference never changes its host, so that the rows are asked once."""
@@ -203,6 +232,15 @@ class LiveEvents:
             if len(self._hosts) > KNOWN_MEETINGS:
                 self._hosts.popitem(last=False)
         return host
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """May this be heard of? `resource` None: by no user; a guest may hear of `conference_id`."""
+
+    action: Action
+    resource: Resource | None
+    conference_id: str | None = None
 
 
 def message(event: Event) -> str:

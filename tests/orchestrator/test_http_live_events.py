@@ -15,13 +15,17 @@ from structlog.testing import capture_logs
 from foundation.authorisation import Role
 from foundation.database import DatabaseUnavailable
 from foundation.events import (
+    BroadcastChanged,
     BusReconnected,
+    CameraStateChanged,
     ConferenceChanged,
     ConferenceOpened,
     Event,
     ParticipantChanged,
+    RecordingAlarm,
     RenegotiationNeeded,
     SpeakersChanged,
+    ViolationFlagged,
     WorkerLost,
 )
 from foundation.identity import Session, SessionKind
@@ -130,6 +134,41 @@ async def test_each_hears_of_the_meetings_of_the_own_jurisdiction(service: Servi
     names = {meeting.conference_id: site for site, meeting in opened.items()}
     sites = [[names[message["conference_id"]] for message in messages] for messages in found]
     assert sites == [["guangxi", "nanning", "cenxi"], ["nanning", "cenxi"], ["cenxi", "guangdong"], []]
+
+
+async def test_things_of_a_site_are_heard_of_by_those_who_may_see_them(service: Service) -> None:
+    monitor = await service.user(Role.MONITOR, name="monitor", site="nanning")
+    foreign = await service.user(Role.MONITOR, name="foreign", site="guangdong")
+    viewer = await service.user(Role.VIEWER, name="viewer", site="nanning")
+    guest, _ = await service.guest(await service.meeting())
+    events: list[Event] = [
+        CameraStateChanged("gate", "cenxi", "playing"),
+        ViolationFlagged("v1", "gate", "cenxi", "loitering"),
+        RecordingAlarm("camera", "gate", "cenxi", "disk full", "no room"),
+        BroadcastChanged("b1", "cenxi", "running"),
+    ]
+    async with (
+        listening(service, monitor.bearer) as one,
+        listening(service, foreign.bearer) as two,
+        listening(service, viewer.bearer) as three,
+        listening(service, guest) as four,
+    ):
+        for event in events:
+            service.bus.publish(event)
+        found = await until_resync(service, one, two, three, four)
+    assert [[message["type"] for message in messages] for messages in found] == [
+        ["CameraStateChanged", "ViolationFlagged", "RecordingAlarm", "BroadcastChanged"],
+        [],
+        ["RecordingAlarm", "BroadcastChanged"],
+        [],
+    ]
+    assert found[0][1] == {
+        "type": "ViolationFlagged",
+        "violation_id": "v1",
+        "camera_id": "gate",
+        "site_id": "cenxi",
+        "kind": "loitering",
+    }
 
 
 async def test_guest_hears_of_its_own_meeting_only(service: Service) -> None:
@@ -268,11 +307,8 @@ async def test_slow_reader_is_closed_and_the_others_are_not(sqlite_file: Path) -
         meeting = await service.meeting()
         async with listening(service, liu.bearer) as slow:
             for number in range(12):  # in one go: nothing is sent between two of them
-                service.live._deliver(
-                    ParticipantChanged(meeting.conference_id, f"p{number}", "connected"),
-                    meeting.conference_id,
-                    "guangxi",
-                )
+                event = ParticipantChanged(meeting.conference_id, f"p{number}", "connected")
+                service.live._deliver(event, await service.live._question(event))
             assert await closed_with(slow) == (1013, "too slow; come again and read the rows")
         assert 'anshi_dropped_total{queue="live_events"} 2.0' in service.telemetry.exposition().decode()
         async with listening(service, wang.bearer) as quick:
