@@ -1,15 +1,17 @@
 """Which codec two ends use (RFC 3264 6, RFC 6184 8.2.2), as pure functions.
 
 Sound follows the offerer's order. Pictures prefer H.264 over VP8, mode 1 over mode 0 and baseline
-over main over high: what most sites share can be forwarded, and encoded once.
+over main over high: what most sites share can be forwarded, and encoded once. Who only receives is given
+the highest profile that it offers instead: its decoder takes the lower ones too, and cameras send high.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
-from foundation.desks import CodecDescription, MediaDescription, MediaSection, SectionKind
+from foundation.desks import CodecDescription, Direction, MediaDescription, MediaSection, SectionKind
 from media.srtp import PROFILES
 
 AUDIO_CODECS = {"OPUS": 48_000, "PCMA": 8_000, "PCMU": 8_000}
@@ -59,7 +61,7 @@ def agree(section: MediaSection) -> AgreedCodecs | None:
     if section.kind is SectionKind.AUDIO:
         return _agree_audio(section.codecs)
     if section.kind is SectionKind.VIDEO:
-        return _agree_video(section.codecs)
+        return _agree_video(section.codecs, only_receives=section.direction is Direction.RECVONLY)
     return None
 
 
@@ -91,12 +93,12 @@ def _our_audio_parameters(codec: CodecDescription) -> dict[str, str]:
     return {"useinbandfec": "1", "minptime": "10"} if codec.name == "OPUS" else {}
 
 
-def _agree_video(codecs: Iterable[CodecDescription]) -> AgreedCodecs | None:
+def _agree_video(codecs: Iterable[CodecDescription], *, only_receives: bool) -> AgreedCodecs | None:
     codecs = tuple(codecs)
     usable = [c for c in codecs if c.name in VIDEO_CODECS and c.clock_rate == 90_000 and _h264_usable(c)]
     if not usable:
         return None
-    main = min(usable, key=_video_rank)
+    main = min(usable, key=partial(_video_rank, only_receives=only_receives))
     ours = replace(
         main,
         parameters=_our_video_parameters(main),
@@ -128,13 +130,19 @@ def _h264_usable(codec: CodecDescription) -> bool:
     return packetization_mode(codec) in (0, 1) and profile_level_id(codec)[:2] in _H264_PROFILES
 
 
-def _video_rank(codec: CodecDescription) -> tuple[int, int, int, int]:
+def _video_rank(codec: CodecDescription, *, only_receives: bool) -> tuple[int, int, int, int]:
     """Smaller is better."""
     if codec.name != "H264":
         return (1, 0, 0, 0)
     profile = profile_level_id(codec)
     constrained = int(profile[2:4], 16) & 0x40  # constraint_set1: every decoder of ours and theirs
-    return (0, -packetization_mode(codec), _H264_PROFILES.index(profile[:2]), 0 if constrained else 1)
+    height = _H264_PROFILES.index(profile[:2])
+    return (
+        0,
+        -packetization_mode(codec),
+        -height if only_receives else height,
+        0 if constrained else 1,
+    )
 
 
 def _our_video_parameters(codec: CodecDescription) -> dict[str, str]:

@@ -265,6 +265,7 @@ class Participant:
             cname=self._cname,
             rtx_ssrc=None if agreed.rtx is None else _new_ssrc(),
             expected_ssrc=remote.ssrc,
+            browser=remote.ice is not None and remote.dtls is not None,
         )
         if leg is not None:
             self._pacer.forget(leg)

@@ -20,7 +20,7 @@ from media.rtp_sender import BitrateLimit, KeyframeRequested, SenderEvent
 from media.stream import Stream
 from media.transport import MediaTransport
 from protocols.payloads import Frame, Packetizer
-from protocols.payloads.h264_fmtp import H264Format, MalformedFormat
+from protocols.payloads.h264_fmtp import LEVELS, H264Format, MalformedFormat
 
 STALE_AFTER = 5.0
 """Seconds without a frame after which a tile shows the site's name only."""
@@ -152,6 +152,9 @@ class PictureLeg(RtpLeg):
             self.stream.close()
 
 
+_BROWSER = LEVELS[42]
+"""Browsers write level 3.1 in every offer, whatever they decode; all take 1920x1080 at 60."""
+
 _PROFILES = {66: {66}, 77: {66, 77}, 88: {66}, 100: {66, 77, 100}}
 
 
@@ -166,6 +169,12 @@ def _static_limits(terms: LegTerms) -> PictureLimits | None:
     except MalformedFormat:
         return None
     limits = described.limits
+    if terms.browser and described.level_asymmetry_allowed:
+        limits = replace(
+            limits,
+            max_fs=max(limits.max_fs, _BROWSER.max_fs),
+            max_mbps=max(limits.max_mbps, _BROWSER.max_mbps),
+        )
     return PictureLimits(
         codec="H264",
         bitrate_bps=limits.max_br * 1000,

@@ -32,7 +32,10 @@ from protocols.rtp.rtcp import ReportBlock, RtcpPacket
 
 @dataclass(frozen=True, slots=True)
 class LegTerms:
-    """What was agreed for one medium, and the names our streams go by."""
+    """What was agreed for one medium, and the names our streams go by.
+
+    `browser`: the peer speaks WebRTC.
+    """
 
     participant_id: str
     kind: SectionKind
@@ -42,6 +45,7 @@ class LegTerms:
     cname: str
     rtx_ssrc: int | None = None
     expected_ssrc: int | None = None
+    browser: bool = False
 
 
 class RtpLeg(ABC):
