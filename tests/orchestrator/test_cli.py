@@ -31,7 +31,8 @@ from orchestrator import cli, supervisor
 CONFIG = """
 node: {id: cenxi, name: 岑溪, level: county, site_id: county-cenxi}
 http: {bind: 127.0.0.1, port: 18943}
-networks: [{name: lan, bind: 127.0.0.1, sip: {udp: null, tcp: null, tls: null}, webrtc_port: null, rtsp: null}]
+networks:
+  - {name: lan, bind: 127.0.0.1, sip: {udp: null, tcp: null, tls: null}, webrtc_port: null, rtsp: null}
 edge: {enabled: false}
 recordings: {enabled: false}
 analytics: {enabled: false}
