@@ -2,18 +2,20 @@
 
     recorder = Recorder(Subject(RecordingKind.CAMERA, id, site_id), folder, database, disk, clock)
     ended = await recorder.run(video, sound)      -> RecordingEnded, when the stream ends or `stop` is called
+    await recorder.listen(sound)                  beside it: sound that came late, until that ends
 
 Row first, then file. Files are cut at key frames after about a minute, and where the stream's parameter
-sets or its time change. The event loop only builds fragments; files are written in the disk's threads, and
-while one write lasts the readers queue, bounded, and count what they drop. Whoever cancels `run` leaves the
-file as after a kill: the next start mends it.
+sets, its time or its sound change. Sound that ends leaves the pictures going on. The event loop only builds
+fragments; files are written in the disk's threads, and while one write lasts the readers queue, bounded, and
+count what they drop. Whoever cancels `run` leaves the file as after a kill: the next start mends it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from enum import StrEnum
 
@@ -28,8 +30,8 @@ from foundation.repositories.recordings import (
     RecordingState,
 )
 from foundation.schema import new_id
-from media.fragments import Began, FragmentCounts, Made, StreamFragments
-from media.packet import Packet
+from media.fragments import Began, FragmentCounts, Made, StreamFragments, sound_track
+from media.packet import Format, Packet
 from media.stream import Reader, Stream
 from protocols.isobmff.fragmenter import MediaFragment
 from protocols.isobmff.writer import INDEX_ROOM
@@ -88,7 +90,11 @@ class RecordingEnded:
 
 
 class Recorder:
-    """Runs once. Raises media.fragments.UnsupportedFormat from `run` for a stream that MP4 cannot hold."""
+    """Runs once. `run` and `listen` raise media.fragments.UnsupportedFormat for what MP4 cannot hold.
+
+    `on_change` is called when a file was begun or closed; `last_frame` is when a picture last came (monotonic
+    seconds).
+    """
 
     def __init__(
         self,
@@ -100,8 +106,10 @@ class Recorder:
         *,
         file_seconds: float = FILE_SECONDS,
         reserve_bytes: int = RESERVE_BYTES,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.subject = subject
+        self.last_frame: float | None = None
         self.files = 0
         self.bytes = 0
         self._folder = folder
@@ -115,6 +123,17 @@ class Recorder:
         self._readers: list[Reader] = []
         self._stopped = False
         self._last_key = 0
+        self._on_change = on_change
+        self._dropped = 0
+        self._counts = FragmentCounts()
+        self._fragments: StreamFragments | None = None
+        self._sound: Stream | None = None
+        self._heard: Stream | None = None
+
+    @property
+    def dropped(self) -> int:
+        """Frames that the disk was too slow for."""
+        return self._dropped + sum(reader.dropped for reader in self._readers)
 
     def stop(self) -> None:
         """`run` closes the file and returns; what is queued is not written any more."""
@@ -124,16 +143,10 @@ class Recorder:
 
     async def run(self, video: Stream, sound: Stream | None = None) -> RecordingEnded:
         """Record until the pictures end, `stop`, or a failure, which is returned and not raised."""
-        fragments = StreamFragments(
-            video.format,
-            sound.format if sound else None,
-            fragment_seconds=FRAGMENT_SECONDS,
-            restart_seconds=self._file_seconds,
-            index_room=INDEX_ROOM,
-        )
+        self._begin(video.format, sound)
         cause, detail = EndCause.STREAM_ENDED, ""
         try:
-            await self._record(video, sound, fragments)
+            await self._record(video, sound)
             if self._stopped:
                 cause = EndCause.STOPPED
         except OSError as error:
@@ -147,36 +160,76 @@ class Recorder:
         if cause.alarm:
             _log.error("recording stopped", subject=self.subject.id, cause=str(cause), detail=detail)
             await self._close_after_failure()
-        dropped = sum(reader.dropped for reader in self._readers)
-        return RecordingEnded(self.subject, cause, detail, self.files, self.bytes, dropped, fragments.counts)
+        self._retire()
+        return RecordingEnded(self.subject, cause, detail, self.files, self.bytes, self.dropped, self._counts)
 
-    async def _record(self, video: Stream, sound: Stream | None, fragments: StreamFragments) -> None:
+    async def listen(self, sound: Stream) -> None:
+        """Record this sound beside the pictures until it ends, from their next key frame on."""
+        sound_track(sound.format)
+        self._sound = sound
+        async with sound.reader() as reader:
+            self._readers.append(reader)
+            try:
+                async for packet in reader:
+                    if self._fragments is not None and self._heard is sound:
+                        self._fragments.take_sound(packet)
+            finally:
+                self._readers.remove(reader)
+                self._dropped += reader.dropped
+
+    def _begin(self, pictures: Format, sound: Stream | None) -> None:
+        self._retire()
+        self._fragments = StreamFragments(
+            pictures,
+            sound.format if sound else None,
+            fragment_seconds=FRAGMENT_SECONDS,
+            restart_seconds=self._file_seconds,
+            index_room=INDEX_ROOM,
+        )
+        self._sound = self._heard = sound
+
+    def _retire(self) -> None:
+        """What the fragments so far have left out counts on."""
+        if self._fragments is not None:
+            for one in fields(FragmentCounts):
+                total = getattr(self._counts, one.name) + getattr(self._fragments.counts, one.name)
+                setattr(self._counts, one.name, total)
+        self._fragments = None
+
+    async def _record(self, video: Stream, sound: Stream | None) -> None:
         listening: asyncio.Task[None] | None = None
         if sound is not None:
-            heard = sound.reader()
-            self._readers.append(heard)
-            listening = asyncio.create_task(
-                _listen(heard, fragments), name=f"recorder.{self.subject.id}.sound"
-            )
+            listening = asyncio.create_task(self.listen(sound), name=f"recorder.{self.subject.id}.sound")
         try:
             async with video.reader() as pictures:
                 self._readers.append(pictures)
                 if self._stopped:
                     pictures.close()
                 async for packet in pictures:
+                    self.last_frame = self._clock.monotonic()
                     self._want_keyframe(video, packet)
-                    await self._take(fragments.take(packet))
+                    await self._take(await self._fragments_of(video, packet))
         finally:
             if listening is not None:
                 listening.cancel()
                 await asyncio.gather(listening, return_exceptions=True)
-        await self._take(fragments.end())
+        if self._fragments is not None:
+            await self._take(self._fragments.end())
         await self._close()
+
+    async def _fragments_of(self, video: Stream, packet: Packet) -> list[Made]:
+        """What the next picture completes; at a key frame sound that has come or changed is taken in."""
+        if packet.keyframe and self._sound is not self._heard and self._fragments is not None:
+            await self._take(self._fragments.end())
+            self._begin(video.format, self._sound)
+        return self._fragments.take(packet) if self._fragments is not None else []
 
     def _want_keyframe(self, video: Stream, packet: Packet) -> None:
         if packet.keyframe:
             self._last_key = packet.pts
-        elif packet.pts - self._last_key > KEYFRAME_SECONDS * video.format.clock_rate:
+            return
+        long_ago = packet.pts - self._last_key > KEYFRAME_SECONDS * video.format.clock_rate
+        if long_ago or self._sound is not self._heard:
             video.request_keyframe()
 
     async def _take(self, made: list[Made]) -> None:
@@ -212,6 +265,7 @@ class Recorder:
         self._file = await self._disk.run(self._make, recording.path, began.init)
         self.files += 1
         self.bytes += len(began.init)
+        self._on_change()
 
     def _make(self, path: str, init: bytes) -> SegmentFile:
         return SegmentFile(self._folder.resolve(path), init, self._reserve)
@@ -228,6 +282,7 @@ class Recorder:
                 recording.id, RecordingState.FINISHED, ended_at, written.size
             )
         self._recording = None
+        self._on_change()
 
     async def _close_after_failure(self) -> None:
         """Keep what is there; if even that fails, the next start mends it."""
@@ -240,9 +295,3 @@ class Recorder:
             await self._close()
         except (OSError, DatabaseError) as error:
             _log.error("recording left open", subject=self.subject.id, detail=str(error))
-
-
-async def _listen(reader: Reader, fragments: StreamFragments) -> None:
-    async with reader:
-        async for packet in reader:
-            fragments.take_sound(packet)
