@@ -29,7 +29,8 @@ class SiteBook:
         tree = SiteTree({site.id: site.parent_id for site in self._sites.values()})
         self.authorisation.replace_tree(tree)
         budgets = {site.id: site.conference_budget_bps for site in self._sites.values()}
-        self.admission.replace_tree(tree, links, budgets)
+        access = {site.id: site.access_capacity_bps for site in self._sites.values()}
+        self.admission.replace_tree(tree, links, budgets, access)
 
     def budget(self, site_id: str | None) -> int:
         """The conference budget of a site, bit/s each way; a guest's for None."""

@@ -4,6 +4,10 @@ A pure ledger. Every participant's media is counted on its site and on each link
 the meeting's host, each direction apart, in bit/s of IP packets. What does not fit is granted lower;
 what cannot fit is refused, naming the link, its capacity, what it carries and what was asked. A
 site's own budget is shared by those who call from it: a newcomer lowers the others to an equal share.
+
+A camera is another matter: nobody can make it send less, so that it fits as a whole or is refused. It uses
+the links beside the calls, and of its site the access capacity, not the conference budget. It climbs a link
+once, however many meetings show it.
 """
 
 from __future__ import annotations
@@ -22,12 +26,16 @@ MINIMUM_BPS = 160_000
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A participant who wants in: where it is, where the meeting is, what it would use."""
+    """A participant who wants in: where it is, where the meeting is, what it would use.
+
+    `camera` is the id of the camera that the participant is, None for one who calls.
+    """
 
     participant_id: str
     site_id: str | None
     host_site_id: str
     wanted: Budget
+    camera: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +87,36 @@ class Admission:
     def __init__(
         self, sites: SiteTree, links: Iterable[Link], site_budgets: Mapping[str, int], guest_budget_bps: int
     ) -> None:
-        self._sites = sites
-        self._links = {(link.upper_site_id, link.lower_site_id): link for link in links}
-        self._site_budgets = dict(site_budgets)
         self._guest_budget_bps = guest_budget_bps
         self._held: dict[str, _Holding] = {}
+        self.replace_tree(sites, links, site_budgets)
 
-    def replace_tree(self, sites: SiteTree, links: Iterable[Link], site_budgets: Mapping[str, int]) -> None:
-        """The tree was edited. What is held stays held, even where a capacity shrank below it."""
+    def replace_tree(
+        self,
+        sites: SiteTree,
+        links: Iterable[Link],
+        site_budgets: Mapping[str, int],
+        access_capacities: Mapping[str, int] | None = None,
+    ) -> None:
+        """The tree was edited. What is held stays held, even where a capacity shrank below it.
+
+        A site without an access capacity limits its cameras by its links only.
+        """
         self._sites = sites
         self._links = {(link.upper_site_id, link.lower_site_id): link for link in links}
         self._site_budgets = dict(site_budgets)
+        self._access_capacities = dict(access_capacities or {})
+
+    def access_bps(self, site_id: str | None) -> int | None:
+        """What a site's cameras may use of its access; None where no limit is known."""
+        return None if site_id is None else self._access_capacities.get(site_id)
 
     def admit(self, ask: Ask) -> Grant:
         """Grant at most what was asked; raises `NotAdmitted`. Asked again, it replaces the old grant."""
+        if ask.camera is not None:
+            self._fit_camera(ask)
+            self._held[ask.participant_id] = _Holding(ask, ask.wanted)
+            return Grant(ask.wanted)
         outgoing, others_out, lowered_out = self._fit(ask, to_site=True)
         incoming, others_in, lowered_in = self._fit(ask, to_site=False)
         budget = Budget(to_site_bps=outgoing, from_site_bps=incoming)
@@ -130,12 +154,32 @@ class Admission:
 
     def _carried(self, link: Link, holdings: Iterable[_Holding], *, down: bool) -> int:
         """What goes down the link, or up: to those whose site is below it, and from those above."""
-        rates = []
+        crossing = []
         for holding in holdings:
             below = self._path(holding.ask).get(link)
             if below is not None:
-                rates.append(holding.rate(to_site=below is down))
-        return sum(rates)
+                crossing.append((holding, holding.rate(to_site=below is down)))
+        return _together(crossing)
+
+    def _fit_camera(self, ask: Ask) -> None:
+        """Raises NotAdmitted unless the whole of the camera's picture fits on every link and at its site."""
+        asked = ask.wanted.from_site_bps
+        others = [h for h in self._others(ask) if h.ask.camera != ask.camera]
+        limits = [
+            Limit(link.id, "link", link.capacity_bps, self._carried(link, others, down=not below), asked)
+            for link, below in self._path(ask).items()
+        ]
+        access = self.access_bps(ask.site_id)
+        if access is not None and ask.site_id is not None:
+            mates = [
+                (h, h.budget.from_site_bps)
+                for h in others
+                if h.ask.camera is not None and h.ask.site_id == ask.site_id
+            ]
+            limits.append(Limit(ask.site_id, "access of site", access, _together(mates), asked))
+        tightest = min(limits, key=_free, default=None)
+        if tightest is not None and _free(tightest) < asked:
+            raise NotAdmitted(tightest)
 
     def _fit(self, ask: Ask, *, to_site: bool) -> tuple[int, dict[str, int], Limit | None]:
         """The most that fits in one direction, whom that lowers, and what limited it."""
@@ -158,7 +202,7 @@ class Admission:
         held = {
             h.ask.participant_id: h.rate(to_site=to_site)
             for h in others
-            if ask.site_id is not None and h.ask.site_id == ask.site_id
+            if ask.site_id is not None and h.ask.site_id == ask.site_id and h.ask.camera is None
         }
         share = _equal_share(site.capacity_bps, [*held.values(), fits])
         if share < min(asked, MINIMUM_BPS):
@@ -170,8 +214,8 @@ class Admission:
         if ask.site_id is None:
             return Limit("guest", "budget of", self._guest_budget_bps, 0, asked)
         capacity = self._site_budgets.get(ask.site_id, 0)
-        others = self._others(ask)
-        carried = sum(h.rate(to_site=to_site) for h in others if h.ask.site_id == ask.site_id)
+        callers = [h for h in self._others(ask) if h.ask.camera is None]
+        carried = sum(h.rate(to_site=to_site) for h in callers if h.ask.site_id == ask.site_id)
         return Limit(ask.site_id, "budget of site", capacity, carried, asked)
 
     def _others(self, ask: Ask) -> list[_Holding]:
@@ -190,6 +234,16 @@ class Admission:
         found = [self._links.get((a, b)) or self._links.get((b, a)) for a, b in steps]
         links = [link for link in found if link is not None]
         return {link: path.index(link.lower_site_id) < path.index(link.upper_site_id) for link in links}
+
+
+def _together(holdings: Iterable[tuple[_Holding, int]]) -> int:
+    """The sum of the rates, where a camera that several meetings show counts once."""
+    rates: dict[str, int] = {}
+    for holding, rate in holdings:
+        camera = holding.ask.camera
+        key = holding.ask.participant_id if camera is None else f"camera:{camera}"
+        rates[key] = max(rates.get(key, 0), rate)
+    return sum(rates.values())
 
 
 def _free(limit: Limit) -> int:

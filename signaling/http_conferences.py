@@ -13,14 +13,15 @@ from pydantic import BaseModel, Field
 from foundation.audit import AuditEntry
 from foundation.authorisation import Action, Authorisation, Resource
 from foundation.desks import Budget, ConferenceReport, Refusal, RefusalKind, View, ViewMode
-from foundation.http_edge import Exchange, Problem, Route, bad_request, forbidden, not_found
+from foundation.http_edge import Exchange, Problem, Route, bad_request, conflict, forbidden, not_found
 from foundation.passwords import Passwords
 from foundation.repositories.conferences import NumberTaken
 from signaling.admission import NotAdmitted
 from signaling.browser_calls import BrowserCalls
-from signaling.meeting import Meeting, Member
+from signaling.camera_calls import CameraCalls, CameraOff
+from signaling.meeting import CAMERA, Meeting, Member
 from signaling.meeting_history import ConferenceEntry, MeetingHistory, ParticipantEntry
-from signaling.meetings import Meetings, UnknownMeeting, UnknownMember
+from signaling.meetings import AlreadyIn, Meetings, UnknownMeeting, UnknownMember
 from signaling.sip_calls import CallFailed, SipCalls
 
 NUMBER = re.compile(r"\d{3,12}")
@@ -57,6 +58,13 @@ class BudgetBody(BaseModel):
     from_site_bps: int = Field(ge=100_000, le=1_000_000_000)
 
 
+class BudgetOut(BaseModel):
+    """A camera is sent nothing."""
+
+    to_site_bps: int
+    from_site_bps: int
+
+
 class ParticipantOut(BaseModel):
     id: str
     name: str
@@ -65,15 +73,15 @@ class ParticipantOut(BaseModel):
     network: str | None
     state: str
     muted: bool
-    budget: BudgetBody | None
+    budget: BudgetOut | None
     joined_at: datetime | None
     left_at: datetime | None
     reason: str | None
 
 
 class NewParticipant(BaseModel):
-    address: str = Field(description="a URI: sip:room@host")
-    site_id: str | None = None
+    address: str = Field(description="a URI: sip:room@host, or camera:ID")
+    site_id: str | None = Field(default=None, description="whose terminal it is; a camera's site is known")
     name: str | None = Field(default=None, max_length=200)
 
 
@@ -98,7 +106,7 @@ class BrowserAnswer(BaseModel):
 
 
 class ConferenceRoutes:
-    """The handlers; `routes` is their table."""
+    """The handlers; `routes` is their table. Without `cameras` no camera can be called in."""
 
     def __init__(
         self,
@@ -109,11 +117,13 @@ class ConferenceRoutes:
         sip: SipCalls,
         authorisation: Authorisation,
         passwords: Passwords,
+        cameras: CameraCalls | None = None,
     ) -> None:
         self._meetings = meetings
         self._history = history
         self._browsers = browsers
         self._sip = sip
+        self._cameras = cameras
         self._authorisation = authorisation
         self._passwords = passwords
 
@@ -274,12 +284,18 @@ class ConferenceRoutes:
     async def call(self, exchange: Exchange) -> ParticipantOut:
         wanted = exchange.parsed(NewParticipant)
         meeting = self._running(exchange)
-        if not wanted.address.startswith("sip:"):
-            raise bad_request(f"address {wanted.address!r}: only sip: URIs can be called")
         if wanted.site_id is not None and wanted.site_id not in self._authorisation.tree:
             raise bad_request(f"site_id: there is no site {wanted.site_id!r}")
+        scheme = wanted.address.partition(":")[0].lower()
         try:
-            member = await self._sip.dial(meeting.conference_id, wanted.address, wanted.site_id, wanted.name)
+            if scheme == "sip":
+                member = await self._sip.dial(
+                    meeting.conference_id, wanted.address, wanted.site_id, wanted.name
+                )
+            elif scheme == "camera" and self._cameras is not None:
+                member = await self._call_camera(exchange, self._cameras, meeting, wanted)
+            else:
+                raise bad_request(f"address {wanted.address!r}: only sip: URIs and camera:ID can be called")
         except CallFailed as error:
             raise bad_request(str(error)) from None
         except (NotAdmitted, Refusal) as error:
@@ -289,9 +305,30 @@ class ConferenceRoutes:
         )
         return self._participant(await self._participant_entry(member.participant_id))
 
+    async def _call_camera(
+        self, exchange: Exchange, cameras: CameraCalls, meeting: Meeting, wanted: NewParticipant
+    ) -> Member:
+        """Whoever brings a camera into a meeting must be allowed to see the camera, too."""
+        camera_id = wanted.address[len(CAMERA) :]
+        camera = await cameras.camera(camera_id)
+        if camera is None:
+            raise not_found(f"there is no camera {camera_id}")
+        place = Resource("camera", camera.camera_id, camera.site_id)
+        decision = self._authorisation.allowed(exchange.who, Action.VIEW_CAMERA, place)
+        if not decision:
+            raise forbidden(decision.reason)
+        if wanted.site_id not in (None, camera.site_id):
+            raise bad_request(f"site_id: camera {camera.camera_id} is at {camera.site_id}")
+        try:
+            return await cameras.join(meeting.conference_id, camera, wanted.name)
+        except (CameraOff, AlreadyIn) as error:
+            raise conflict(str(error)) from None
+
     async def change(self, exchange: Exchange) -> ParticipantOut:
         wanted = exchange.parsed(ParticipantPatch)
         member = self._member(exchange, exchange.path["participant"])
+        if wanted.budget is not None and member.camera is not None:
+            raise conflict(f"budget: {member.caller.address} is a camera, it sends what it sends")
         try:
             if wanted.muted is not None:
                 await self._meetings.set_muted(member.participant_id, wanted.muted)
@@ -404,7 +441,7 @@ class ConferenceRoutes:
         record = entry.record
         budget = None
         if record is not None:
-            budget = BudgetBody(
+            budget = BudgetOut(
                 to_site_bps=record.budget.to_site_bps, from_site_bps=record.budget.from_site_bps
             )
         return ParticipantOut(
@@ -412,7 +449,7 @@ class ConferenceRoutes:
             name=entry.name,
             site_id=entry.site_id,
             address=entry.address,
-            network=None if record is None else record.network,
+            network=None if record is None else record.network or None,
             state=state,
             muted=record.muted if record is not None else False,
             budget=budget,

@@ -25,6 +25,12 @@ class Access(StrEnum):
     DIALLED_IN = "dialled-in"
     DIALLED_OUT = "dialled-out"
     BROWSER = "browser"
+    STREAM = "stream"
+    """No peer at all: a stream of this node, a camera, named by the caller's address ("camera:ID")."""
+
+
+CAMERA = "camera:"
+"""What the address of a camera, and the name of its stream, begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,11 @@ class Member:
     media: MediaRecord | None = None
     offered: MediaDescription | None = None
     dialog: dict[str, Any] | None = None
+
+    @property
+    def camera(self) -> str | None:
+        """The id of the camera that the member is; None for one who calls."""
+        return self.caller.address.removeprefix(CAMERA) if self.access is Access.STREAM else None
 
     @property
     def spec(self) -> ParticipantSpec:

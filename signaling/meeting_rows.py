@@ -14,7 +14,7 @@ from foundation.repositories.conferences import (
     Participant,
     ParticipantState,
 )
-from signaling.meeting import Meeting, Member
+from signaling.meeting import Access, Caller, CallRecord, Meeting, Member, MemberState
 
 
 class MeetingRows:
@@ -112,3 +112,30 @@ class MeetingRows:
         async with self._database.reading() as tx:
             rows = await ConferenceRepository(tx).participants(conference_id, present=True)
         return [row.id for row in rows]
+
+    async def streams(self, conference_id: str) -> list[Member]:
+        """The streams that the rows hold to be in the meeting; nobody has to call for them to be in again."""
+        async with self._database.reading() as tx:
+            rows = await ConferenceRepository(tx).participants(conference_id, present=True)
+        found = (_stream(row) for row in rows if row.state is ParticipantState.JOINED)
+        return [member for member in found if member is not None]
+
+
+def _stream(row: Participant) -> Member | None:
+    """The member of a row; None for a caller, and for what another version wrote."""
+    try:
+        record = CallRecord.from_json(row.description or {})
+    except msgspec.ValidationError:
+        return None
+    if record.access is not Access.STREAM:
+        return None
+    return Member(
+        row.id,
+        row.conference_id,
+        Caller(row.name, row.site_id, record.network, row.address),
+        record.access,
+        record.wanted,
+        record.budget,
+        state=MemberState.CONNECTED,
+        muted=record.muted,
+    )

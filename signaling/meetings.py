@@ -32,16 +32,16 @@ from foundation.events import (
     ConferenceOpened,
 )
 from foundation.schema import new_id
-from signaling.admission import Admission, Ask
+from signaling.admission import Admission
 from signaling.line import Line, NoLine
 from signaling.media_workers import MediaWorkers
 from signaling.meeting import Access, Caller, MediaRecord, Meeting, Member, MemberState
 from signaling.meeting_rows import MeetingRows
 from signaling.recovery import Recovery
-from signaling.roster import Roster, UnknownMeeting, UnknownMember, tolerant, written
+from signaling.roster import AlreadyIn, Roster, UnknownMeeting, UnknownMember, tolerant, written
 from signaling.site_budgets import SiteBudgets
 
-__all__ = ["Meetings", "UnknownMeeting", "UnknownMember"]
+__all__ = ["AlreadyIn", "Meetings", "UnknownMeeting", "UnknownMember"]
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +64,7 @@ class Meetings:
     ) -> None:
         self._roster = Roster(rows, bus, workers)
         self._budgets = SiteBudgets(self._roster, admission, site_budget)
-        self._recovery = Recovery(self._roster, self.leave)
+        self._recovery = Recovery(self._roster, self._budgets, self.leave)
 
     # --- who is there -------------------------------------------------------------------------------
 
@@ -96,15 +96,8 @@ class Meetings:
     # --- meetings ---------------------------------------------------------------------------------
 
     async def restore(self) -> None:
-        """Take up the meetings that the rows say are running; who was in them has to join again."""
-        for meeting in await self._roster.rows.running():
-            self._roster.meetings[meeting.conference_id] = meeting
-            if meeting.view != View():  # it names somebody who is not in any more
-                meeting.view = View()
-                await self._roster.rows.view(meeting.conference_id, meeting.view)
-            for participant_id in await self._roster.rows.unfinished(meeting.conference_id):
-                await self._roster.rows.left(participant_id, "service restarted")
-            self._roster.bus.publish(ConferenceOpened(meeting.conference_id))
+        """Take up the meetings that the rows say are running; who called has to join again, cameras stay."""
+        await self._recovery.restore()
 
     async def open(
         self, title: str, host_site_id: str, *, number: str | None = None, pin_hash: str | None = None
@@ -169,6 +162,27 @@ class Meetings:
             await self._undo(meeting, member, error)
             raise
         return member, answer
+
+    async def join_camera(self, conference_id: str, caller: Caller, measured_bps: int = 0) -> Member:
+        """Admit a camera, whose stream is named by the caller's address ("camera:ID").
+
+        `measured_bps` is what it sends, 0 when nobody knows. Raises AlreadyIn; else as `join`.
+        """
+        meeting = self._roster.meeting(conference_id)
+        if any(mate.caller.address == caller.address for mate in meeting.members.values()):
+            raise AlreadyIn(f"{caller.address} is in meeting {meeting.number} already")
+        wanted = self._budgets.camera(caller.site_id, measured_bps)
+        member, _nobody = self._admitted(meeting, caller, wanted, Access.STREAM, NoLine())
+        try:
+            await self._roster.rows.joining(member)
+            desk = await self._roster.desk(meeting)
+            await desk.admit_stream(member.spec, caller.address)
+            await self._roster.still_in(desk, member)
+            await self._connected(meeting, member, None)
+        except BaseException as error:
+            await self._undo(meeting, member, error)
+            raise
+        return member
 
     async def dial(
         self, conference_id: str, caller: Caller, dialled: Dialled
@@ -290,18 +304,16 @@ class Meetings:
             await desk.refresh_picture(participant_id)
 
     async def aclose(self) -> None:
-        """The service stops: hang everybody up; the meetings go on when it runs again."""
-        stopping = (
-            self.leave(participant_id, "service stopped") for participant_id in tuple(self._roster.members)
-        )
-        await asyncio.gather(*stopping)
+        """The service stops: hang everybody up. Meetings, and cameras in them, go on when it runs again."""
+        callers = [m.participant_id for m in self._roster.members.values() if m.camera is None]
+        await asyncio.gather(*(self.leave(participant_id, "service stopped") for participant_id in callers))
 
     # --- what workers tell ------------------------------------------------------------------------
 
     async def silent(self, participant_id: str) -> None:
         """No media for ten seconds, or ten more: probe the peer, and let it go when it does not answer."""
         member = self._roster.members.get(participant_id)
-        if member is None or member.state is MemberState.CALLING:
+        if member is None or member.state is MemberState.CALLING or member.camera is not None:
             return
         if member.state is MemberState.CONNECTED:
             await self._roster.set_state(member, MemberState.SILENT)
@@ -321,7 +333,7 @@ class Meetings:
     async def media_failed(self, participant_id: str, reason: str) -> None:
         """A transport is over. A page has a moment to offer anew before it counts as gone."""
         member = self._roster.members.get(participant_id)
-        if member is None:
+        if member is None or member.camera is not None:  # its worker opens a stream again by itself
             return
         log.info("media_failed", participant=participant_id, why=reason)
         media = member.media
@@ -350,10 +362,10 @@ class Meetings:
     ) -> tuple[Member, dict[str, Budget]]:
         """The new member, and the budgets of those at its site who had to make room."""
         participant_id = new_id()
-        grant = self._budgets.grant(Ask(participant_id, caller.site_id, meeting.host_site_id, wanted))
-        member = Member(
-            participant_id, meeting.conference_id, caller, access, wanted, grant.budget, line=line
-        )
+        conference_id = meeting.conference_id
+        member = Member(participant_id, conference_id, caller, access, wanted, wanted, line=line)
+        grant = self._budgets.grant(meeting, member)
+        member.budget = grant.budget
         self._roster.members[participant_id] = member
         meeting.members[participant_id] = member
         return member, grant.others
@@ -370,7 +382,7 @@ class Meetings:
         )
         await asyncio.shield(self._budgets.give_back(member.caller.site_id))
 
-    async def _connected(self, meeting: Meeting, member: Member, media: MediaRecord) -> None:
+    async def _connected(self, meeting: Meeting, member: Member, media: MediaRecord | None) -> None:
         member.media = media
         member.state = MemberState.CONNECTED
         await self._roster.rows.connected(member)

@@ -1,4 +1,8 @@
-"""Meetings whose media worker was lost: moved to another one, without anybody dialling again."""
+"""Meetings whose media worker was lost, or whose main process was: what can go on without anybody dialling.
+
+A lost worker's meetings move to another one. After a restart of main the dialogs are gone, and who called
+has to call again; a camera has no dialog, and is in its meeting again as soon as a worker is ready.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,11 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from foundation.desk_client import DeskFailed
-from foundation.desks import ConferenceDesk, Dialled, Refusal, RefusalKind
-from foundation.events import RenegotiationNeeded
-from signaling.meeting import Access, MediaRecord, Member
+from foundation.desks import ConferenceDesk, Dialled, Refusal, RefusalKind, View
+from foundation.events import ConferenceOpened, RenegotiationNeeded
+from signaling.meeting import Access, MediaRecord, Member, MemberState
 from signaling.roster import Roster, UnknownMeeting, written
+from signaling.site_budgets import SiteBudgets
 
 log = structlog.get_logger(__name__)
 
@@ -19,9 +24,29 @@ log = structlog.get_logger(__name__)
 class Recovery:
     """`leave` takes out a member (by id, with the reason) whose media cannot be had again."""
 
-    def __init__(self, roster: Roster, leave: Callable[[str, str], Awaitable[None]]) -> None:
+    def __init__(
+        self, roster: Roster, budgets: SiteBudgets, leave: Callable[[str, str], Awaitable[None]]
+    ) -> None:
         self._roster = roster
+        self._budgets = budgets
         self._leave = leave
+
+    async def restore(self) -> None:
+        """Take up the meetings that the rows say are running, and the cameras in them."""
+        for meeting in await self._roster.rows.running():
+            for member in await self._roster.rows.streams(meeting.conference_id):
+                meeting.members[member.participant_id] = member
+                self._roster.members[member.participant_id] = member
+                self._budgets.restore(meeting, member)
+            self._roster.meetings[meeting.conference_id] = meeting
+            shown = meeting.view.participant_id
+            if shown is not None and shown not in meeting.members:
+                meeting.view = View()
+                await self._roster.rows.view(meeting.conference_id, meeting.view)
+            for participant_id in await self._roster.rows.unfinished(meeting.conference_id):
+                if participant_id not in meeting.members:
+                    await self._roster.rows.left(participant_id, "service restarted")
+            self._roster.bus.publish(ConferenceOpened(meeting.conference_id))
 
     async def worker_lost(self, worker: str) -> None:
         """Move every meeting of a lost worker to another one, without anybody dialling again."""
@@ -59,6 +84,9 @@ class Recovery:
 
     async def _take_up(self, desk: ConferenceDesk, member: Member) -> None:
         """The same ports if possible, else a new offer, else let it go."""
+        if member.access is Access.STREAM:
+            await self._show_again(desk, member)
+            return
         if member.media is None:
             return  # still ringing: its answer will find the new worker
         if member.access is Access.BROWSER:
@@ -74,6 +102,17 @@ class Recovery:
             log.warning("not_resumed", participant=member.participant_id, why=refusal.detail)
             if refusal.kind not in (RefusalKind.WORKER_LOST, RefusalKind.UNKNOWN_PARTICIPANT):
                 await self._renew(desk, member)
+
+    async def _show_again(self, desk: ConferenceDesk, member: Member) -> None:
+        if member.state is MemberState.CALLING:
+            return  # whoever brings it in is told that its worker was lost
+        try:
+            await desk.admit_stream(member.spec, member.caller.address)
+            await self._roster.still_in(desk, member)
+        except Refusal as refusal:
+            log.warning("not_resumed", participant=member.participant_id, why=refusal.detail)
+            if refusal.kind not in (RefusalKind.WORKER_LOST, RefusalKind.UNKNOWN_PARTICIPANT):
+                await self._leave(member.participant_id, f"media lost: {refusal.detail}")
 
     async def _renew(self, desk: ConferenceDesk, member: Member) -> None:
         try:

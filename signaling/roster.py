@@ -30,6 +30,10 @@ class UnknownMember(Exception):
     """No participant of a running meeting has this id."""
 
 
+class AlreadyIn(Exception):
+    """A camera can be in a meeting once only."""
+
+
 class Roster:
     """The running meetings and their members in memory, beside their rows, the bus and the workers' desks."""
 

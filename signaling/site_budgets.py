@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import structlog
 
@@ -16,6 +17,8 @@ log = structlog.get_logger(__name__)
 
 SOUND_BPS = 96_000
 """G.711 with its headers and RTCP: whatever lower limit a peer names, it is not meant to end the sound."""
+CAMERA_BPS = 3_000_000
+"""What a camera is taken to send before anybody measured it."""
 
 
 class SiteBudgets:
@@ -33,11 +36,21 @@ class SiteBudgets:
         budget = self._site_budget(site_id)
         return Budget(budget, budget)
 
-    def grant(self, ask: Ask) -> Grant:
-        """Raises NotAdmitted."""
-        grant = self._admission.admit(ask)
+    def camera(self, site_id: str | None, measured_bps: int) -> Budget:
+        """What a camera sends up: as measured, else as assumed, but not more than its site's access."""
+        access = self._admission.access_bps(site_id)
+        assumed = CAMERA_BPS if access is None else min(CAMERA_BPS, access)
+        return Budget(to_site_bps=0, from_site_bps=measured_bps or assumed)
+
+    def restore(self, meeting: Meeting, member: Member) -> None:
+        """A member that the rows told of holds again what it held."""
+        self._admission.restore(self._ask(meeting, member), member.budget)
+
+    def grant(self, meeting: Meeting, member: Member) -> Grant:
+        """What a newcomer gets of what it wants. Raises NotAdmitted."""
+        grant = self._admission.admit(self._ask(meeting, member))
         if grant.lowered_by is not None:
-            log.info("answered_lower", participant=ask.participant_id, why=str(grant.lowered_by))
+            log.info("answered_lower", participant=member.participant_id, why=str(grant.lowered_by))
         return grant
 
     def release(self, participant_id: str) -> None:
@@ -56,9 +69,7 @@ class SiteBudgets:
         member = self._roster.member(participant_id)
         meeting = self._roster.meeting(member.conference_id)
         before = member.wanted, member.budget, member.budget_set
-        grant = self._admission.admit(
-            Ask(participant_id, member.caller.site_id, meeting.host_site_id, wanted)
-        )
+        grant = self._admission.admit(replace(self._ask(meeting, member), wanted=wanted))
         member.wanted, member.budget, member.budget_set = wanted, grant.budget, True
         desk = self._roster.placed_desk(member.conference_id)
         try:
@@ -107,7 +118,8 @@ class SiteBudgets:
                 await self.share(grant.others)
 
     def _ask(self, meeting: Meeting, member: Member) -> Ask:
-        return Ask(member.participant_id, member.caller.site_id, meeting.host_site_id, member.wanted)
+        site_id, host = member.caller.site_id, meeting.host_site_id
+        return Ask(member.participant_id, site_id, host, member.wanted, member.camera)
 
     async def sites_changed(self) -> None:
         """Sites or links were edited: running calls follow. Nobody is sent away for it."""
@@ -120,7 +132,7 @@ class SiteBudgets:
         mates = [m for m in self._roster.members.values() if m.caller.site_id == site_id]
         for member in mates:
             self._admission.release(member.participant_id)
-            if not member.budget_set:
+            if not member.budget_set and member.camera is None:
                 theirs = None if member.media is None else member.media.theirs
                 member.wanted = self.whole(site_id) if theirs is None else self.wanted(member.caller, theirs)
         granted: dict[str, Budget] = {}
@@ -134,6 +146,8 @@ class SiteBudgets:
                 log.warning("kept_beyond_capacity", participant=member.participant_id, why=str(error))
                 share = max(self._site_budget(site_id) // len(mates), MINIMUM_BPS)
                 held = Budget(min(member.budget.to_site_bps, share), min(member.budget.from_site_bps, share))
+                if member.camera is not None:
+                    held = member.budget  # it sends what it sends
                 self._admission.restore(self._ask(meeting, member), held)
                 granted[member.participant_id] = held
                 continue
