@@ -49,7 +49,7 @@ class _Shelf:
         self._stream = stream
 
     @asynccontextmanager
-    async def open(self, path: str) -> AsyncIterator[Sequence[Stream]]:
+    async def open(self, path: str, user: str | None) -> AsyncIterator[Sequence[Stream]]:
         yield (self._stream,)
 
 

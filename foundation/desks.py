@@ -23,6 +23,8 @@ class RefusalKind(StrEnum):
     NO_PORT = "no-port"
     WORKER_LOST = "worker-lost"
     NOT_RESUMABLE = "not-resumable"
+    UNKNOWN_CAMERA = "unknown-camera"
+    CAMERA_FAULT = "camera-fault"
 
 
 class Refusal(Exception):

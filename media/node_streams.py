@@ -10,6 +10,7 @@ there at all, is passed over.
 
 from __future__ import annotations
 
+import zlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,6 +21,11 @@ from media.stream_source import NoSuchStream, StreamSource
 
 REMEMBERED = 1024
 """Streams of which it is known who had them last."""
+
+
+def home_worker(camera_id: str, workers: int) -> int:
+    """The number of the media worker that pulls a camera; 0 where media is inside main."""
+    return zlib.crc32(camera_id.encode()) % max(workers, 1)
 
 
 class JoinedSources:

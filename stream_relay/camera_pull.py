@@ -31,12 +31,14 @@ from protocols.rtsp.description import Address, Presentation, Track
 from protocols.rtsp.framing import Interleaved
 from protocols.rtsp.headers import Transport
 from protocols.sip.digest import Login
-from stream_relay.track_formats import depacketizer_for, is_usable
+from stream_relay.track_formats import depacketizer_for, is_usable, looks_like_h265
 
 _READ_BYTES = 256 << 10
 _TICK = 0.05
 _UNSENT_BYTES = 64 << 10
 _PORTS = PortRange(40_000, 49_999)
+_FOREIGN_PACKETS = 3
+"""RTP packets of another codec than was described, in a row, that say the camera has changed it."""
 
 
 class Cause(StrEnum):
@@ -52,8 +54,11 @@ class Cause(StrEnum):
     NOT_RTSP = "not RTSP"
     GARBAGE = "garbage"
     NO_USABLE_TRACK = "no usable track"
+    CODEC_CHANGED = "codec changed"
+    """In the middle of a session; the next try finds out to what."""
     SILENT = "silent"
     ENDED = "ended"
+    WRONG_ADDRESS = "wrong address"
     NO_PORT = "no port of ours"
     """The only one that is not the camera's or the network's doing."""
 
@@ -71,8 +76,8 @@ class CameraFault(Exception):
 class CameraSettings:
     """How to reach a camera. User and password here win over those in the address.
 
-    Times in seconds: `connect_timeout` for TCP, `response_timeout` for each answer, `silence` without media.
-    `ports` are for UDP.
+    Times in seconds: `connect_timeout` for TCP, `response_timeout` for each answer, `silence` without media,
+    `pictureless` with media, but before any whole key frame. `ports` are for UDP.
     """
 
     url: str
@@ -83,6 +88,7 @@ class CameraSettings:
     connect_timeout: float = 5.0
     response_timeout: float = 5.0
     silence: float = 10.0
+    pictureless: float = 30.0
 
 
 class PullOwner(Protocol):
@@ -103,6 +109,10 @@ class _TrackPull:
         self.channel: int | None = None
         self.socket: RtpSocket | None = None
         self.last_media: float | None = None
+        self.foreign = ""
+        """What came instead of the codec described, as soon as that is sure."""
+        self.frames = self.pictures = 0
+        self._foreign_packets = 0
         self._owner = owner
         self.kind = Kind.VIDEO if track.media == "video" else Kind.AUDIO
         self.receiver = RtpReceiver(
@@ -118,7 +128,14 @@ class _TrackPull:
 
     def rtp_received(self, data: bytes, source: MediaAddress | None, arrival: float) -> None:
         self.last_media = arrival
-        self._publish(self.receiver.receive_rtp(data, arrival), arrival)
+        stranger = self._stranger(data)
+        if not stranger:
+            self._foreign_packets = 0
+            self._publish(self.receiver.receive_rtp(data, arrival), arrival)
+            return
+        self._foreign_packets += 1
+        if self._foreign_packets >= _FOREIGN_PACKETS:
+            self.foreign = stranger
 
     def rtcp_received(self, data: bytes, source: MediaAddress | None, arrival: float) -> None:
         try:
@@ -144,8 +161,25 @@ class _TrackPull:
         if self.socket is not None:
             self.socket.close()
 
+    def _stranger(self, data: bytes) -> str:
+        """What a picture's packet is if not of the described format; "" when it is, or cannot be told.
+
+        Sound is let be: comfort noise may come in between. Payload types 64 to 95 are RTCP (RFC 5761 4).
+        """
+        if self.kind is not Kind.VIDEO or len(data) < 12 or data[0] >> 6 != 2:
+            return ""
+        number = data[1] & 0x7F
+        if number != self.track.payload_type and not 64 <= number <= 95:
+            return f"payload type {number}"
+        start = 12 + 4 * (data[0] & 0x0F)
+        if self.track.codec == "H264" and not data[0] & 0x10 and looks_like_h265(data[start : start + 2]):
+            return "H.265"
+        return ""
+
     def _publish(self, frames: Sequence[Frame], arrival: float) -> None:
         for frame in frames:
+            self.frames += 1
+            self.pictures += frame.keyframe and not frame.damaged
             packet = Packet(
                 frame.data,
                 frame.timestamp,
@@ -179,6 +213,10 @@ class CameraPull:
     def stats(self, now: float) -> dict[str, ReceiverStats]:
         """By kind of media."""
         return {pull.track.media: pull.receiver.stats(now) for pull in self._tracks}
+
+    def bitrate(self, now: float) -> int:
+        """Of all tracks over the last second, bit/s."""
+        return sum(pull.receiver.stats(now).bitrate for pull in self._tracks)
 
     async def run(self) -> None:
         """Pulls until cancelled. Raises CameraFault."""
@@ -248,7 +286,8 @@ class CameraPull:
         video = next((track for track in usable if track.media == "video"), None)
         if video is None:
             offered = ", ".join(f"{track.media} {track.codec}" for track in presentation.tracks) or "nothing"
-            raise CameraFault(Cause.NO_USABLE_TRACK, f"the camera offers {offered}")
+            taken = "pictures are taken as H.264 only"
+            raise CameraFault(Cause.NO_USABLE_TRACK, f"the camera offers {offered}; {taken}")
         sound = next((track for track in usable if track.media == "audio"), None)
         choices: list[tuple[Track, Transport]] = []
         for track in (video,) if sound is None else (video, sound):
@@ -288,10 +327,27 @@ class CameraPull:
             for datagram in pull.tick(now):
                 if pull.channel is not None and writer.transport.get_write_buffer_size() < _UNSENT_BYTES:
                     writer.write(bytes(Interleaved(pull.channel + 1, datagram)))
+            if pull.foreign:
+                described = f"it described as {pull.track.codec} with payload type {pull.track.payload_type}"
+                raise CameraFault(
+                    Cause.CODEC_CHANGED, f"the camera sends {pull.foreign} in the track that {described}"
+                )
         if self._playing_since is not None:
+            self._judge_pictures(now - self._playing_since)
             heard = max([self._playing_since, *(pull.last_media or 0.0 for pull in self._tracks)])
             if now - heard > self._settings.silence:
                 raise CameraFault(Cause.SILENT, f"no media for {self._settings.silence:g} s")
+
+    def _judge_pictures(self, played: float) -> None:
+        """Media may come, and be nothing that can be shown."""
+        if played > self._settings.pictureless:
+            for pull in self._tracks:
+                if pull.kind is Kind.VIDEO and not pull.pictures:
+                    raise CameraFault(
+                        Cause.GARBAGE,
+                        f"no whole key frame within {self._settings.pictureless:g} s, "
+                        f"{pull.frames} other frames came",
+                    )
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes | None:

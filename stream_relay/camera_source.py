@@ -24,7 +24,8 @@ from enum import StrEnum
 import structlog
 
 from foundation.tasks import Backoff
-from media.packet import Packet
+from media.packet import Format, Packet
+from media.rtp_statistics import RateMeter
 from media.stream import Stream
 from protocols.rtsp.description import Address, Track
 from stream_relay.camera_pull import CameraFault, CameraPull, CameraSettings, Cause
@@ -105,6 +106,10 @@ class CameraSource:
         self.fault: CameraFault | None = None
         self.counts = CameraCounts()
         self.has_sound_track = False
+        self.seen: CodedPicture | None = None
+        """The latest picture's size and profile, also once nobody watches any more."""
+        self.heard: Format | None = None
+        """Of its sound, likewise."""
         self._settings = settings
         self._idle_after = idle_after
         self._backoff = backoff or Backoff(first=0.5, limit=30.0)
@@ -115,6 +120,9 @@ class CameraSource:
         self._video: Stream | None = None
         self._sound: Stream | None = None
         self._picture: CodedPicture | None = None
+        self._pull: CameraPull | None = None
+        self._locked_until = 0.0
+        self._frame_meter = RateMeter()
         self._rejoiners: dict[str, _Rejoiner] = {}
         self._changed = asyncio.Event()
         self._closed = False
@@ -122,6 +130,18 @@ class CameraSource:
     @property
     def holders(self) -> int:
         return self._holders
+
+    @property
+    def settings(self) -> CameraSettings:
+        return self._settings
+
+    def bitrate(self, now: float) -> int:
+        """What the camera sent in the last second, bit/s."""
+        return 0 if self._pull is None else self._pull.bitrate(now)
+
+    def frame_rate(self, now: float) -> float:
+        """Pictures in the last second."""
+        return self._frame_meter.bitrate(now) / 8
 
     @contextlib.asynccontextmanager
     async def hold(self) -> AsyncIterator[CameraSource]:
@@ -154,7 +174,8 @@ class CameraSource:
                         raise CameraFault(Cause.ENDED, f"camera {self.id} was let go")
                     await self._changed.wait()
         except TimeoutError:
-            raise CameraFault(Cause.TIMED_OUT, f"no picture within {timeout:g} s") from None
+            what = "no key frame, though frames come," if self.counts.undecodable else "no picture"
+            raise CameraFault(Cause.TIMED_OUT, f"{what} within {timeout:g} s") from None
         return self._video
 
     async def sound(self, timeout: float = 0.5) -> Stream | None:
@@ -193,7 +214,11 @@ class CameraSource:
         if rejoiner is None or rejoiner.clock_rate != track.clock_rate:
             rejoiner = self._rejoiners[track.media] = _Rejoiner(track.clock_rate)
         packet = rejoiner.carry(packet)
-        stream = self._video_stream(packet) if track.media == "video" else self._sound_stream(track)
+        if track.media == "video":
+            self._frame_meter.add(1, packet.arrival)
+            stream = self._video_stream(packet)
+        else:
+            stream = self._sound_stream(track)
         if stream is None:
             self.counts.undecodable += 1
             return
@@ -202,7 +227,8 @@ class CameraSource:
     # -- the pull
 
     def _start(self) -> None:
-        self.fault = None
+        if time.monotonic() >= self._locked_until:
+            self.fault = None
         self._backoff.reset()
         self._task = asyncio.create_task(self._run(), name=f"camera.{self.id}")
 
@@ -217,30 +243,37 @@ class CameraSource:
         for stream in (self._video, self._sound):
             if stream is not None:
                 stream.close()
-        self._video = self._sound = self._picture = None
+        self._video = self._sound = self._picture = self._pull = None
         self.has_sound_track = False
         self._rejoiners.clear()
         self.state = CameraState.IDLE
         self._notify()
 
     async def _run(self) -> None:
+        if (locked := self._locked_until - time.monotonic()) > 0:
+            # Nor may those who come and go make a camera lock the account.
+            self.state = CameraState.WAITING
+            await asyncio.sleep(locked)
         while True:
             self.state = CameraState.CONNECTING
             began = time.monotonic()
+            self._pull = CameraPull(self._settings, self)
             try:
-                await CameraPull(self._settings, self).run()
+                await self._pull.run()
             except CameraFault as fault:
                 self.fault = fault
             except Exception as error:
                 # Whatever a camera can make us stumble over, the next try may go well.
                 _log.error("camera pull failed", camera=self.id, exc_info=error)
                 self.fault = CameraFault(Cause.GARBAGE, f"what came could not be taken: {error}")
+            self._pull = None
             if time.monotonic() - began > _PROVEN_AFTER:
                 self._backoff.reset()
             delay = self._backoff.next_delay()
             assert self.fault is not None, "a pull ends by a fault or is cancelled"
             if self.fault.cause is Cause.WRONG_PASSWORD:
                 delay = max(delay, WRONG_PASSWORD_DELAY)
+                self._locked_until = time.monotonic() + delay
             self.counts.failures += 1
             self.state = CameraState.WAITING
             _log.warning("camera failed", camera=self.id, reason=str(self.fault), again_in=round(delay, 2))
@@ -258,6 +291,7 @@ class CameraSource:
         if picture is None or (self._picture is not None and picture.format == self._picture.format):
             return self._video
         known, self._picture = self._picture, picture
+        self.seen = picture
         if self._video is not None and known is not None and picture.identity == known.identity:
             self._video.format = picture.format
             return self._video
@@ -268,6 +302,7 @@ class CameraSource:
         wanted = sound_format(track)
         if self._sound is None or self._sound.format != wanted:
             self._sound = self._begin(self._sound, Stream(f"camera:{self.id}/sound", wanted))
+            self.heard = wanted
         return self._sound
 
     def _begin(self, before: Stream | None, stream: Stream) -> Stream:

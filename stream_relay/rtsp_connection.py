@@ -18,6 +18,7 @@ from media.pacer import PacedFlow, PacedFrame, Pacer, Precedence
 from media.packet import Kind
 from media.rtp_socket import NoPortLeft, RtpSocket
 from media.stream import Stream
+from media.stream_source import NoSuchStream, StreamUnavailable
 from media.transport import Address, TransportEvent
 from protocols.rtsp.framing import Framed, FramingLost, RtspFramer, interleaved_header
 from protocols.rtsp.headers import Public, Range, RtpInfo, Session, Transport
@@ -36,14 +37,6 @@ _HIGH_WATER = 64 << 10
 _UNSENT_IN_KERNEL = 256 << 10
 
 _log = structlog.get_logger("rtsp")
-
-
-class NoSuchStream(Exception):
-    """Nothing is served under that path: 404."""
-
-
-class SourceUnavailable(Exception):
-    """It exists, and its source cannot be had now: 503 with the reason."""
 
 
 @dataclass(slots=True)
@@ -89,13 +82,16 @@ class RtspConnection(asyncio.Protocol):
         self._behind_since: float | None = None
         self._last_drop = 0.0
         self._session = secrets.token_hex(8)
-        self._opened: tuple[str, tuple[Stream, ...]] | None = None
+        self._user: str | None = None
+        self._streams: tuple[Stream, ...] = ()
         self._holds = AsyncExitStack()
         self._lines: dict[RtspOutlet, _Line] = {}
         self._playing = False
         self._finished = False
         self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
+        self.opened: tuple[str, str | None] | None = None
+        """Path and user of what is held."""
         self.heard = time.monotonic()
         self.dropped = 0
         """Frames this client was too slow for."""
@@ -289,9 +285,10 @@ class RtspConnection(asyncio.Protocol):
             return Response.of(551, ("Unsupported", request.headers.get("Require") or ""))
         if request.method == "OPTIONS":
             return Response.of(200, ("Public", str(_PUBLIC)))
-        challenges = self._server.challenge(request)
-        if challenges:
-            return Response.of(401, *(("WWW-Authenticate", challenge) for challenge in challenges))
+        admitted = self._server.admit(request)
+        if admitted.challenges:
+            return Response.of(401, *(("WWW-Authenticate", challenge) for challenge in admitted.challenges))
+        self._user = admitted.user
         given = request.headers.get("Session")
         if given is not None and given.partition(";")[0].strip() != self._session:
             return Response.of(454)
@@ -308,19 +305,20 @@ class RtspConnection(asyncio.Protocol):
 
     async def _open(self, uri: str) -> tuple[Stream, ...] | Response:
         path = unquote(urlsplit(uri.partition(_TRACK)[0]).path.strip("/"))
-        if self._opened is not None and self._opened[0] == path:
-            return self._opened[1]
+        if self.opened == (path, self._user):
+            return self._streams
         if self._lines:
             return Response.of(459)
         await self._holds.aclose()
-        self._holds, self._opened = AsyncExitStack(), None
+        self._holds, self.opened, self._streams = AsyncExitStack(), None, ()
         try:
-            streams = tuple(await self._holds.enter_async_context(self._server.catalogue.open(path)))
+            source = self._server.catalogue.open(path, self._user)
+            streams = tuple(await self._holds.enter_async_context(source))
         except NoSuchStream:
             return Response.of(404)
-        except SourceUnavailable as error:
+        except StreamUnavailable as error:
             return Response.of(503, ("X-Reason", " ".join(str(error).split())))
-        self._opened = (path, streams)
+        self.opened, self._streams = (path, self._user), streams
         return streams
 
     async def _describe(self, request: Request) -> Response:

@@ -1,6 +1,6 @@
 """An RTSP server over any Streams, TCP interleaved and UDP.
 
-    server = RtspServer(catalogue)                     # what is served under which path
+    server = RtspServer(catalogue)                     # what is served under which path, to whom
     await server.start("192.0.2.1", 8554)
     ...
     await server.aclose()
@@ -25,20 +25,31 @@ from media.stream import Stream
 from protocols.rtsp.message import Request
 from protocols.sip.digest import DigestServer, Outcome, Secret
 from protocols.sip.message import Request as SipRequest
-from stream_relay.rtsp_connection import NoSuchStream, RtspConnection, SourceUnavailable
+from stream_relay.rtsp_connection import RtspConnection
 from stream_relay.rtsp_outlet import RtspOutlet
 
-__all__ = ["Catalogue", "NoSuchStream", "RtspLimits", "RtspServer", "SourceUnavailable"]
+__all__ = ["Catalogue", "RtspLimits", "RtspServer"]
 
 _TICK = 0.25
 _PORTS = PortRange(40_000, 49_999)
 
 
 class Catalogue(Protocol):
-    def open(self, path: str) -> AbstractAsyncContextManager[Sequence[Stream]]:
-        """The streams under a path, pictures first, held open while the context is. Entering it waits for a
-        source on demand, and raises NoSuchStream or SourceUnavailable."""
+    def open(self, path: str, user: str | None) -> AbstractAsyncContextManager[Sequence[Stream]]:
+        """The streams under a path, pictures first, held open while the context is.
+
+        `user` proved who it is; None where nobody is asked to. Entering waits for a source on demand, and
+        raises NoSuchStream (404, also for what this user may not see) or StreamUnavailable (503).
+        """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Who asks, once proved; else the challenges to answer 401 with."""
+
+    user: str | None = None
+    challenges: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +106,17 @@ class RtspServer:
             raise RuntimeError("the RTSP server was not started")
         return int(self._server.sockets[0].getsockname()[1])
 
+    def set_realm(self, realm: str) -> None:
+        """Ask for passwords of another realm from now on."""
+        if realm != self._digest.realm:
+            self._digest = DigestServer(realm, secrets.token_bytes(32))
+
+    def revoke(self, may_play: Callable[[str, str | None], bool]) -> None:
+        """Disconnect whoever plays a path that (path, user) may not any more."""
+        for connection in tuple(self._connections):
+            if connection.opened is not None and not may_play(*connection.opened):
+                connection.disconnect("it may not play this any more")
+
     @property
     def clock(self) -> PacingClock:
         """Paces the UDP players. Raises RuntimeError before `start`."""
@@ -131,20 +153,20 @@ class RtspServer:
             connection.disconnect("too many clients")
         return task
 
-    def challenge(self, request: Request) -> list[str]:
-        """What to answer 401 with; empty when the request may pass."""
+    def admit(self, request: Request) -> Admitted:
+        """Whether a request may pass, and as whose."""
         if self._secret_of is None:
-            return []
+            return Admitted()
         now, stale = time.monotonic(), False
         claim = self._digest.claim(request.headers.all("Authorization"))
         if claim is not None:
             asked = SipRequest(request.method, request.uri, body=request.body)
             outcome = self._digest.check(claim, self._secret_of(claim.username), asked, now).outcome
             if outcome is Outcome.VERIFIED:
-                return []
+                return Admitted(claim.username)
             stale = outcome is Outcome.STALE
         # MD5 alone: of two challenges some players take the first, ffmpeg the last, and few know SHA-256.
-        return [str(one) for one in self._digest.challenge(now, stale, ("MD5",))]
+        return Admitted(challenges=tuple(str(one) for one in self._digest.challenge(now, stale, ("MD5",))))
 
     def outlet(self, stream: Stream, index: int) -> RtspOutlet:
         """The stream's outlet, made for its first player; given back by `leave`."""

@@ -19,7 +19,7 @@ from protocols.sdp import FormatParameters, Media, RtpMap
 VIDEO_CODECS = ("H264",)
 SOUND_CODECS = ("MPEG4-GENERIC", "PCMA", "PCMU")
 _STATIC = {"PCMU": 0, "PCMA": 8}
-_LARGEST_G711 = 1400
+_H265_HEADERS = frozenset(bytes((kind << 1, 1)) for kind in (32, 33, 34, 48, 49))
 
 
 def is_usable(track: Track) -> bool:
@@ -34,6 +34,15 @@ def is_usable(track: Track) -> bool:
         except MalformedAac:
             return False
     return True
+
+
+def looks_like_h265(payload: bytes) -> bool:
+    """Whether an RTP payload begins with what is no H.264 of any camera, and usual in H.265.
+
+    NAL unit headers (RFC 7798 1.1.4) of VPS, SPS, PPS, aggregation and fragmentation; in H.264 they would be
+    undefined types and data partitions.
+    """
+    return payload[:2] in _H265_HEADERS
 
 
 def depacketizer_for(track: Track) -> Depacketizer:

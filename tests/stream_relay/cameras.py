@@ -12,7 +12,7 @@ import numpy as np
 
 from media.packet import Packet
 from media.stream import Stream
-from stream_relay.rtsp_server import NoSuchStream
+from media.stream_source import NoSuchStream
 from stream_relay.track_formats import CodedPicture
 
 Coded = list[tuple[bytes, int, bool]]
@@ -83,7 +83,7 @@ class Shelf:
         self.opened = 0
 
     @asynccontextmanager
-    async def open(self, path: str) -> AsyncIterator[Sequence[Stream]]:
+    async def open(self, path: str, user: str | None) -> AsyncIterator[Sequence[Stream]]:
         if path not in self.paths:
             raise NoSuchStream(path)
         self.opened += 1
