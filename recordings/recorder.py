@@ -143,7 +143,7 @@ class Recorder:
 
     async def run(self, video: Stream, sound: Stream | None = None) -> RecordingEnded:
         """Record until the pictures end, `stop`, or a failure, which is returned and not raised."""
-        self._begin(video.format, sound)
+        self._begin(video.format, sound or self._sound)
         cause, detail = EndCause.STREAM_ENDED, ""
         try:
             await self._record(video, sound)
