@@ -35,6 +35,7 @@ from mcu_bridge.access import MediaAccess
 from mcu_bridge.captions import CaptionPainter
 from mcu_bridge.conference import Conference
 from mcu_bridge.load import WorkerLoad
+from mcu_bridge.meeting_streams import MeetingStreams
 from mcu_bridge.participant import Participant
 from mcu_bridge.picture_plan import Canvas
 from mcu_bridge.sound_clock import SoundClock
@@ -90,8 +91,11 @@ class Bridge:
         self.late_ticks = 0
         self.failed_turns = 0
         self._index = 0
+        self._epoch = time.monotonic()
+        self.streams = MeetingStreams(self._conferences.get, self._places.get)
 
     async def __aenter__(self) -> Bridge:
+        self._epoch = time.monotonic()
         await self._scope.__aenter__()
         self._sound_clock.start()
         self._scope.supervise("ticker", self._tick)
@@ -125,6 +129,7 @@ class Bridge:
             emit=self._emit,
             loop=self._loop,
             load=self._load,
+            epoch=self._epoch,
         )
 
     async def close(self, conference_id: str) -> None:
@@ -272,11 +277,13 @@ class Bridge:
     # --- time -------------------------------------------------------------------------------------
 
     async def _tick(self) -> None:
-        """One clock for all: RTCP each tick, pictures 25 times a second, the rest more rarely."""
-        began = time.monotonic() - self._index * TICK
+        """One clock for all: RTCP each tick, pictures 25 times a second, the rest more rarely.
+
+        Picture time counts from `_epoch`, also after a fault: what was missed is skipped.
+        """
         while True:
             self._index += 1
-            delay = began + self._index * TICK - time.monotonic()
+            delay = self._epoch + self._index * TICK - time.monotonic()
             if delay < -0.5:
                 missed = int(-delay / TICK)
                 self.late_ticks += missed

@@ -34,12 +34,14 @@ from mcu_bridge.meeting_sound import MeetingSound, SoundBatch
 from mcu_bridge.participant import LegListeners, Participant
 from mcu_bridge.picture_leg import PictureLeg
 from mcu_bridge.picture_plan import Canvas
+from mcu_bridge.programme import Programme
 from mcu_bridge.rates import OPUS_BITRATE
 from mcu_bridge.sound_clock import SoundClock
 from mcu_bridge.stream_participant import StreamListeners, StreamParticipant, StreamPicture
 from media.codec_worker import CodecPool
 from media.pacer import PacingClock
 from media.packet import Format
+from media.sound_codecs import SoundCodec
 from media.stream import Stream
 from media.stream_source import StreamSource
 from media.transport import TransportClosed, TransportEvent, TransportFailed
@@ -66,7 +68,9 @@ class Conference:
         emit: Callable[[Event], None],
         loop: asyncio.AbstractEventLoop,
         load: WorkerLoad,
+        epoch: float,
     ) -> None:
+        """`epoch` is the monotonic instant that pictures' time counts from."""
         self.spec = spec
         self.participants: dict[str, Participant] = {}
         self.streamed: dict[str, StreamParticipant] = {}
@@ -74,6 +78,8 @@ class Conference:
         self.picture = MeetingPicture(pool, captions, canvas, loop)
         self.picture.set_view(spec.view)
         self.picture.set_title(spec.title)
+        self.programme = Programme(spec.conference_id, canvas.ladder[0], epoch, self._programme_changed)
+        self.picture.connect_viewer(self.programme)
         self._access = access
         self._pacing = pacing
         self._emit = emit
@@ -181,6 +187,11 @@ class Conference:
         self.sound.add(participant_id, coded, None)
         self.sound.set_muted(participant_id, self.streamed[participant_id].spec.muted)
 
+    def _programme_changed(self) -> None:
+        listens = SoundCodec.OPUS if self.programme.wants_sound else None
+        self.sound.add(self.programme.participant_id, None, listens)
+        self._plan_due = True
+
     # --- what legs and sound tell -----------------------------------------------------------------
 
     def _source_changed(self) -> None:
@@ -194,6 +205,9 @@ class Conference:
         now = time.monotonic()
         for frame in batch.frames:
             for listener in frame.listeners:
+                if listener == self.programme.participant_id:
+                    self.programme.take_sound(frame.payload, batch.index, batch.at)
+                    continue
                 participant = self.participants.get(listener)
                 leg = None if participant is None else participant.sound
                 if leg is not None and leg.sound_codec is frame.codec:
@@ -286,6 +300,7 @@ class Conference:
     async def aclose(self) -> None:
         for participant_id in (*self.participants, *self.streamed):
             self.drop(participant_id)
+        self.programme.close()
         self._clock.remove(self.sound.tick)
         await self.picture.aclose()
         await asyncio.gather(*self._closing, return_exceptions=True)

@@ -190,7 +190,7 @@ def _feed(
     source = None if shown is None else sources.get(shown)
     if limits.always is not None:
         content = Content(shown) if source is not None else Content()
-        return Feed(_class(content, limits, limits.always), "always encoded")
+        return Feed(_class(content, limits, limits.always), "programme")
     if shown is None or source is None:
         return _encoded(Content(), limits, "mosaic", ladder)
     obstacle = cannot_forward(source, limits)

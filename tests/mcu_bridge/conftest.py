@@ -15,6 +15,7 @@ from mcu_bridge.bridge import Bridge, BridgeSettings
 from mcu_bridge.picture_plan import Canvas
 from media.dtls import DtlsCertificate
 from media.rtp_socket import PortRange
+from tests.mcu_bridge.cameras import Camera, Cameras
 from tests.mcu_bridge.rtp_peer import RtpPeer
 from tests.peers.ports import PortBlock
 
@@ -30,6 +31,7 @@ class Stage:
     peer_ports: PortRange
     bridge: Bridge
     events: list[Event] = field(default_factory=list)
+    cameras: Cameras = field(default_factory=Cameras)
 
     def spec(self, name: str, budget: Budget = FULL, *, muted: bool = False) -> ParticipantSpec:
         return ParticipantSpec(name, MEETING, name, "lan", budget, muted=muted)
@@ -46,13 +48,18 @@ class Stage:
         peer.answered(answer)
         return answer
 
+    async def bring(self, name: str, camera: Camera) -> None:
+        """A camera takes part."""
+        self.cameras[f"camera:{name}"] = camera
+        await self.bridge.admit_stream(self.spec(name), f"camera:{name}")
+
     async def encoders(self) -> list[str]:
         return [encoder.key for encoder in (await self.bridge.report(MEETING)).encoders]
 
     async def feed(self, name: str) -> str:
         """What a participant's picture is fed by."""
         report = await self.bridge.report(MEETING)
-        return next(leg.source for leg in report.legs if leg.participant_id == name and leg.source)
+        return next((leg.source for leg in report.legs if leg.participant_id == name and leg.source), "")
 
 
 @pytest.fixture(scope="session")
@@ -83,6 +90,7 @@ async def stage(access: MediaAccess, block: PortBlock) -> AsyncIterator[Stage]:
     first = block.take(40, even=True)
     events: list[Event] = []
     async with AsyncExitStack() as stack:
-        bridge = await stack.enter_async_context(Bridge(settings(), access, events.append))
+        cameras = await stack.enter_async_context(Cameras())
+        bridge = await stack.enter_async_context(Bridge(settings(), access, events.append, cameras))
         await bridge.open(ConferenceSpec(MEETING, "1000", "A meeting", View()))
-        yield Stage(access, PortRange(first, first + 39), bridge, events)
+        yield Stage(access, PortRange(first, first + 39), bridge, events, cameras)

@@ -110,7 +110,7 @@ class _Inlet:
 
 
 class RtpPeer:
-    """See the module's head. `detail` bits a second of picture; `feeding` False keeps quiet."""
+    """See the module's head. One that is `viewing` offers to receive only, and sends RTCP at the most."""
 
     def __init__(
         self,
@@ -123,10 +123,12 @@ class RtpPeer:
         bitrate: int = 200_000,
         size: tuple[int, int] = (320, 180),
         secure: bool = False,
+        viewing: bool = False,
     ) -> None:
         self.video, self.audio = video, audio
         self.hertz = hertz
         self.sending = True
+        self.viewing = viewing
         self.sending_picture = True
         self.pictures = 0
         self.keyframes = 0
@@ -229,6 +231,8 @@ class RtpPeer:
     ) -> MediaDescription:
         """Our description as it is now."""
         sections = []
+        if self.viewing and direction is Direction.SENDRECV:
+            direction = Direction.RECVONLY
         for kind in self.kinds:
             section = MediaSection(
                 kind, address, self._sockets[kind].ports.rtp, codecs=(self.codec(kind),), direction=direction
@@ -276,7 +280,7 @@ class RtpPeer:
             await asyncio.sleep(max(due - time.monotonic(), 0.0))
             self._ticks += 1
             now, wall_clock = time.monotonic(), time.time()
-            if self.sending and self.theirs is not None:
+            if self.sending and self.theirs is not None and not self.viewing:
                 self._play(now)
                 if self.video is not None and self.sending_picture and self._ticks % 4 == 0:
                     self._show(now)
