@@ -119,8 +119,8 @@ class MainProcess:
         desks: Mapping[str, ConferenceDesk] = watch.desks
         inside = InsideEvents()
         if not self._around.workers:
-            bridge = await stack.enter_async_context(media_part(settings, 0, inside.put))
-            desks = {INSIDE: bridge}
+            part = await stack.enter_async_context(media_part(settings, 0, inside.put))
+            desks = {INSIDE: part.bridge}
         meetings = Meetings(
             rows=MeetingRows(self._database, self._clock),
             bus=bus,

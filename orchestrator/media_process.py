@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
-from config.settings import Settings
+from config.settings import Listener, Settings
 from foundation.desk_socket import DeskServer
-from foundation.desks import ConferenceDesk
+from foundation.desks import CameraDesk, ConferenceDesk
 from foundation.events import Event
 from mcu_bridge.access import MediaAccess, MediaNetwork
 from mcu_bridge.bridge import Bridge, BridgeSettings
@@ -20,53 +22,86 @@ from mcu_bridge.captions import CaptionPainter, UnusableFont
 from mcu_bridge.picture_plan import Canvas
 from media.dtls import DtlsCertificate
 from media.ice_lite import IceLiteSocket
-from media.link import LinkServer
+from media.link import LinkClient, LinkServer
+from media.node_streams import JoinedSources, NodeStreams
 from media.rtp_socket import PortRange
-from media.stream import Stream
-from media.stream_source import NoSuchStream
-from orchestrator.control import WorkerAddress
+from media.stream_source import StreamSource
+from orchestrator.control import StartFailure, WorkerAddress
 from orchestrator.font import find_font
+from stream_relay.camera_keeper import CameraKeeper
+from stream_relay.rtsp_gate import RtspGate
+from stream_relay.rtsp_server import RtspLimits
 
 log = structlog.get_logger(__name__)
 
 DESK = "conference"
+CAMERAS = "cameras"
 SWITCH_INTERVAL = 0.001
 """Seconds a thread may keep the interpreter while another waits: sound beside pictures needs it short."""
 
 
-class MeetingPictures:
-    """What participants of this worker send, as a StreamSource."""
+@dataclass(frozen=True, slots=True)
+class MediaPart:
+    """Meetings and cameras of one worker, as desks and as the source of their streams.
 
-    def __init__(self, bridge: Bridge) -> None:
-        self._bridge = bridge
+    `streams` are those that live here, for a LinkServer; `rtsp` plays the node's cameras, in the first
+    worker only.
+    """
 
-    @asynccontextmanager
-    async def open(self, stream_id: str) -> AsyncIterator[Stream]:
-        stream = self._bridge.stream(stream_id)
-        if stream is None or stream.closed:
-            raise NoSuchStream(f"no meeting of this worker has a stream {stream_id!r}")
-        yield stream
+    bridge: Bridge
+    cameras: CameraKeeper
+    streams: StreamSource
+    rtsp: RtspGate | None
 
 
 @asynccontextmanager
-async def media_part(settings: Settings, index: int, emit: Callable[[Event], None]) -> AsyncIterator[Bridge]:
-    """A running bridge on the settings' networks; `index` is the worker's number (its WebRTC port)."""
+async def media_part(
+    settings: Settings,
+    index: int,
+    emit: Callable[[Event], None],
+    workers: Sequence[WorkerAddress] = (),
+) -> AsyncIterator[MediaPart]:
+    """What runs on the settings' networks; `index` is the worker's number among `workers`, which are all
+    media workers, none where media is inside main. Raises StartFailure for an RTSP port that is taken."""
     sys.setswitchinterval(SWITCH_INTERVAL)
-    sockets: list[IceLiteSocket] = []
-    try:
-        access = _access(settings, index, sockets)
-        mosaic = settings.media.mosaic
-        bridge_settings = BridgeSettings(
-            codec_threads=settings.media.codec_thread_count,
-            cpu_limit=settings.media.cpu_limit,
-            canvas=Canvas(mosaic.width, mosaic.height, mosaic.fps),
-            captions=_captions(settings),
+    mosaic = settings.media.mosaic
+    bridge_settings = BridgeSettings(
+        codec_threads=settings.media.codec_thread_count,
+        cpu_limit=settings.media.cpu_limit,
+        canvas=Canvas(mosaic.width, mosaic.height, mosaic.fps),
+        captions=_captions(settings),
+    )
+    async with AsyncExitStack() as stack:
+        access = _access(settings, index, stack)
+        ports = PortRange(*settings.networks[0].rtp_ports)
+        cameras = await stack.enter_async_context(
+            CameraKeeper(emit, index=index, workers=len(workers), ports=ports)
         )
-        async with Bridge(bridge_settings, access, emit) as bridge:
-            yield bridge
-    finally:
-        for socket in sockets:
-            socket.close()
+        others = [LinkClient(worker.link) for number, worker in enumerate(workers) if number != index]
+        anywhere = NodeStreams(others, [cameras])
+        bridge = await stack.enter_async_context(Bridge(bridge_settings, access, emit, anywhere))
+        rtsp = None
+        if index == 0:
+            rtsp = await _rtsp(settings, anywhere, stack)
+            cameras.tell_plans(rtsp.set_plan)
+        yield MediaPart(bridge, cameras, JoinedSources([cameras, bridge.streams]), rtsp)
+
+
+async def _rtsp(settings: Settings, streams: StreamSource, stack: AsyncExitStack) -> RtspGate:
+    gate = RtspGate(streams)
+    stack.push_async_callback(gate.aclose)
+    for number, network in enumerate(settings.networks):
+        if network.rtsp is None:
+            continue
+        limits = RtspLimits(ports=PortRange(*network.rtp_ports), dscp=network.dscp.video)
+        try:
+            await gate.start(network.bind, network.rtsp, limits)
+        except OSError as error:
+            taken = Listener(f"networks[{number}].rtsp", network.bind, network.rtsp, network.rtsp, "tcp")
+            in_use = error.errno == errno.EADDRINUSE
+            why = "is in use by another program" if in_use else f"cannot be opened: {error.strerror}"
+            raise StartFailure(f"{taken.key}: {taken} {why}") from error
+    return gate
 
 
 def _captions(settings: Settings) -> CaptionPainter | None:
@@ -82,7 +117,7 @@ def _captions(settings: Settings) -> CaptionPainter | None:
         return None
 
 
-def _access(settings: Settings, index: int, sockets: list[IceLiteSocket]) -> MediaAccess:
+def _access(settings: Settings, index: int, stack: AsyncExitStack) -> MediaAccess:
     networks = {}
     for network in settings.networks:
         port = settings.webrtc_port(network, index)
@@ -91,7 +126,7 @@ def _access(settings: Settings, index: int, sockets: list[IceLiteSocket]) -> Med
             ice = IceLiteSocket.open(
                 bind=network.bind, port=port, advertised=(network.advertised,), dscp=network.dscp.video
             )
-            sockets.append(ice)
+            stack.callback(ice.close)
         networks[network.name] = MediaNetwork(
             name=network.name,
             bind=network.bind,
@@ -112,7 +147,7 @@ async def run_media_worker(
     stop: asyncio.Event,
     ready: Callable[[], None],
 ) -> None:
-    """Serve the conference desk on `socket_path` until `stop` is set; `workers` are all media workers."""
+    """Serve meetings and cameras on `socket_path` until `stop` is set; `workers` are all media workers."""
     announced: list[DeskServer] = []
 
     def emit(event: Event) -> None:
@@ -120,11 +155,9 @@ async def run_media_worker(
             server.announce(event)
 
     link = WorkerAddress("", socket_path).link
-    async with (
-        media_part(settings, index, emit) as bridge,
-        DeskServer(socket_path, {DESK: (ConferenceDesk, bridge)}) as server,
-        LinkServer(link, MeetingPictures(bridge)),
-    ):
-        announced.append(server)
-        ready()
-        await stop.wait()
+    async with media_part(settings, index, emit, workers) as part:
+        desks = {DESK: (ConferenceDesk, part.bridge), CAMERAS: (CameraDesk, part.cameras)}
+        async with DeskServer(socket_path, desks) as server, LinkServer(link, part.streams):
+            announced.append(server)
+            ready()
+            await stop.wait()

@@ -90,6 +90,7 @@ class CameraKeeper:
         self._ports = ports
         self._settings = settings or camera_settings
         self._cameras: dict[str, _Kept] = {}
+        self._followers: list[Callable[[CameraPlan], None]] = []
         self._scope = TaskScope("cameras")
         self._studio = SnapshotStudio()
         self._snapshots: dict[tuple[str, int], tuple[asyncio.Task[bytes], float]] = {}
@@ -111,9 +112,15 @@ class CameraKeeper:
         await self._scope.__aexit__(kind, error, trace)
         await self._studio.aclose()
 
+    def tell_plans(self, follower: Callable[[CameraPlan], None]) -> None:
+        """Hand every plan on, whole: to what serves the cameras of all workers."""
+        self._followers.append(follower)
+
     # --- CameraDesk -------------------------------------------------------------------------------
 
     async def set_plan(self, plan: CameraPlan) -> None:
+        for follower in self._followers:
+            follower(plan)
         before, self._cameras = self._cameras, {}
         for spec in plan.cameras:
             if home_worker(spec.camera_id, self._workers) != self._index:
