@@ -41,6 +41,8 @@ class Box:
         if across <= 0 or down <= 0:
             return 0.0
         shared = across * down
+        if shared <= 0:  # of boxes thinner than numbers can tell
+            return 0.0
         return shared / (self.width * self.height + other.width * other.height - shared)
 
 

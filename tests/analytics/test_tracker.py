@@ -7,13 +7,7 @@ from hypothesis import strategies as st
 
 from analytics.detection import Box, Detection
 from analytics.tracker import MOST_TRACKS, Tracker
-
-
-def person(
-    x: float, y: float, *, height: float = 0.3, score: float = 0.8, label: str = "person"
-) -> Detection:
-    """Somebody whose feet are at x, y."""
-    return Detection(label, score, Box(x - height / 6, y - height, x + height / 6, y))
+from tests.analytics.looks import person
 
 
 def ids(tracker: Tracker, at: float, *detections: Detection) -> list[int]:

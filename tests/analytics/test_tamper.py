@@ -1,0 +1,84 @@
+"""Tamper checks on real pictures of a street, and on what is made of them."""
+
+import cv2
+import numpy as np
+import pytest
+
+from analytics.detection import Bgr
+from analytics.rules import Flag, make_judge
+from foundation.desks import RuleSpec
+from tests.analytics.looks import VTEST, Scene, street, with_clock
+
+pytestmark = pytest.mark.skipif(not VTEST.exists(), reason="opencv-doc is not installed")
+
+
+@pytest.fixture(scope="module")
+def live() -> list[Bgr]:
+    return street()
+
+
+def said(kind: str, pictures: list[Bgr], **parameters: float) -> list[tuple[float, str]]:
+    scene = Scene(make_judge(RuleSpec("r", "gate", kind, kind, (), parameters)))
+    for second, picture in enumerate(pictures):
+        scene.show(second, picture)
+    for _, verdict in scene.verdicts:
+        if isinstance(verdict, Flag):
+            assert verdict.sample is not None
+            assert verdict.sample.picture is pictures[int(verdict.sample.arrival)]
+    return scene.said
+
+
+@pytest.mark.parametrize("kind", ["black", "frozen", "blurred"])
+def test_a_live_street_is_nothing(live: list[Bgr], kind: str) -> None:
+    assert said(kind, live, seconds=2) == []
+    assert said(kind, with_clock(live), seconds=2) == []
+
+
+@pytest.mark.parametrize("level", [0, 16, 120, 250])
+def test_a_covered_lens_is_black_whatever_its_colour_and_over_when_uncovered(
+    live: list[Bgr], level: int
+) -> None:
+    cover = [np.full_like(live[0], level) for _ in range(15)]
+    pictures = with_clock([*live[:10], *cover, *live[25:45]])
+    assert said("black", pictures, seconds=5, recovery=10) == [(15, "Flag"), (34, "Over")]
+    assert said("blurred", pictures, learning=5, seconds=2) == []
+
+
+def test_noise_in_the_dark_is_black_too(live: list[Bgr]) -> None:
+    chance = np.random.default_rng(1)
+    dark = [np.asarray(chance.integers(0, 16, live[0].shape), np.uint8) for _ in range(10)]
+    assert said("black", dark, seconds=3) == [(3, "Flag")]
+
+
+def test_a_frozen_picture_is_seen_though_its_clock_goes_on(live: list[Bgr]) -> None:
+    pictures = with_clock([*live[:10], *[live[10]] * 40, *live[50:70]])
+    assert said("frozen", pictures, seconds=30, recovery=5) == [(41, "Flag"), (54, "Over")]
+
+
+def test_one_walker_in_an_empty_yard_is_life(live: list[Bgr]) -> None:
+    pictures = []
+    for second in range(60):
+        picture = live[0].copy()
+        x = 10 + 12 * second
+        cv2.rectangle(picture, (x, 300), (x + 25, 380), (40, 40, 200), -1)
+        pictures.append(picture)
+    assert said("frozen", pictures, seconds=30) == []
+
+
+def test_a_frozen_picture_coded_again_and_again_is_still_frozen(live: list[Bgr]) -> None:
+    coded = []
+    for picture in with_clock([live[10]] * 40):
+        _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 85])
+        coded.append(np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), np.uint8))
+    assert said("frozen", coded, seconds=30) == [(31, "Flag")]
+
+
+def test_a_blurred_lens_against_what_the_camera_showed_before(live: list[Bgr]) -> None:
+    blurred = [np.asarray(cv2.GaussianBlur(picture, (0, 0), 4), np.uint8) for picture in live[40:60]]
+    pictures = with_clock([*live[:40], *blurred, *live[60:80]])
+    assert said("blurred", pictures, seconds=10, recovery=5) == [(50, "Flag"), (64, "Over")]
+
+
+def test_a_camera_that_was_blurred_before_we_looked(live: list[Bgr]) -> None:
+    blurred = [np.asarray(cv2.GaussianBlur(picture, (0, 0), 12), np.uint8) for picture in live[:20]]
+    assert said("blurred", blurred, seconds=10) == [(10, "Flag")]
