@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Protocol
 
 import structlog
 
@@ -11,6 +14,7 @@ from foundation.desks import ConferenceDesk
 from foundation.event_bus import EventBus
 from foundation.events import (
     BusReconnected,
+    CameraStateChanged,
     Event,
     FastUpdateWanted,
     MediaFailed,
@@ -28,8 +32,27 @@ from signaling.meetings import Meetings
 log = structlog.get_logger(__name__)
 
 
+class Follower(Protocol):
+    """Whoever has conferences on workers, and hears what becomes of them: meetings, and views of cameras."""
+
+    async def worker_ready(self, worker: str, pid: int) -> None: ...
+
+    async def worker_lost(self, worker: str) -> None: ...
+
+    async def silent(self, participant_id: str) -> None: ...
+
+    async def heard(self, participant_id: str) -> None: ...
+
+    async def media_failed(self, participant_id: str, reason: str) -> None: ...
+
+    async def ask_fast_update(self, participant_id: str) -> None: ...
+
+
 class WorkersWatch:
-    """Feeds meeting control with what workers do; `desks` are handed to it once and hold for ever."""
+    """Feeds meeting control with what workers do; `desks` are handed to it once and hold for ever.
+
+    `others` follow the conferences whose ids begin with their keys; all others are meetings.
+    """
 
     def __init__(self, addresses: Sequence[WorkerAddress]) -> None:
         self._clients = {address.name: DeskClient(address.socket) for address in addresses}
@@ -37,24 +60,40 @@ class WorkersWatch:
             name: client.desk(ConferenceDesk, DESK) for name, client in self._clients.items()
         }
 
-    def run(self, scope: TaskScope, meetings: Meetings, bus: EventBus) -> None:
+    def run(
+        self,
+        scope: TaskScope,
+        meetings: Meetings,
+        bus: EventBus,
+        others: Mapping[str, Follower] = MappingProxyType({}),
+    ) -> None:
         """Start to watch, in `scope`."""
         for name, client in self._clients.items():
-            scope.spawn(f"watch {name}", self._watch(name, client, meetings, bus))
-            scope.spawn(f"events {name}", self._listen(client, scope, meetings, bus))
+            scope.spawn(f"watch {name}", self._watch(name, client, (meetings, *others.values()), bus))
+            scope.spawn(f"events {name}", self._listen(client, scope, meetings, bus, others))
 
-    async def _watch(self, name: str, client: DeskClient, meetings: Meetings, bus: EventBus) -> None:
+    async def _watch(
+        self, name: str, client: DeskClient, followers: Sequence[Follower], bus: EventBus
+    ) -> None:
         while True:
             pid = await client.connect(wait=None)
             bus.publish(WorkerReady(name, pid))
-            await _reaction(meetings.worker_ready(name, pid))
+            for follower in followers:
+                await _reaction(follower.worker_ready(name, pid))
             await client.closed.wait()
             bus.publish(WorkerLost(name, "its socket closed"))
-            await _reaction(meetings.worker_lost(name))
+            await asyncio.gather(*(_reaction(follower.worker_lost(name)) for follower in followers))
 
-    async def _listen(self, client: DeskClient, scope: TaskScope, meetings: Meetings, bus: EventBus) -> None:
+    async def _listen(
+        self,
+        client: DeskClient,
+        scope: TaskScope,
+        meetings: Meetings,
+        bus: EventBus,
+        others: Mapping[str, Follower],
+    ) -> None:
         async for event in client.events:
-            take_event(event, scope, meetings, bus)
+            take_event(event, scope, meetings, bus, others)
 
     async def aclose(self) -> None:
         for client in self._clients.values():
@@ -69,18 +108,29 @@ async def _reaction(work: Awaitable[None]) -> None:
         log.error("reaction_failed", exc_info=error)
 
 
-def take_event(event: Event, scope: TaskScope, meetings: Meetings, bus: EventBus) -> None:
+def take_event(
+    event: Event,
+    scope: TaskScope,
+    meetings: Meetings,
+    bus: EventBus,
+    others: Mapping[str, Follower] = MappingProxyType({}),
+) -> None:
     """What a worker announced; whatever takes time becomes a task of its own."""
+    conference_id: str = getattr(event, "conference_id", "")
+    other = next((follower for key, follower in others.items() if conference_id.startswith(key)), None)
+    follower: Follower = meetings if other is None else other
     match event:
         case ParticipantSilent(participant_id=participant_id):
-            scope.spawn("silent", _reaction(meetings.silent(participant_id)))
+            scope.spawn("silent", _reaction(follower.silent(participant_id)))
         case ParticipantHeard(participant_id=participant_id):
-            scope.spawn("heard", _reaction(meetings.heard(participant_id)))
+            scope.spawn("heard", _reaction(follower.heard(participant_id)))
         case MediaFailed(participant_id=participant_id, reason=reason):
-            scope.spawn("media failed", _reaction(meetings.media_failed(participant_id, reason)))
+            scope.spawn("media failed", _reaction(follower.media_failed(participant_id, reason)))
         case FastUpdateWanted(participant_id=participant_id):
-            scope.spawn("fast update", _reaction(meetings.ask_fast_update(participant_id)))
-        case SpeakersChanged():
+            scope.spawn("fast update", _reaction(follower.ask_fast_update(participant_id)))
+        case SpeakersChanged() if other is not None:
+            pass  # who speaks is a meeting's news
+        case SpeakersChanged() | CameraStateChanged():
             bus.publish(event)
         case BusReconnected():
             log.warning("worker_events_missed")

@@ -20,6 +20,17 @@ class MediaWorkers:
         """Process ids of the workers that answer, by name."""
         return dict(self._ready)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All workers, ready or not, in the order in which they are numbered."""
+        return tuple(self._desks)
+
+    def named(self, worker: str) -> ConferenceDesk:
+        """The desk of this very worker. Raises Refusal while it does not answer."""
+        if worker not in self._ready:
+            raise Refusal(RefusalKind.WORKER_LOST, f"media worker {worker} is not ready", retry_after=2)
+        return self._desks[worker]
+
     def became_ready(self, worker: str, pid: int) -> None:
         self._ready[worker] = pid
 
