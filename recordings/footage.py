@@ -1,9 +1,8 @@
-"""Footage of a camera out of its recorded files, and footage as a file; all of it blocks (a `Disk` thread)."""
+"""Footage out of a camera's recorded files, and footage as a file; all of it blocks (a `Disk` thread)."""
 
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -13,7 +12,7 @@ from pathlib import Path
 from media.fragments import Began, StreamFragments
 from media.opus_sound import AS_IT_IS, OPUS, OpusMaker, UnsupportedSound
 from media.packet import Format, Packet
-from protocols.isobmff.box import HEADER, Box, MalformedBox, boxes, child
+from protocols.isobmff.box import Box, MalformedBox, boxes, child
 from protocols.isobmff.fragmenter import PICTURES, SOUND, MediaFragment
 from protocols.isobmff.reader import Fragment, Init, read_fragments, read_init
 from protocols.isobmff.tracks import VIDEO_TIMESCALE
@@ -25,6 +24,8 @@ START_CODE = b"\0\0\0\1"
 SAMPLE_ENTRY = 78
 """Bytes of a VisualSampleEntry before its boxes (ISO/IEC 14496-12 12.1.3); 28 of an AudioSampleEntry."""
 SOUND_ENTRY = 28
+SPECIFIC_INFO = 22
+"""Where the AudioSpecificConfig lies in the descriptors of an esds of ours (ISO/IEC 14496-1 7.2.6)."""
 CLIP_FRAGMENT_SECONDS = 0.5
 
 
@@ -67,8 +68,8 @@ def read_footage(files: Sequence[RecordedFile], since: float, until: float) -> F
     sound_format: Format | None = None
     for file in files:
         line.cut()
-        with suppress(OSError, MalformedBox, ValueError), _opened(file.path) as data:
-            seen, sounding, coded = _packets(data, file.arrival, until)
+        with suppress(OSError, MalformedBox):
+            seen, sounding, coded = _packets(_read(file.path), file.arrival, until)
             if sound_format is None and coded is not None:
                 sound_format, sound_line = coded, TimeLine(coded.clock_rate)
             pictures += [line.place(one) for one in seen]
@@ -79,23 +80,10 @@ def read_footage(files: Sequence[RecordedFile], since: float, until: float) -> F
     return Footage(tuple(pictures[first:]), tuple(heard), sound_format)
 
 
-class _opened:  # noqa: N801 - a context manager, used like `open`
-    """A file's bytes as a memoryview, mapped."""
-
-    def __init__(self, path: Path) -> None:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            self._map = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
-        finally:
-            os.close(fd)
-
-    def __enter__(self) -> memoryview:
-        self._view = memoryview(self._map)
-        return self._view
-
-    def __exit__(self, *_error: object) -> None:
-        self._view.release()
-        self._map.close()
+def _read(path: Path) -> memoryview:
+    """Read, not mapped: a file being written may be cut where a full disk broke a write."""
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+        return memoryview(file.read())
 
 
 def _packets(
@@ -188,8 +176,8 @@ def _sound_format(data: memoryview, init: Init) -> Format | None:
                 one for one in boxes(data, entry.body + SOUND_ENTRY, entry.end) if one.kind == b"esds"
             )
             descriptors = bytes(data[esds.body + 4 : esds.end])
-            specific = descriptors.index(b"\x05", 5 + HEADER)  # behind ES and decoder descriptors of ours
-            config = descriptors[specific + 2 : specific + 2 + descriptors[specific + 1]]
+            size = descriptors[SPECIFIC_INFO - 1]
+            config = descriptors[SPECIFIC_INFO : SPECIFIC_INFO + size]
             return Format("MPEG4-GENERIC", rates["mp4a"], parameters={"config": config.hex()})
     return None
 
@@ -209,7 +197,6 @@ def write_clip(footage: Footage, path: Path, reserve: int = 0) -> WrittenClip:
         shortened = _write(footage, part, reserve)
         with part.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-            file.seek(0)
         size = part.stat().st_size
         part.replace(path)
     except BaseException:

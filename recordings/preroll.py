@@ -80,6 +80,11 @@ class Ring:
         self._line = TimeLine(VIDEO_TIMESCALE)
         self._sound_line = TimeLine(VIDEO_TIMESCALE)
 
+    @property
+    def latest(self) -> float:
+        """When the newest picture came, monotonic seconds; 0 without one."""
+        return self._groups[-1][-1].arrival if self._groups else 0.0
+
     def begin(self) -> None:
         """A stream was opened."""
         self._line.cut()
