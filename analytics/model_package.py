@@ -21,6 +21,8 @@ from msgspec import Meta
 
 MODELS = Path(__file__).resolve().parent.parent / "build" / "models"
 """Where `make setup` leaves the models that it converts."""
+DEFAULT_MODEL = MODELS / "nanodet"
+"""What looks at cameras unless the settings name another; a packaged installation brings it along."""
 MODEL_FILE, DESCRIPTION_FILE = "model.onnx", "model.yaml"
 LARGEST_MODEL, LARGEST_DESCRIPTION = 512 << 20, 1 << 20
 """Bytes; what is larger is no model for this."""

@@ -33,6 +33,7 @@ PROGRAMS = {
         ("/usr/lib/*/girepository-1.0/GstRtspServer-1.0.typelib", "/usr/lib/python3/dist-packages/gi"),
     ),
     "gstreamer": Program("gstreamer1.0-tools", ("gst-launch-1.0",)),
+    "opencv-doc": Program("opencv-doc", ("/usr/share/doc/opencv-doc/examples/data/vtest.avi",)),
     "ip": Program("iproute2", ("ip",)),
     "nft": Program("nftables", ("nft",)),
     "ethtool": Program("ethtool", ("ethtool",)),

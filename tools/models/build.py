@@ -71,11 +71,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; exit code 1 when no model came of it."""
     parser = argparse.ArgumentParser(prog="python -m tools.models.build", description=__doc__)
     parser.add_argument("folder", type=Path, help="where the package goes")
-    parser.add_argument("--single", action="store_true", help="single precision, to hold the other against")
+    parser.add_argument("--single", type=Path, help="where one of single precision goes, too")
     asked = parser.parse_args(arguments)
     try:
         model = nanodet()
-        write(model if asked.single else quantised(model, json.loads(RANGES.read_text())), asked.folder)
+        if asked.single:
+            write(model, asked.single)
+        write(quantised(model, json.loads(RANGES.read_text())), asked.folder)
         detector = Detector(load(asked.folder))
     except (ConversionError, ModelFault) as error:
         print(f"no model: {error}", file=sys.stderr)
