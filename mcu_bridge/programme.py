@@ -26,8 +26,8 @@ from protocols.payloads import Packetizer
 from protocols.payloads.h264_fmtp import smallest_level
 
 SOUND = "/sound"
-SOUND_LAG = 0.04
-"""Seconds by which sound waits longer than pictures before it is mixed: the playout queues' wished depth."""
+SOUND_LAG = 0.02
+"""Seconds by which sound waits longer in its playout queue than a picture in decoder and canvas."""
 _NTP_EPOCH = 2_208_988_800
 _SKIPPED = RATE // 20
 """A step of more than 50 ms between the sound's count and the clock is a tick that never was."""
