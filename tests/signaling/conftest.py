@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from foundation.clock import FakeClock
 from foundation.database import Database
 from foundation.repositories.sites import Site, SiteRepository
 from tests.foundation.conftest import clock, passwords, sqlite_template
+from tests.signaling.house import House
 
 __all__ = ["clock", "passwords", "sqlite_template"]
 
@@ -28,3 +30,11 @@ async def database(sqlite_template: Path, tmp_path: Path) -> AsyncIterator[Datab
         await sites.save(Site("nanning", "南宁", "administration", "guangxi"))
     yield database
     await database.aclose()
+
+
+@pytest.fixture
+async def house(database: Database, clock: FakeClock) -> House:
+    house = House(database, clock)
+    await house.meetings.worker_ready("media-0", 100)
+    house.meeting = await house.meetings.open("演练", "nation", number="8001")
+    return house

@@ -29,6 +29,7 @@ class RecordingDesk:
         self.conferences: dict[str, ConferenceSpec] = {}
         self.participants: dict[str, ParticipantSpec] = {}
         self.resumed: dict[str, MediaDescription] = {}
+        self.streams: dict[str, str] = {}
         self._ours = ours
 
     async def _called(self, method: str, subject: object) -> None:
@@ -71,6 +72,11 @@ class RecordingDesk:
         if resume is not None:
             self.resumed[participant.participant_id] = resume
         return self._ours
+
+    async def admit_stream(self, participant: ParticipantSpec, stream_id: str) -> None:
+        await self._called("admit_stream", participant.participant_id)
+        self._take(participant)
+        self.streams[participant.participant_id] = stream_id
 
     async def offer(self, participant: ParticipantSpec, dialled: Dialled) -> MediaDescription:
         await self._called("offer", participant.participant_id)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from typing import cast
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -16,18 +14,13 @@ from foundation.database import Database, DatabaseBusy
 from foundation.desk_client import DeskFailed
 from foundation.desks import (
     Budget,
-    CodecDescription,
-    ConferenceDesk,
     Dialled,
-    MediaDescription,
-    MediaSection,
     Refusal,
     RefusalKind,
-    SectionKind,
     View,
     ViewMode,
 )
-from foundation.event_bus import InProcessBus, Subscription
+from foundation.event_bus import Subscription
 from foundation.events import (
     ConferenceChanged,
     ConferenceEnded,
@@ -37,138 +30,18 @@ from foundation.events import (
     RenegotiationNeeded,
 )
 from foundation.repositories.conferences import (
-    ConferenceRepository,
     ConferenceState,
-    Participant,
     ParticipantState,
 )
 from foundation.repositories.sites import Link
-from foundation.site_tree import SiteTree
 from signaling import meetings as meetings_module
-from signaling.admission import Admission, NotAdmitted
-from signaling.media_workers import MediaWorkers
-from signaling.meeting import Access, Caller, CallRecord, Meeting, Member, MemberState
-from signaling.meeting_rows import MeetingRows
-from signaling.meetings import Meetings
+from signaling.admission import NotAdmitted
+from signaling.meeting import Access, Caller, Member, MemberState
 from signaling.roster import UnknownMeeting, UnknownMember
 from signaling.site_budgets import SOUND_BPS
 from tests.peers.waiting import until_true
-from tests.signaling.recording_desk import RecordingDesk, RecordingLine
-
-MBIT = 1_000_000
-FULL = Budget(3 * MBIT, 3 * MBIT)
-HALF = Budget(1_500_000, 1_500_000)
-PCMA = (CodecDescription("PCMA", 8, 8_000),)
-
-
-def description(port: int, bandwidth: int | None = None) -> MediaDescription:
-    return MediaDescription(
-        (MediaSection(SectionKind.AUDIO, "192.0.2.1", port, codecs=PCMA),), bandwidth_bps=bandwidth
-    )
-
-
-OFFER, OURS, ANSWER = description(5004), description(40_000), description(6004)
-
-
-class House:
-    """Meeting control with all that lies about it."""
-
-    def __init__(self, database: Database, clock: FakeClock) -> None:
-        self.database = database
-        self.bus = InProcessBus()
-        self.desks = {name: RecordingDesk(name, OURS) for name in ("media-0", "media-1")}
-        self.workers = MediaWorkers(cast(Mapping[str, ConferenceDesk], self.desks))
-        self.admission = Admission(
-            SiteTree({"nation": None, "guangxi": "nation", "nanning": "guangxi"}),
-            (Link("gx-nn", "guangxi", "nanning", 4 * MBIT),),
-            {"nation": 3 * MBIT, "guangxi": 3 * MBIT, "nanning": 3 * MBIT},
-            MBIT,
-        )
-        self.rows = MeetingRows(database, clock)
-        self.meetings = Meetings(
-            rows=self.rows,
-            bus=self.bus,
-            workers=self.workers,
-            admission=self.admission,
-            site_budget=lambda site: MBIT if site is None else 3 * MBIT,
-        )
-        self.meeting: Meeting
-
-    @property
-    def desk(self) -> RecordingDesk:
-        """The desk of the meeting's worker."""
-        worker = self.workers.worker_of(self.meeting.conference_id)
-        assert worker is not None
-        return self.desks[worker]
-
-    async def join(
-        self,
-        name: str,
-        site: str | None = "nanning",
-        *,
-        line: RecordingLine | None = None,
-        offer: MediaDescription = OFFER,
-        access: Access = Access.DIALLED_IN,
-    ) -> Member:
-        caller = Caller(name, site, "lan", f"sip:{name}@192.0.2.1")
-        member, answer = await self.meetings.join(
-            self.meeting.conference_id, caller, offer, access, line or RecordingLine()
-        )
-        assert answer == OURS
-        return member
-
-    async def row(self, participant_id: str) -> Participant:
-        async with self.database.reading() as tx:
-            row = await ConferenceRepository(tx).participant(participant_id)
-        assert row is not None
-        return row
-
-    async def record(self, participant_id: str) -> CallRecord:
-        row = await self.row(participant_id)
-        assert row.description is not None
-        return CallRecord.from_json(row.description)
-
-    async def people(self) -> list[Participant]:
-        async with self.database.reading() as tx:
-            return list(await ConferenceRepository(tx).participants(self.meeting.conference_id))
-
-    async def state(self) -> ConferenceState:
-        async with self.database.reading() as tx:
-            row = await ConferenceRepository(tx).get(self.meeting.conference_id)
-        assert row is not None
-        return row.state
-
-    async def reason(self, participant_id: str) -> object:
-        async with self.database.reading() as tx:
-            log = await ConferenceRepository(tx).log_of(participant_id)
-        return log[-1].detail.get("reason")
-
-    def nothing_held(self) -> None:
-        """Nobody is in the meeting, in the ledger or on a worker."""
-        assert not self.meeting.members
-        assert not self.meetings._roster.members
-        assert self.admission.carried_bps("gx-nn") == 0
-        assert not self.admission._held
-        assert not any(desk.participants for desk in self.desks.values())
-
-
-@pytest.fixture
-async def house(database: Database, clock: FakeClock) -> House:
-    house = House(database, clock)
-    await house.meetings.worker_ready("media-0", 100)
-    house.meeting = await house.meetings.open("演练", "nation", number="8001")
-    return house
-
-
-@contextmanager
-def locked(database: Database) -> Iterator[None]:
-    """Somebody else writes."""
-    assert database.path is not None
-    with contextlib.closing(sqlite3.connect(database.path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        yield
-        other.execute("ROLLBACK")
-
+from tests.signaling.house import ANSWER, FULL, HALF, MBIT, OFFER, OURS, House, description, locked
+from tests.signaling.recording_desk import RecordingLine
 
 # --- joining and leaving ---------------------------------------------------------------------------------
 
