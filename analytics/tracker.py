@@ -23,6 +23,8 @@ MOST_TRACKS: Final = 200
 """The surest detections of a look that are followed: a model that finds more has gone astray."""
 ASPECT: Final = 1.6
 """Width by height of a usual picture: distances are fractions of both."""
+PATIENCE: Final = 6.0
+"""Seconds out of sight after which a track is forgotten: a forced look comes sooner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +55,10 @@ class Tracker:
     """`overlap`: the least IoU of a pair. `stride`: how far the centre may be from the expected one without
     any overlap, in heights of the box a second (a person walks about one). `patience` in seconds."""
 
-    def __init__(self, *, overlap: float = 0.2, stride: float = 1.2, patience: float = 6.0) -> None:
+    def __init__(self, *, overlap: float = 0.2, stride: float = 1.2, patience: float = PATIENCE) -> None:
         self._overlap = overlap
         self._stride = stride
-        self._patience = patience
+        self.patience = patience
         self._tracks: dict[int, Track] = {}
         self._last_id = 0
         self._last_look = -math.inf
@@ -83,7 +85,7 @@ class Tracker:
 
     def forget(self, at: float) -> None:
         """Let go of what was out of sight for too long."""
-        kept = (track for track in self._tracks.values() if at - track.last_seen <= self._patience)
+        kept = (track for track in self._tracks.values() if at - track.last_seen <= self.patience)
         self._tracks = {track.id: track for track in kept}
 
     def hold(self, at: float) -> None:
