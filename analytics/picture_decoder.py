@@ -31,7 +31,9 @@ DECODERS: Mapping[str, str] = MappingProxyType(
 )
 """RTP encoding names to decoders."""
 EARLY, LATE = 0.9, 1.25
-"""Of an interval: a picture may be this early; key frames this far apart still do."""
+"""Of an interval: a key frame may be this early; key frames this far apart still do."""
+EXACT = 0.001
+"""Seconds: the grain of clocks."""
 JUMP = 30.0
 """Seconds between pictures from which the stream's clock has jumped."""
 PATIENCE = 10.0
@@ -66,6 +68,7 @@ class SampleDecoder:
         self._last_key: int | None = None
         self._due: float | None = None
         self._faulty_since: float | None = 0.0
+        self._broken = False
 
     def take(self, packet: Packet) -> list[Glimpse]:
         """The pictures that are due with this coded frame: mostly none."""
@@ -73,8 +76,10 @@ class SampleDecoder:
             self._choose(packet)
         elif self.keys_only:
             return []
-        if packet.damaged:
+        if packet.damaged or not packet.data:
             self._fault(packet.arrival)
+        if not packet.data:  # a decoder would take it for the end
+            return []
         coded = av.Packet(packet.data)
         coded.pts = coded.dts = packet.pts
         try:
@@ -84,6 +89,7 @@ class SampleDecoder:
                 self._context.flush_buffers()
         except (av.error.FFmpegError, ValueError):
             self._fault(packet.arrival)
+            self._broken = True
             return []
         self.decoded += len(frames)
         return [
@@ -105,7 +111,9 @@ class SampleDecoder:
         return context
 
     def _choose(self, packet: Packet) -> None:
-        """At each key frame: do key frames alone come often enough?"""
+        """At each key frame: do key frames alone come often enough? A decoder that failed begins anew."""
+        if self._broken:
+            self._context, self._broken = self._open(), False
         last, self._last_key = self._last_key, packet.pts
         if last is not None:
             gap = (packet.pts - last) / self._clock_rate
@@ -130,7 +138,8 @@ class SampleDecoder:
             return False
         now, interval = frame.pts / self._clock_rate, self._interval
         due = self._due
-        if due is not None and due - JUMP < now < due - (1 - EARLY) * interval:
+        early = (1 - EARLY) * interval if self.keys_only else EXACT
+        if due is not None and due - JUMP < now < due - early:
             return False
         in_step = due is not None and abs(now - due) < interval / 2
         self._due = (due if in_step and due is not None else now) + interval
