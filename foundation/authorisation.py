@@ -72,6 +72,8 @@ class Action(StrEnum):
     CREATE_CONFERENCE = "create-conference"
     OPERATE_CONFERENCE = "operate-conference"
     MANAGE_BROADCASTS = "manage-broadcasts"
+    LIST_CAMERAS = "list-cameras"
+    """To know of cameras and how they do; VIEW_CAMERA is to see what they show."""
     VIEW_CAMERA = "view-camera"
     CONTROL_CAMERA = "control-camera"
     VIEW_VIOLATIONS = "view-violations"
@@ -94,6 +96,7 @@ PERMISSIONS: Mapping[Role, frozenset[Action]] = {
             Action.MANAGE_SITES,
             Action.MANAGE_LINKS,
             Action.MANAGE_DEVICES,
+            Action.LIST_CAMERAS,
             Action.RUN_BACKUP,
             Action.VIEW_SITES,
         }
@@ -113,11 +116,13 @@ PERMISSIONS: Mapping[Role, frozenset[Action]] = {
         Action.CREATE_CONFERENCE,
         Action.OPERATE_CONFERENCE,
         Action.MANAGE_BROADCASTS,
+        Action.LIST_CAMERAS,
         Action.VIEW_CAMERA,
         Action.VIEW_SYSTEM,
     },
     Role.MONITOR: _WATCHING
     | {
+        Action.LIST_CAMERAS,
         Action.VIEW_CAMERA,
         Action.CONTROL_CAMERA,
         Action.VIEW_VIOLATIONS,
