@@ -185,7 +185,8 @@ class ViolationRepository:
     ) -> tuple[Violation, ...]:
         """Violations of these sites and no others, the newest first; `after` is the start and id of the last
         one of the page before."""
-        query = select(ViolationRow).where(ViolationRow.site_id.in_(site_ids), *_conditions(wanted))
+        here = await self._among(site_ids)
+        query = select(ViolationRow).where(here, *_conditions(wanted))
         if after is not None:
             at, last_id = after
             same_time = and_(ViolationRow.started_at == at, ViolationRow.id < last_id)
@@ -197,7 +198,7 @@ class ViolationRepository:
 
     async def summary(self, site_ids: Collection[str], today: datetime) -> ViolationSummary:
         """Counts over these sites; `today` is when the day began."""
-        here = ViolationRow.site_id.in_(site_ids)
+        here = await self._among(site_ids)
         undecided = await self._tx.execute(
             select(ViolationRow.state, ViolationRow.kind, func.count())
             .where(here, ViolationRow.state.in_([str(state) for state in _UNDECIDED]))
@@ -214,6 +215,12 @@ class ViolationRepository:
         return ViolationSummary(
             states.get(ViolationState.OPEN, 0), states.get(ViolationState.CLAIMED, 0), since or 0, kinds
         )
+
+    async def _among(self, site_ids: Collection[str]) -> ColumnElement[bool]:
+        """Only of these sites: of those that have violations at all, as a nation has more sites than a
+        statement may have parameters."""
+        known = await self._tx.scalars(select(ViolationRow.site_id).distinct())
+        return ViolationRow.site_id.in_([site_id for site_id in known if site_id in site_ids])
 
     async def unfinished(self, camera_id: str | None = None) -> tuple[Violation, ...]:
         """Those without an end, of a camera or of all, the oldest first."""
