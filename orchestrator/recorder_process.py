@@ -17,6 +17,7 @@ from foundation.desks import RecordingDesk
 from foundation.event_bus import InProcessBus
 from foundation.events import Event
 from foundation.jobs import JobWorker
+from foundation.migration import migrate
 from foundation.repositories.violations import CLIP_JOB
 from foundation.tasks import TaskScope
 from media.codec_worker import CodecPool
@@ -55,6 +56,7 @@ async def run_recorder(
         for server in announced:
             server.announce(event)
 
+    await migrate(settings.database_url)  # whichever process comes first does it
     async with AsyncExitStack() as stack:
         database = Database(settings.database_url)
         stack.push_async_callback(database.aclose)

@@ -1,22 +1,30 @@
 """The index of recordings: a row a file.
 
-RecordingRepository(tx): open, finish, get, of_subject, in_sites, unfinished, older_than, oldest,
-                         total_bytes, remove
+RecordingRepository(tx): open, finish, get, of_subject, in_sites, page, subjects, unfinished, older_than,
+                         oldest, total_bytes, remove
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import ARRAY, ColumnElement, String, and_, any_, delete, func, literal, or_, select, update
 
 from foundation.database import Transaction
 from foundation.schema import RecordingRow
 
-__all__ = ["Recording", "RecordingKind", "RecordingRepository", "RecordingState"]
+__all__ = [
+    "Recording",
+    "RecordingFilter",
+    "RecordingKind",
+    "RecordingRepository",
+    "RecordingState",
+    "RecordingSubject",
+]
 
 
 class RecordingKind(StrEnum):
@@ -50,6 +58,28 @@ class Recording:
     state: RecordingState = RecordingState.OPEN
     ended_at: datetime | None = None
     bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingFilter:
+    """Which recordings; None is any. What overlaps the time from `since` to `until` is meant."""
+
+    kind: RecordingKind | None = None
+    subject: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingSubject:
+    """What there is of one subject: when it begins and ends, and its bytes."""
+
+    kind: RecordingKind
+    subject: str
+    site_id: str
+    first: datetime
+    last: datetime
+    bytes: int
 
 
 class RecordingRepository:
@@ -109,13 +139,55 @@ class RecordingRepository:
 
     async def in_sites(self, site_ids: Collection[str], limit: int = 500) -> tuple[Recording, ...]:
         """The newest recordings of these sites and no others."""
+        return await self.page(site_ids, limit=limit)
+
+    async def page(
+        self,
+        site_ids: Collection[str],
+        wanted: RecordingFilter | None = None,
+        *,
+        after: tuple[datetime, str] | None = None,
+        limit: int = 500,
+    ) -> tuple[Recording, ...]:
+        """Recordings of these sites and no others, the newest first; `after` is the start and id of the last
+        one of the page before."""
+        query = select(RecordingRow).where(self._among(site_ids), *_conditions(wanted))
+        if after is not None:
+            at, last_id = after
+            same_time = and_(RecordingRow.started_at == at, RecordingRow.id < last_id)
+            query = query.where(or_(RecordingRow.started_at < at, same_time))
         rows = await self._tx.scalars(
-            select(RecordingRow)
-            .where(RecordingRow.site_id.in_(site_ids))
-            .order_by(RecordingRow.started_at.desc(), RecordingRow.id)
-            .limit(limit)
+            query.order_by(RecordingRow.started_at.desc(), RecordingRow.id.desc()).limit(limit)
         )
         return tuple(_recording(row) for row in rows)
+
+    async def subjects(self, site_ids: Collection[str]) -> tuple[RecordingSubject, ...]:
+        """What of these sites has recordings, by kind and subject."""
+        ended = func.coalesce(RecordingRow.ended_at, RecordingRow.started_at)
+        rows = await self._tx.execute(
+            select(
+                RecordingRow.kind,
+                RecordingRow.subject,
+                RecordingRow.site_id,
+                func.min(RecordingRow.started_at),
+                func.max(ended, type_=RecordingRow.started_at.type),
+                func.coalesce(func.sum(RecordingRow.bytes), 0),
+            )
+            .where(self._among(site_ids), RecordingRow.state != str(RecordingState.LOST))
+            .group_by(RecordingRow.kind, RecordingRow.subject, RecordingRow.site_id)
+            .order_by(RecordingRow.kind, RecordingRow.subject)
+        )
+        return tuple(
+            RecordingSubject(RecordingKind(kind), subject, site, first, last, int(size))
+            for kind, subject, site, first, last, size in rows
+        )
+
+    def _among(self, site_ids: Collection[str]) -> ColumnElement[bool]:
+        """Of these sites, in one parameter: a nation's are more than a statement may have."""
+        if self._tx.get_bind().dialect.name == "postgresql":
+            return RecordingRow.site_id == any_(literal(list(site_ids), ARRAY(String)))
+        listed = func.json_each(json.dumps(list(site_ids))).table_valued("value")
+        return RecordingRow.site_id.in_(select(listed.c.value))
 
     async def unfinished(self) -> tuple[Recording, ...]:
         """Open rows, the oldest first."""
@@ -159,6 +231,21 @@ class RecordingRepository:
             .returning(RecordingRow.id)
         )
         return removed.first() is not None
+
+
+def _conditions(wanted: RecordingFilter | None) -> list[ColumnElement[bool]]:
+    if wanted is None:
+        return []
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.kind is not None:
+        conditions.append(RecordingRow.kind == str(wanted.kind))
+    if wanted.subject is not None:
+        conditions.append(RecordingRow.subject == wanted.subject)
+    if wanted.since is not None:
+        conditions.append((RecordingRow.ended_at > wanted.since) | RecordingRow.ended_at.is_(None))
+    if wanted.until is not None:
+        conditions.append(RecordingRow.started_at < wanted.until)
+    return conditions
 
 
 def _recording(row: RecordingRow) -> Recording:
