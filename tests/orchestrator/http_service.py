@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import ClientResponse, DummyCookieJar
 from aiohttp.test_utils import TestClient, TestServer
@@ -21,6 +21,7 @@ from foundation.clock import FakeClock
 from foundation.database import Database
 from foundation.desks import (
     Budget,
+    ConferenceDesk,
     ConferenceReport,
     ConferenceSpec,
     Dialled,
@@ -53,13 +54,16 @@ from orchestrator.web_app import SESSION_COOKIE, Edge, build_app
 from signaling.admission import Admission
 from signaling.browser_calls import BrowserCalls
 from signaling.callers import CallerDirectory
+from signaling.camera_calls import CameraCalls, KnownCamera
 from signaling.http_conferences import ConferenceRoutes
+from signaling.http_streams import StreamRoutes
 from signaling.media_workers import MediaWorkers
 from signaling.meeting import Meeting
 from signaling.meeting_history import MeetingHistory
 from signaling.meeting_rows import MeetingRows
 from signaling.meetings import Meetings
 from signaling.sip_calls import SipCalls
+from signaling.viewings import Viewings
 
 PASSWORD = "correct horse 电池"
 PIN = "4711"
@@ -105,6 +109,9 @@ class RecordingDesk:
     ) -> MediaDescription:
         self._note("admit", participant.name)
         return _answer(offer)
+
+    async def admit_stream(self, participant: ParticipantSpec, stream_id: str) -> None:
+        self._note("admit_stream", participant.name, stream_id)
 
     async def offer(self, participant: ParticipantSpec, dialled: Dialled) -> MediaDescription:
         self._note("offer", participant.name)
@@ -181,6 +188,8 @@ class Service:
     guests: GuestPasses
     telemetry: Telemetry
     workers: dict[str, int]
+    cameras: dict[str, KnownCamera]
+    viewings: Viewings
 
     async def user(self, *roles: Role, name: str = "", site: str = "guangxi", grants: str = "") -> Signed:
         """An account with a session of each kind."""
@@ -232,6 +241,13 @@ SITES = (
 LINKS = (Link("guangxi-nanning", "guangxi", "nanning", 50_000_000),)
 
 
+CAMERAS = (
+    KnownCamera("gate", "guangxi", "东门"),
+    KnownCamera("yard", "cenxi", "院子"),
+    KnownCamera("dark", "guangxi", "旧址", enabled=False),
+)
+
+
 def settings_with(**http: Any) -> Settings:
     return Settings(
         node=Node(id="gx", name="广西应急指挥中心", level="province", site_id="guangxi"),
@@ -273,11 +289,11 @@ async def serving(
     )
     await book.reload()
     desk, bus, telemetry = RecordingDesk(), InProcessBus(), Telemetry()
-    workers = {"media-0": 4711}
+    workers, placement = {"media-0": 4711}, MediaWorkers({"media-0": cast(ConferenceDesk, desk)})
     meetings = Meetings(
         rows=MeetingRows(database, clock),
         bus=bus,
-        workers=MediaWorkers({"media-0": desk}),
+        workers=placement,
         admission=book.admission,
         site_budget=book.budget,
     )
@@ -294,6 +310,12 @@ async def serving(
         **live_options,
     )
     callers = CallerDirectory(database, clock, passwords, "gx", AttemptThrottle(clock))
+    cameras = {camera.camera_id: camera for camera in CAMERAS}
+
+    async def camera_of(camera_id: str) -> KnownCamera | None:
+        return cameras.get(camera_id)
+
+    viewings = Viewings(workers=placement, cameras=camera_of, clock=clock, network="extranet")
     routes = (
         *SessionRoutes(
             identity=identity,
@@ -328,6 +350,13 @@ async def serving(
             sip=SipCalls(meetings, callers, "extranet"),
             authorisation=book.authorisation,
             passwords=passwords,
+            cameras=CameraCalls(meetings, camera_of),
+        ).routes,
+        *StreamRoutes(
+            viewings=viewings,
+            cameras=camera_of,
+            authorisation=book.authorisation,
+            identify=edge.identify,
         ).routes,
         *AuditRoutes(database=database, clock=clock).routes,
         *HealthRoutes(
@@ -362,6 +391,8 @@ async def serving(
             guests,
             telemetry,
             workers,
+            cameras,
+            viewings,
         )
     bus.close()
     passwords.close()

@@ -109,6 +109,13 @@ async def a_link(_service: Service) -> tuple[dict[str, str], Any]:
     return {"id": "guangxi-nanning"}, {"capacity_bps": 60_000_000}
 
 
+def camera(value: Any = None) -> Case:
+    async def make(_service: Service) -> tuple[dict[str, str], Any]:
+        return {"stream": "camera:gate", "viewer": "nobody"}, value
+
+    return make
+
+
 CASES: dict[tuple[str, str], tuple[Case, int]] = {
     ("POST", f"{API}/session"): (body({"name": "nobody", "password": "x"}), 401),
     ("GET", f"{API}/session"): (body(), 200),
@@ -141,6 +148,8 @@ CASES: dict[tuple[str, str], tuple[Case, int]] = {
     ("POST", f"{API}/conferences/{{id}}/webrtc"): (meeting({"sdp": OFFER}), 200),
     # 403, with other words than permission's: the participant is somebody else's.
     ("DELETE", f"{API}/conferences/{{id}}/webrtc/{{participant}}"): (participant(), 403),
+    ("POST", f"{API}/streams/{{stream}}/whep"): (camera({"sdp": OFFER}), 415),  # that is no SDP
+    ("DELETE", f"{API}/streams/{{stream}}/whep/{{viewer}}"): (camera(), 404),
     ("GET", f"{API}/audit"): (body(), 200),
     ("GET", f"{API}/audit/verification"): (body(), 200),
     ("GET", f"{API}/health"): (body(), 200),
