@@ -1,7 +1,7 @@
 """A meeting's sound: who speaks, and what each listener hears.
 
     mixer = AudioMixer(most_speakers=4)
-    mixer.add_source(source); mixer.remove_source(source)
+    mixer.add_source(source, patience=SITE); mixer.remove_source(source)
     mixer.add_listener(listener, own=source | None); mixer.remove_listener(listener)
     mixer.push(source, samples); mixer.push_lost(source, count)      48 kHz mono int16, any length
     mixer.set_gain(source, decibels); mixer.set_muted(source, on); mixer.set_deafened(listener, on)
@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mcu_bridge.playout import SEAM, PlayoutCounts, PlayoutQueue
+from mcu_bridge.playout import SEAM, SITE, Patience, PlayoutCounts, PlayoutQueue
 from mcu_bridge.speakers import NO_SOUND, Speakers, Voice
 from media.resampling import Samples
 from media.sound_codecs import FRAME
@@ -102,11 +102,12 @@ class AudioMixer:
         """Frames that came for sources already gone."""
         return self._strays
 
-    def add_source(self, source: str) -> None:
+    def add_source(self, source: str, patience: Patience = SITE) -> None:
+        """`patience`: how much of its sound may wait."""
         with self._lock:
             if source in self._sources:
                 raise ValueError(f"the sound source {source!r} is in this mixer already")
-            self._sources[source] = _Source()
+            self._sources[source] = _Source(PlayoutQueue(patience))
 
     def remove_source(self, source: str) -> None:
         with self._lock:

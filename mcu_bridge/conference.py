@@ -117,7 +117,7 @@ class Conference:
                 heard=self.sound.push,
             )
             self.streamed[participant_id] = StreamParticipant(spec, stream_id, streams, listeners, self._loop)
-        self.picture.add(participant_id, spec.name)
+        self.picture.add(participant_id, spec.name, expected=True)
         self._plan_due = True
         self.set_muted(participant_id, spec.muted)
 
@@ -130,6 +130,10 @@ class Conference:
         sends = leg is not None and leg.terms.direction.sends
         self.sound.add(participant_id, codec if receives else None, codec if sends else None)
         self.sound.set_muted(participant_id, participant.spec.muted)
+        if participant.only_looks_on:
+            self.picture.hide(participant_id)
+        else:
+            self.picture.add(participant_id, participant.spec.name)
         if self.picture.leg(participant_id) is not participant.picture:
             self.picture.disconnect(participant_id)
             if participant.picture is not None:

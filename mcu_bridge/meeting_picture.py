@@ -103,6 +103,7 @@ class MeetingPicture:
         self._view = View()
         self._title = ""
         self._names: dict[str, str] = {}
+        self._expected: set[str] = set()
         self._senders: dict[str, PictureSender] = {}
         self._viewers: dict[str, PictureViewer] = {}
         self._speakers: tuple[str, ...] = ()
@@ -116,9 +117,16 @@ class MeetingPicture:
 
     # --- who is there -----------------------------------------------------------------------------
 
-    def add(self, participant_id: str, name: str) -> None:
-        """A participant with a name to show; its picture leg may come with `connect`."""
+    def add(self, participant_id: str, name: str, *, expected: bool = False) -> None:
+        """A participant with a name to show; its picture leg may come with `connect`. One whose picture is
+        `expected` has the full screen that it was given also while it has none."""
         self._names[participant_id] = name
+        if expected:
+            self._expected.add(participant_id)
+
+    def hide(self, participant_id: str) -> None:
+        """One who only looks on has no tile."""
+        self._names.pop(participant_id, None)
 
     def connect(self, site: PictureSite) -> None:
         self._senders[site.participant_id] = site
@@ -139,6 +147,7 @@ class MeetingPicture:
     def remove(self, participant_id: str) -> None:
         """The participant is gone: its tile, its decoder, its feed."""
         self._names.pop(participant_id, None)
+        self._expected.discard(participant_id)
         self.disconnect(participant_id)
         if self._counterpart == participant_id:
             self._counterpart = None
@@ -189,6 +198,7 @@ class MeetingPicture:
             {key: limits for key, limits in receivers.items() if limits is not None},
             self._shown_to_the_shown(sources.keys()),
             self._canvas.ladder[ceiling:] or self._canvas.ladder[-1:],
+            self._expected,
         )
         for participant_id, feed in feeds.items():
             old = self._feeds.get(participant_id)
@@ -384,7 +394,7 @@ class MeetingPicture:
         task.add_done_callback(self._closing.discard)
 
     async def aclose(self) -> None:
-        for participant_id in tuple(self._names):
+        for participant_id in {*self._names, *self._senders, *self._viewers}:
             self.remove(participant_id)
         for screen in tuple(self._screens.values()):
             self._close(screen.aclose())

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mcu_bridge.audio_mixer import AudioMixer, Mix, MixedTick
+from mcu_bridge.playout import PATIENT, SITE
 from media.packet import Format
 from media.sound_codecs import SoundCodec, SoundDecoder, SoundEncoder, sound_decoder, sound_encoder
 
@@ -92,7 +93,7 @@ class MeetingSound:
         source = None if heard is None else _Source(heard)
         self.remove(participant_id)
         if source is not None:
-            self.mixer.add_source(participant_id)
+            self.mixer.add_source(participant_id, SITE if isinstance(heard, SoundCodec) else PATIENT)
             self._sources = {**self._sources, participant_id: source}
         if listens is not None:
             self._listening = {**self._listening, participant_id: listens}

@@ -347,6 +347,11 @@ class Participant:
         """Whether the peer should be heard: not while it is on hold both ways."""
         return any(leg.terms.direction is not Direction.INACTIVE for leg in self.legs)
 
+    @property
+    def only_looks_on(self) -> bool:
+        """It sends nothing, and does not mean to."""
+        return bool(self.legs) and all(leg.terms.direction is Direction.SENDONLY for leg in self.legs)
+
     def last_heard_ago(self, now: float) -> float:
         heard = [t.last_received for t in self.transports if t.last_received is not None]
         return now - max([*heard, self._expected_since])

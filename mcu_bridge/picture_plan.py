@@ -8,7 +8,7 @@ with little room goes to a lower class of its own and drags nobody.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from foundation.desks import View, ViewMode
@@ -148,18 +148,20 @@ def plan(
     receivers: Mapping[str, PictureLimits],
     counterpart: str | None = None,
     ladder: Sequence[Step] = LADDER,
+    expected: Collection[str] = (),
 ) -> dict[str, Feed]:
     """The feed of every receiver, by participant id. A receiver with no room at all is left out.
 
     A site on the full screen does not see itself but its `counterpart`: whoever spoke or was shown
-    before it. `ladder` has the rungs that encoders may use.
+    before it. `ladder` has the rungs that encoders may use. For a full screen that is `expected` but has no
+    picture yet, its card is shown; for any other the mosaic.
     """
     feeds = {}
     for participant_id, limits in receivers.items():
         shown = view.participant_id if view.mode is ViewMode.FULL_SCREEN else None
         if shown is not None and shown in sources and shown == participant_id:
             shown = counterpart if counterpart != participant_id else None
-        feed = _feed(limits, shown, sources, ladder)
+        feed = _feed(limits, shown, sources, ladder, expected)
         if feed is not None:
             feeds[participant_id] = feed
     return _with_shared_slices(feeds)
@@ -186,11 +188,14 @@ def _feed(
     shown: str | None,
     sources: Mapping[str, PictureSource],
     ladder: Sequence[Step],
+    expected: Collection[str],
 ) -> Feed | None:
     source = None if shown is None else sources.get(shown)
     if limits.always is not None:
-        content = Content(shown) if source is not None else Content()
+        content = Content() if source is None and shown not in expected else Content(shown)
         return Feed(_class(content, limits, limits.always), "programme")
+    if shown is not None and source is None and shown in expected:
+        return _encoded(Content(shown), limits, "no picture yet", ladder)
     if shown is None or source is None:
         return _encoded(Content(), limits, "mosaic", ladder)
     obstacle = cannot_forward(source, limits)

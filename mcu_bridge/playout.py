@@ -1,15 +1,15 @@
 """A source's sound between its arrival and the mixer's tick.
 
-    queue = PlayoutQueue()
+    queue = PlayoutQueue(); PlayoutQueue(PATIENT)   of a site; of a camera, whose packets may be long
     queue.push(samples); queue.push_lost(count)      as packets come, or are known to be lost
     queue.pop(quiet) -> 960 samples | None           every 20 ms; None while there is nothing to play
     queue.depth, queue.target                        seconds held and wished for
     queue.counts
 
-Pure: no clock, no lock. The wished depth starts at 40 ms, grows by 20 ms with each underrun up to 120 ms and
-shrinks slowly while there is slack. A sender's clock that runs faster or slower shows as a drifting depth and
-is met by stretching: at most 0.5 % in sound, 10 % in quiet. A frame that is missing is continued from the
-pitch of what came before, fading over 60 ms.
+Pure: no clock, no lock. The wished depth starts at 40 ms, grows by 20 ms with each underrun up to 120 ms
+(400 where it is patient) and shrinks slowly while there is slack. A sender's clock that runs faster or slower
+shows as a drifting depth and is met by stretching: at most 0.5 % in sound, 10 % in quiet. A frame that is
+missing is continued from the pitch of what came before, fading over 60 ms.
 """
 
 from __future__ import annotations
@@ -26,6 +26,19 @@ MOST = RATE * 120 // 1000
 STEP = RATE * 20 // 1000
 OVERFULL = RATE * 200 // 1000
 """Samples held beyond which the oldest go at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """The greatest wished depth, and what is held at the most, in samples."""
+
+    most: int = MOST
+    overfull: int = OVERFULL
+
+
+SITE = Patience()
+PATIENT = Patience(RATE * 400 // 1000, RATE * 800 // 1000)
+"""Cameras send up to a quarter of a second in one packet."""
 SLACK_TICKS = 500
 """Ticks (10 s) without underrun after which the wished depth may shrink."""
 STRETCH = 5
@@ -53,16 +66,17 @@ class PlayoutCounts:
 
 
 class PlayoutQueue:
-    def __init__(self) -> None:
+    def __init__(self, patience: Patience = SITE) -> None:
         self.counts = PlayoutCounts()
-        self._store = np.zeros(4 * OVERFULL, np.int16)
+        self._patience = patience
+        self._store = np.zeros(4 * patience.overfull, np.int16)
         self._start = 0
         self._end = 0
         self._target = LEAST
         self._playing = False
         self._mean = 0.0
         self._calm = 0
-        self._lowest = OVERFULL
+        self._lowest = patience.overfull
         self._past = np.zeros(2 * FRAME, np.int16)
         self._missing = 0
 
@@ -81,15 +95,16 @@ class PlayoutQueue:
     def push(self, samples: Samples) -> None:
         """Takes decoded samples in the order they were sent; any number."""
         self.counts.received += len(samples)
-        if len(samples) > OVERFULL:
-            self.counts.overrun += len(samples) - OVERFULL
-            samples = samples[-OVERFULL:]
+        overfull = self._patience.overfull
+        if len(samples) > overfull:
+            self.counts.overrun += len(samples) - overfull
+            samples = samples[-overfull:]
         if self._end + len(samples) > len(self._store):
             self._store[: self._held] = self._store[self._start : self._end]
             self._start, self._end = 0, self._held
         self._store[self._end : self._end + len(samples)] = samples
         self._end += len(samples)
-        if self._held > OVERFULL:
+        if self._held > overfull:
             self._discard(self._held - self._target)
 
     def push_lost(self, count: int) -> None:
@@ -125,7 +140,7 @@ class PlayoutQueue:
         if self._calm >= SLACK_TICKS:
             if self._lowest > FRAME + STEP // 2:
                 self._target = max(LEAST, self._target - STEP // 4)
-            self._calm, self._lowest = 0, OVERFULL
+            self._calm, self._lowest = 0, self._patience.overfull
 
     def _correction(self, quiet: bool) -> int:
         """Samples to take more (or less) than a frame holds."""
@@ -155,8 +170,8 @@ class PlayoutQueue:
         """A frame when too little is held: what is left, then its continuation."""
         if self._missing == 0:
             self.counts.underruns += 1
-            self._target = min(MOST, self._target + STEP)
-            self._calm, self._lowest = 0, OVERFULL
+            self._target = min(self._patience.most, self._target + STEP)
+            self._calm, self._lowest = 0, self._patience.overfull
         if self._missing >= FADE_FRAMES:
             self._playing = False
             return None

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 
 from mcu_bridge.video_composer import VideoComposer
 from media.codec_worker import CodecPool, KeyFrameInbox
-from media.codecs import VideoCodec, VideoDecoder
+from media.codecs import CLOCK, VideoCodec, VideoDecoder
 from media.packet import Packet
 from media.picture import Picture
 from media.stream import Stream
 
 INBOX_FRAMES = 50
+REORDERED = CLOCK // 2
+"""A longer step back is another time line."""
 
 
 class TileDecoder:
@@ -42,16 +44,24 @@ class TileDecoder:
 
     async def _run(self) -> None:
         async with self._stream.reader() as reader:
+            # A group of pictures may wait here already, and a camera makes no key frame before its time.
+            self._inbox.limit = INBOX_FRAMES + reader.queued
             async for packet in reader:
                 self._lane.put(packet)
                 if self._inbox.skipping or self._decoder.needs_keyframe:
                     self._stream.request_keyframe()
 
     def _show(self, pictures: Sequence[Picture]) -> None:
-        """In the decoder's thread: the newest picture is the one that counts."""
-        self._latest = pictures[-1]
+        """In the decoder's thread: the newest picture is the one that counts.
+
+        Until a decoder has learnt how far frames are reordered, it gives one that is older than the last.
+        """
+        newest, latest = pictures[-1], self._latest
+        if latest is not None and 0 < latest.time - newest.time < REORDERED:
+            return
+        self._latest = newest
         for screen in self._screens:
-            screen.show(self.site, pictures[-1])
+            screen.show(self.site, newest)
 
     def stop(self) -> None:
         """Show nothing more. One picture may be under way in a thread until `aclose` returns."""

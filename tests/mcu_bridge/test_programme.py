@@ -134,9 +134,9 @@ async def test_one_encode_is_shared_and_ends_with_the_last_holder(stage: Stage) 
         await stage.join("viewer", viewer, Budget(900_000, 900_000))
         await viewer.more_pictures()
         async with watching(stage) as first:
-            await first.sees(RED, 0, 2)
+            await first.sees(RED)
             async with watching(stage) as second:
-                await second.sees(RED, 0, 2)
+                await second.sees(RED)
                 assert second.stream is first.stream
                 (encoder,) = (await stage.bridge.report(MEETING)).encoders
                 assert encoder.receivers == 2, "a viewer and the programme"

@@ -22,6 +22,7 @@ from foundation.events import ParticipantSilent
 from mcu_bridge import conference as conference_module
 from mcu_bridge.access import MediaAccess
 from mcu_bridge.bridge import Bridge
+from mcu_bridge.video_composer import CARD
 from media.packet import Format
 from media.stream_source import StreamUnavailable
 from protocols.payloads.h264 import split_byte_stream
@@ -30,7 +31,6 @@ from tests.mcu_bridge.conftest import MEETING, Stage, settings
 from tests.mcu_bridge.rtp_peer import BLUE, GREEN, H264, RED, VP8, YELLOW, RtpPeer, Tile
 from tests.peers.waiting import until, until_true
 
-LEFT, RIGHT = Tile(0, 0, 2, 1), Tile(1, 0, 2, 1)
 HIGH = replace(H264, parameters={"profile-level-id": "640028", "packetization-mode": "1"})
 WIDE = Budget(4_000_000, 4_000_000)
 
@@ -91,6 +91,7 @@ async def test_a_full_screen_camera_reaches_a_viewer_byte_for_byte(stage: Stage,
         await viewer.sees(RED)
         await viewer.hears(440.0)
         await until(stage.encoders, lambda keys: not keys, "no encoder", 5.0)
+        await until_true(lambda: stage.bridge._pool.lanes == 0, "nothing to be decoded", 3.0)
         viewer.frames.clear()
         await viewer.more_pictures(30)
         sent = {b"".join(split_byte_stream(data)) for data in camera.sent}
@@ -142,10 +143,10 @@ async def test_a_camera_that_ends_leaves_its_tile_and_comes_back_as_another(stag
     await stage.bring("red", camera)
     async with RtpPeer(GREEN, 900.0, stage.peer_ports, viewing=True) as viewer:
         await stage.join("viewer", viewer)
-        await viewer.sees(RED, LEFT)
+        await viewer.sees(RED)
         camera.fault = StreamUnavailable("the camera refuses")
         camera.end()
-        await until_true(lambda: not viewer.shows(RED, LEFT), "the tile to be cleared", 3.0)
+        await until_true(lambda: not viewer.shows(RED), "the tile to be cleared", 3.0)
 
         async def why() -> str:
             return (await legs_of(stage, "red"))[SectionKind.VIDEO].source
@@ -153,12 +154,31 @@ async def test_a_camera_that_ends_leaves_its_tile_and_comes_back_as_another(stag
         await until(why, lambda source: "the camera refuses" in source, "the reason", 3.0)
         camera.shown, camera.heard = pictures(BLUE, size=(640, 362), gop=5), sound(1300.0, "PCMU")
         camera.fault = None
-        await viewer.sees(BLUE, LEFT)
+        await viewer.sees(BLUE)
         await viewer.hears(1300.0)
         assert (await why()) == "camera:red"
         legs = await legs_of(stage, "red")
         assert (legs[SectionKind.VIDEO].width, legs[SectionKind.VIDEO].height) == (640, 362)
         assert legs[SectionKind.AUDIO].codec == "PCMU"
+
+
+async def test_viewers_of_a_camera_that_is_away_see_its_card_and_not_each_other(stage: Stage) -> None:
+    camera = Camera(pictures(RED))
+    camera.fault = StreamUnavailable("the camera refuses")
+    await stage.bring("red", camera)
+    await stage.bridge.set_view(MEETING, full_screen("red"))
+    async with (
+        RtpPeer(GREEN, 900.0, stage.peer_ports, viewing=True) as one,
+        RtpPeer(BLUE, 900.0, stage.peer_ports, viewing=True) as other,
+    ):
+        await stage.join("one", one)
+        await stage.join("other", other)
+        await one.sees(CARD)
+        assert "full-screen:red" in await stage.feed("one")
+        camera.fault = None
+        await one.sees(RED)
+        await other.sees(RED)
+        await until(lambda: stage.feed("other"), "pass-through:red".__eq__, "pass-through", 4.0)
 
 
 async def test_sound_that_comes_later_is_found(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +187,7 @@ async def test_sound_that_comes_later_is_found(stage: Stage, monkeypatch: pytest
     await stage.bring("red", camera)
     async with RtpPeer(GREEN, 900.0, stage.peer_ports, viewing=True) as viewer:
         await stage.join("viewer", viewer)
-        await viewer.sees(RED, LEFT)
+        await viewer.sees(RED)
         camera.heard = sound(440.0, "OPUS")
         await viewer.hears(440.0)
 
@@ -179,7 +199,7 @@ async def test_what_cannot_be_shown_or_heard_says_so_and_harms_nobody(stage: Sta
     await stage.bring("red", Camera(pictures(RED)))
     async with RtpPeer(GREEN, 900.0, stage.peer_ports, viewing=True) as viewer:
         await stage.join("viewer", viewer)
-        await until_true(lambda: any(viewer.shows(RED, Tile(n, 0, 2, 2)) for n in range(2)), "red", 6.0)
+        await until_true(lambda: any(viewer.shows(RED, Tile(n, 0, 2, 1)) for n in range(2)), "red", 6.0)
         assert "H265" in (await legs_of(stage, "strange"))[SectionKind.VIDEO].source
         assert stage.bridge.failed_turns == 0
 
@@ -209,12 +229,12 @@ async def test_asked_again_it_goes_on_and_for_another_stream_it_changes(stage: S
     stage.cameras["camera:other"] = second
     async with RtpPeer(GREEN, 900.0, stage.peer_ports, viewing=True) as viewer:
         await stage.join("viewer", viewer)
-        await viewer.sees(RED, LEFT)
+        await viewer.sees(RED)
         await stage.bridge.admit_stream(stage.spec("eye"), "camera:eye")
         await viewer.more_pictures(10)
-        assert (first.opened, viewer.shows(RED, LEFT)) == (1, True)
+        assert (first.opened, viewer.shows(RED)) == (1, True)
         await stage.bridge.admit_stream(stage.spec("eye"), "camera:other")
-        await viewer.sees(BLUE, LEFT)
+        await viewer.sees(BLUE)
         await until_true(lambda: first.holders == 0, "the first to be let go of", 3.0)
 
 
