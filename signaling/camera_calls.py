@@ -1,7 +1,4 @@
-"""Cameras in meetings: a camera has no signalling, it is brought in, and is out when its row says so.
-
-What is known of a camera comes by a `CameraLookup`; the rows themselves belong to others.
-"""
+"""Cameras in meetings: a camera has no signalling, it is brought in, and is out when its row says so."""
 
 from __future__ import annotations
 
@@ -11,9 +8,10 @@ from typing import Protocol
 
 import structlog
 
-from foundation.database import DatabaseError
+from foundation.database import Database, DatabaseError
 from foundation.event_bus import EventBus
 from foundation.events import BusReconnected, CameraChanged
+from foundation.repositories.cameras import CameraRepository
 from signaling.meeting import CAMERA, Caller, Member
 from signaling.meetings import Meetings
 
@@ -34,6 +32,18 @@ class CameraLookup(Protocol):
     """Finds a camera by its id; None for one that does not exist."""
 
     async def __call__(self, camera_id: str) -> KnownCamera | None: ...
+
+
+class CameraRows:
+    """The lookup in the rows."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def __call__(self, camera_id: str) -> KnownCamera | None:
+        async with self._database.reading() as tx:
+            row = await CameraRepository(tx).get(camera_id)
+        return None if row is None else KnownCamera(row.id, row.site_id, row.name, row.enabled)
 
 
 class CameraOff(Exception):

@@ -12,10 +12,11 @@ from foundation.database import Database, DatabaseBusy
 from foundation.desk_client import DeskFailed
 from foundation.desks import Budget, Refusal, RefusalKind, View, ViewMode
 from foundation.events import CameraChanged
+from foundation.repositories.cameras import Camera, CameraRepository
 from foundation.repositories.conferences import ParticipantState
 from foundation.repositories.sites import Link
 from signaling.admission import Ask, NotAdmitted
-from signaling.camera_calls import CameraCalls, CameraOff, KnownCamera
+from signaling.camera_calls import CameraCalls, CameraOff, CameraRows, KnownCamera
 from signaling.meeting import Access, Member, MemberState
 from signaling.roster import AlreadyIn
 from tests.peers.waiting import until_true
@@ -249,3 +250,12 @@ async def test_a_camera_that_is_removed_or_switched_off_leaves(house: House) -> 
     await asyncio.gather(running, return_exceptions=True)
     assert await house.reason(member.participant_id) == "camera switched off"
     assert await house.reason(stale.participant_id) == "camera removed"
+
+
+async def test_a_camera_is_known_by_its_row(database: Database, clock: FakeClock) -> None:
+    known = CameraRows(database)
+    assert await known("gate") is None
+    row = Camera("gate", "nanning", "东门", "rtsp://192.0.2.7/1", clock.now(), enabled=False)
+    async with database.transaction() as tx:
+        await CameraRepository(tx).add(row)
+    assert await known("gate") == KnownCamera("gate", "nanning", "东门", enabled=False)
