@@ -65,9 +65,9 @@ class AvcTrack:
         visual = bytes(6) + b"\x00\x01" + bytes(16)
         visual += self.width.to_bytes(2, "big") + self.height.to_bytes(2, "big")
         visual += bytes.fromhex("00480000 00480000 00000000 0001") + bytes(32) + bytes.fromhex("0018 ffff")
-        return box(b"avc1", visual, box(b"avcC", self._configuration()))
+        return box(b"avc1", visual, box(b"avcC", self.configuration()))
 
-    def _configuration(self) -> bytes:
+    def configuration(self) -> bytes:
         """AVCDecoderConfigurationRecord (ISO/IEC 14496-15 5.3.3.1)."""
         record = b"\x01" + self.sps[1:4] + b"\xff\xe1" + len(self.sps).to_bytes(2, "big") + self.sps
         record += bytes([len(self.pps)])

@@ -22,10 +22,16 @@ class TooManyWaiting(Exception):
 
 
 class LiveBroadcast:
-    """`run` until the stream ends. `dropped` frames were lost because this process was too slow."""
+    """`run` until a stream ends, and again with the next: the playlist goes on behind a discontinuity. `end`
+    says that nothing follows.
 
-    def __init__(self, clock: Clock, *, part_seconds: float = PART_SECONDS) -> None:
-        self.playlist = LivePlaylist(part_seconds=part_seconds)
+    `dropped` frames were lost because this process was too slow; `latency` are the seconds from the arrival
+    of the newest part's last picture on this node until the part could be had.
+    """
+
+    def __init__(self, clock: Clock, *, part_seconds: float = PART_SECONDS, first: int = 0) -> None:
+        self.playlist = LivePlaylist(part_seconds=part_seconds, first=first)
+        self.latency = 0.0
         self.codecs = ""
         self.size = (0, 0)
         self.dropped = 0
@@ -45,13 +51,19 @@ class LiveBroadcast:
         )
         self.counts = fragments.counts
         listening: asyncio.Task[None] | None = None
+        before = self.dropped
         if sound is not None:
             listening = asyncio.create_task(_listen(sound.reader(), fragments), name=f"sound of {video.id}")
         try:
             async with video.reader() as pictures:
                 async for packet in pictures:
-                    self._take(fragments.take(packet))
-                    self.dropped = pictures.dropped
+                    if self.playlist.ended:
+                        break
+                    made = fragments.take(packet)
+                    if made:
+                        self.latency = self._clock.monotonic() - packet.arrival
+                    self._take(made)
+                    self.dropped = before + pictures.dropped
                     if self.playlist.key_wanted:
                         if packet.keyframe and not packet.damaged:
                             self.playlist.end_segment()
@@ -62,9 +74,15 @@ class LiveBroadcast:
             if listening is not None:
                 listening.cancel()
                 await asyncio.gather(listening, return_exceptions=True)
-            self._take(fragments.end())
-            self.playlist.end()
+            if not self.playlist.ended:
+                self._take(fragments.end())
+                self.playlist.end_segment()
             self._wake()
+
+    def end(self) -> None:
+        """Nothing follows: the playlist says so, and whoever waits is woken."""
+        self.playlist.end()
+        self._wake()
 
     async def wait_for(self, msn: int, part: int | None) -> bool:
         """True once the playlist has it; False after three target durations. Raises TooManyWaiting."""

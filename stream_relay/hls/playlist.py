@@ -67,20 +67,25 @@ class RenditionReport:
 class LivePlaylist:
     """Holds at most KEPT_SEGMENTS and `kept_bytes`; `evicted` counts whole segments that went for the bytes.
 
-    Media sequence numbers begin at 0; a part is (msn, index), the next to come is `next_part`.
+    Media sequence numbers, numbers of inits and of discontinuities begin at `first`: one that grows with the
+    wall clock keeps addresses apart that caches and players may hold from an earlier run (6.2.1 forbids
+    numbers that go back). A part is (msn, index), the next to come is `next_part`.
     """
 
-    def __init__(self, *, part_seconds: float = PART_SECONDS, kept_bytes: int = KEPT_BYTES) -> None:
+    def __init__(
+        self, *, part_seconds: float = PART_SECONDS, kept_bytes: int = KEPT_BYTES, first: int = 0
+    ) -> None:
         self.part_seconds = part_seconds
         self.ended = False
         self.evicted = 0
+        self.first = first
         self._kept_bytes = kept_bytes
         self._inits: dict[int, bytes] = {}
-        self._newest_init = -1
+        self._next_init = first
         self._whole: deque[Segment] = deque()
         self._current: Segment | None = None
-        self._next_msn = 0
-        self._discontinuities = 0
+        self._next_msn = first
+        self._discontinuities = first
         self._bytes = 0
         self._rendered: dict[bool, str] = {}
 
@@ -88,6 +93,11 @@ class LivePlaylist:
     def size(self) -> int:
         """Bytes of all parts in memory."""
         return self._bytes
+
+    @property
+    def begun(self) -> bool:
+        """A first part has come."""
+        return self.next_part != (self.first, 0)
 
     @property
     def next_part(self) -> tuple[int, int]:
@@ -108,20 +118,21 @@ class LivePlaylist:
     def begin(self, init: bytes) -> None:
         """What follows needs this init; after the first it is a discontinuity (4.4.4.3)."""
         self.end_segment()
-        self._newest_init += 1
-        self._inits[self._newest_init] = init
+        self._inits[self._next_init] = init
+        self._next_init += 1
         self._rendered.clear()
 
     def add(self, part: Part, at: datetime) -> None:
         """The next part, which began at `at`. Raises ValueError before `begin` and after `end`."""
-        if self.ended or self._newest_init < 0:
+        if self.ended or not self._inits:
             raise ValueError("a part outside the playlist's life")
         current = self._current
         if current is not None and round(current.duration + part.duration, 3) > TARGET_DURATION:
             self.end_segment()
         if self._current is None:
-            previous = self._whole[-1].init if self._whole else self._newest_init
-            self._current = Segment(self._next_msn, self._newest_init, at, previous != self._newest_init)
+            init = self._next_init - 1
+            previous = self._whole[-1].init if self._whole else init
+            self._current = Segment(self._next_msn, init, at, previous != init)
             self._next_msn += 1
         self._current.parts.append(part)
         self._bytes += len(part.data)
@@ -143,6 +154,13 @@ class LivePlaylist:
         self.end_segment()
         self.ended = True
         self._rendered.clear()
+
+    def forget(self) -> None:
+        """After the end: only the text is kept, nothing of the media."""
+        self.render()
+        self._whole.clear()
+        self._inits.clear()
+        self._bytes = 0
 
     def init(self, number: int) -> bytes | None:
         return self._inits.get(number)
@@ -196,7 +214,7 @@ class LivePlaylist:
             lines += self._segment_lines(segment, map_needed, segment.msn in with_parts)
         if self.ended:
             lines.append("#EXT-X-ENDLIST")
-        elif self._newest_init >= 0:
+        elif self._inits:
             msn, index = self.next_part
             lines.append(f'#EXT-X-PRELOAD-HINT:TYPE=PART,URI="part-{msn}.{index}.m4s"')
         return lines
