@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
 
 import structlog
 
 from foundation.desk_socket import DeskClient
-from foundation.desks import ConferenceDesk
+from foundation.desks import CameraDesk, ConferenceDesk
 from foundation.event_bus import EventBus
 from foundation.events import (
     BusReconnected,
@@ -26,7 +26,7 @@ from foundation.events import (
 )
 from foundation.tasks import TaskScope
 from orchestrator.control import WorkerAddress
-from orchestrator.media_process import DESK
+from orchestrator.media_process import CAMERAS, DESK
 from signaling.meetings import Meetings
 
 log = structlog.get_logger(__name__)
@@ -49,7 +49,7 @@ class Follower(Protocol):
 
 
 class WorkersWatch:
-    """Feeds meeting control with what workers do; `desks` are handed to it once and hold for ever.
+    """Feeds meeting control with what workers do; `desks` and `cameras` are made once and hold for ever.
 
     `others` follow the conferences whose ids begin with their keys; all others are meetings.
     """
@@ -59,6 +59,14 @@ class WorkersWatch:
         self.desks: dict[str, ConferenceDesk] = {
             name: client.desk(ConferenceDesk, DESK) for name, client in self._clients.items()
         }
+        self.cameras: dict[str, CameraDesk] = {
+            name: client.desk(CameraDesk, CAMERAS) for name, client in self._clients.items()
+        }
+        self._on_ready: list[Callable[[str], Awaitable[None]]] = []
+
+    def on_ready(self, reaction: Callable[[str], Awaitable[None]]) -> None:
+        """Whenever a worker is there (again), `reaction` is awaited with its name."""
+        self._on_ready.append(reaction)
 
     def run(
         self,
@@ -78,8 +86,9 @@ class WorkersWatch:
         while True:
             pid = await client.connect(wait=None)
             bus.publish(WorkerReady(name, pid))
-            for follower in followers:
-                await _reaction(follower.worker_ready(name, pid))
+            told = [reaction(name) for reaction in self._on_ready]
+            told += [follower.worker_ready(name, pid) for follower in followers]
+            await asyncio.gather(*(_reaction(work) for work in told))
             await client.closed.wait()
             bus.publish(WorkerLost(name, "its socket closed"))
             await asyncio.gather(*(_reaction(follower.worker_lost(name)) for follower in followers))
