@@ -3,6 +3,7 @@
 async with Bridge(settings, access, emit, streams) as bridge:
     answer = await bridge.admit(participant, offer)
     await bridge.admit_stream(participant, "camera:340...")
+    async with bridge.streams.open("programme:7") as stream: ...      see `MeetingStreams`
 """
 
 from __future__ import annotations
@@ -42,7 +43,6 @@ from mcu_bridge.sound_clock import SoundClock
 from media.codec_worker import CodecPool
 from media.codecs import CLOCK
 from media.pacer import PacingClock
-from media.stream import Stream
 from media.stream_source import StreamSource
 
 log = structlog.get_logger(__name__)
@@ -227,13 +227,6 @@ class Bridge:
             late_sound_ticks=self._sound_clock.counts.late,
             late_turns=self.late_ticks,
         )
-
-    # --- streams for other processes --------------------------------------------------------------
-
-    def stream(self, stream_id: str) -> Stream | None:
-        """A participant's own picture by its stream's id ("picture:<participant>"), for `media.link`."""
-        conference = self._places.get(stream_id.removeprefix("picture:"))
-        return None if conference is None else conference.own_picture(stream_id.removeprefix("picture:"))
 
     # --- helpers ----------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from foundation.desks import CodecDescription, MediaDescription, MediaSection, SectionKind
+from foundation.desks import CodecDescription, Direction, MediaDescription, MediaSection, SectionKind
 from mcu_bridge.negotiation import (
     OFFERED_AUDIO,
     OFFERED_VIDEO,
@@ -104,3 +104,36 @@ def test_an_answer_to_our_offer_settles_on_what_it_names() -> None:
     assert settle(offered, replace(answered, port=0)) is None
     sound = MediaSection(SectionKind.AUDIO, "192.0.2.1", 30_000, codecs=OFFERED_AUDIO)
     assert settle(sound, replace(sound, codecs=(CodecDescription("G729", 18, 8_000),))) is None
+
+
+def test_who_only_receives_is_given_the_profile_that_cameras_send() -> None:
+    """As Chromium offers it to a WHEP server."""
+    asymmetric = {"level-asymmetry-allowed": "1"}
+    section = replace(
+        video(
+            VP8,
+            rtx(97, 96),
+            h264(102, "42001f", 1, **asymmetric),
+            rtx(103, 102),
+            h264(104, "42001f", 0, **asymmetric),
+            h264(106, "42e01f", 1, **asymmetric),
+            h264(108, "42e01f", 0, **asymmetric),
+            h264(127, "4d001f", 1, **asymmetric),
+            h264(39, "4d001f", 0, **asymmetric),
+            h264(112, "64001f", 1, **asymmetric),
+            rtx(113, 112),
+            CodecDescription("AV1", 45, 90_000),
+        ),
+        direction=Direction.RECVONLY,
+    )
+    agreed = agree(section)
+    assert agreed is not None
+    assert (agreed.main.payload_type, agreed.rtx) == (112, 113)
+    assert agreed.answer[0].parameters["profile-level-id"] == "64001f"
+    without_high = replace(section, codecs=section.codecs[:-3])
+    main = agree(without_high)
+    assert main is not None
+    assert main.main.payload_type == 127
+    baseline = agree(replace(section, codecs=section.codecs[:-5]))
+    assert baseline is not None
+    assert baseline.main.payload_type == 106

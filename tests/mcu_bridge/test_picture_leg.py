@@ -12,6 +12,7 @@ import pytest
 from foundation.desks import CodecDescription, Direction, MediaSection, SectionKind
 from mcu_bridge.negotiation import agree
 from mcu_bridge.picture_leg import STALE_AFTER, PictureLeg
+from mcu_bridge.picture_plan import PictureSource, cannot_forward
 from mcu_bridge.rtp_leg import LegTerms
 from media.pacer import PacedFlow, Pacer, PacingClock
 from media.packet import Packet
@@ -182,3 +183,28 @@ async def test_one_way_only() -> None:
     assert stage.leg.frames_sent == 1
     stage.leg.close()
     stage.clock.close()
+
+
+@pytest.mark.parametrize(
+    ("browser", "asymmetry", "takes_1080"), [(True, "1", True), (True, "0", False), (False, "1", False)]
+)
+async def test_a_browsers_level_is_what_browsers_decode(
+    browser: bool, asymmetry: str, takes_1080: bool
+) -> None:
+    parameters = {
+        "profile-level-id": "64001f",
+        "packetization-mode": "1",
+        "level-asymmetry-allowed": asymmetry,
+    }
+    codec = replace(H264, parameters=parameters)
+    agreed = agree(MediaSection(SectionKind.VIDEO, "192.0.2.1", 5004, codecs=(codec,)))
+    assert agreed is not None
+    clock = PacingClock()
+    terms = LegTerms("a", SectionKind.VIDEO, agreed, Direction.SENDONLY, 1, "cname", browser=browser)
+    pacer: Pacer[PacedFlow] = Pacer(9_000_000)
+    leg = PictureLeg(terms, Wire(), clock, pacer, lambda: None)
+    leg.set_bitrate(8_000_000)
+    assert leg.limits is not None
+    camera = PictureSource("H264", 4_000_000, 1920, 1080, 25.0, profile=100)
+    assert (cannot_forward(camera, leg.limits) is None) is takes_1080
+    clock.close()

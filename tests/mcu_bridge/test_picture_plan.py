@@ -120,3 +120,28 @@ def test_nobody_gets_more_than_it_can_take_and_encoders_are_shared(
     )
     # two codecs, with and without a NAL limit, over two contents
     assert len({feed.what for feed in feeds.values()}) <= 8 * len(LADDER) + 1
+
+
+def test_the_programme_has_one_rung_whatever_is_shown_and_however_busy_the_worker() -> None:
+    step = LADDER[0]
+    limits = PictureLimits("H264", step.bitrate_bps, always=step)
+    sources = {"speaker": SPEAKER}
+    for view, content in ((View(), Content()), (FULL, Content("speaker"))):
+        for ladder in (LADDER, LADDER[3:]):
+            what = plan(view, sources, {"programme": limits}, ladder=ladder)["programme"].what
+            assert isinstance(what, EncoderClass)
+            assert what.content == content
+            assert (what.width, what.height, what.bitrate_bps) == (step.width, step.height, step.bitrate_bps)
+
+
+def test_a_full_screen_that_is_expected_shows_its_card_and_any_other_gives_way() -> None:
+    receivers = {"a": ROOM, "programme": PictureLimits("H264", 1, always=LADDER[0])}
+    for expected, content in (({"speaker"}, Content("speaker")), (set[str](), Content())):
+        feeds = plan(FULL, {}, receivers, expected=expected)
+        assert contents(feeds.values()) == {content}
+
+
+def test_the_programme_shares_its_encoder_with_who_has_the_same_class() -> None:
+    receivers = {"a": ROOM, "programme": PictureLimits("H264", 1, always=LADDER[0])}
+    feeds = plan(View(), {}, receivers)
+    assert feeds["a"].what == feeds["programme"].what

@@ -1,10 +1,22 @@
+import av
 import numpy as np
 import pytest
+from av.audio.codeccontext import AudioCodecContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from media import sound_codecs
+from media.packet import Format
 from media.resampling import Downsampler, Samples, Upsampler
-from media.sound_codecs import FRAME, RATE, SoundCodec, sound_decoder, sound_encoder
+from media.sound_codecs import (
+    FRAME,
+    RATE,
+    SoundCodec,
+    UnsupportedSound,
+    samples_in,
+    sound_decoder,
+    sound_encoder,
+)
 
 PAYLOAD = {SoundCodec.PCMA: 160, SoundCodec.PCMU: 160, SoundCodec.G722: 160}
 
@@ -50,8 +62,6 @@ def test_opus_keeps_to_its_rate() -> None:
 
 def test_g711_tables_are_the_standard_s() -> None:
     """ITU-T G.711 tables 1 and 2: the largest values, the smallest, and silence."""
-    from media import sound_codecs
-
     a_law, mu_law = sound_codecs._A_LAW, sound_codecs._MU_LAW
     assert (int(a_law[0xAA]), int(a_law[0x2A])) == (32256, -32256)
     assert (int(a_law[0xD5]), int(a_law[0x55])) == (8, -8)
@@ -141,3 +151,75 @@ def test_the_cutting_into_blocks_does_not_show(cuts: list[int]) -> None:
 def test_a_downsampler_takes_whole_groups() -> None:
     with pytest.raises(ValueError, match="not a multiple of 6"):
         Downsampler(6).process(np.zeros(100, np.int16))
+
+
+def aac(rate: int, channels: int, frequency: float, seconds: float) -> tuple[Format, list[bytes]]:
+    """Access units of a tone, as a camera's stream has them."""
+    encoder = av.CodecContext.create("aac", "w")
+    assert isinstance(encoder, AudioCodecContext)
+    layout = "mono" if channels == 1 else "stereo"
+    encoder.sample_rate, encoder.layout, encoder.format = rate, layout, "fltp"
+    encoder.bit_rate = 96_000
+    encoder.open()
+    packets = []
+    for number in range(round(seconds * rate) // 1024):
+        at = (np.arange(1024) + number * 1024) / rate
+        wave = (np.sin(2 * np.pi * frequency * at) * 8000 / 32768).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(np.stack([wave] * channels), format="fltp", layout=layout)
+        frame.sample_rate, frame.pts = rate, number * 1024
+        packets += encoder.encode(frame)
+    config = bytes(encoder.extradata or b"").hex()
+    return Format("MPEG4-GENERIC", rate, channels, {"config": config}), [bytes(one) for one in packets]
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(48_000, 2), (44_100, 2), (16_000, 1), (8_000, 1)])
+def test_aac_of_any_rate_and_channels_is_heard(rate: int, channels: int) -> None:
+    coded, units = aac(rate, channels, 1000.0, 2.0)
+    decoder = sound_decoder(coded)
+    samples = np.concatenate([decoder.decode(unit) for unit in units])
+    assert len(samples) == pytest.approx(len(units) * 1024 * RATE / rate, abs=2048 * RATE / rate)
+    heard, amplitude, clean = spectrum(samples[RATE // 5 :])
+    assert heard == pytest.approx(1000, abs=2)
+    assert amplitude == pytest.approx(8000, rel=0.1)
+    assert clean > 20
+    assert samples_in(coded, units[0]) == 1024
+    assert decoder.errors == 0
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(16_000, 1), (8_000, 2), (44_100, 1)])
+def test_g711_of_unusual_cameras_is_heard(rate: int, channels: int) -> None:
+    coded = Format("PCMU", rate, channels)
+    codes = sound_codecs._MU_LAW_CODES
+    wave = np.repeat(tone(700, rate, rate), channels)
+    payload = codes[wave.view(np.uint16)].tobytes()
+    decoder = sound_decoder(coded)
+    step = rate // 50 * channels
+    samples = np.concatenate([decoder.decode(payload[n : n + step]) for n in range(0, len(payload), step)])
+    heard, amplitude, _clean = spectrum(samples[RATE // 5 :])
+    assert heard == pytest.approx(700, abs=3)
+    assert amplitude == pytest.approx(8000, rel=0.1)
+    assert samples_in(coded, payload) == rate
+    assert len(decoder.decode(b"")) == 0
+
+
+@pytest.mark.parametrize(
+    "coded",
+    [
+        Format("MPEG4-GENERIC", 48_000, 2, {"config": "nonsense"}),
+        Format("MPEG4-GENERIC", 48_000, 2),
+        Format("G729", 8_000),
+        Format("PCMA", 1, 1),
+        Format("PCMA", 8_000, 0),
+    ],
+)
+def test_what_cannot_be_decoded_says_so(coded: Format) -> None:
+    with pytest.raises(UnsupportedSound):
+        sound_decoder(coded)
+
+
+@given(st.lists(st.binary(max_size=60), max_size=5))
+@settings(max_examples=60, deadline=None)
+def test_any_bytes_as_aac_are_survived(payloads: list[bytes]) -> None:
+    decoder = sound_decoder(Format("MPEG4-GENERIC", 48_000, 2, {"config": "1190"}))
+    for payload in payloads:
+        assert decoder.decode(payload).dtype == np.int16

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from protocols.payloads import Frame
 from protocols.payloads.h264 import (
     H264Packetizer,
+    NalType,
     OversizedNal,
     fragment,
     join_byte_stream,
@@ -27,6 +28,7 @@ from protocols.payloads.h264_fmtp import (
     smallest_level,
 )
 from protocols.payloads.h264_sps import MalformedParameterSet, SequenceParameterSet
+from tests.media.coded_pictures import RED, coded
 
 # x264, 1280x720, constrained baseline, level 3.1; and high profile 1920x1080 (1088 cropped), level 4.0.
 SPS = bytes.fromhex("6742c01fda014016ec0440000003004000000c83c60ca8")
@@ -274,6 +276,19 @@ def test_sps_gives_the_size_of_the_picture() -> None:
     sps = SequenceParameterSet.parse(SPS_1080)
     assert (sps.width, sps.height, sps.profile_level_id) == (1920, 1080, "640028")
     assert sps.frame_mbs_only
+
+
+@pytest.mark.parametrize(("b_frames", "reordered"), [(0, 0), (1, 1), (3, 2)])
+def test_sps_says_how_many_frames_are_reordered(b_frames: int, reordered: int) -> None:
+    (packet, *_) = coded([RED] * 3, b_frames=b_frames)
+    (sps,) = (nal for nal in split_byte_stream(packet.data) if nal[0] & 0x1F == NalType.SPS)
+    assert SequenceParameterSet.parse(sps).max_num_reorder_frames == reordered
+    assert SequenceParameterSet.parse(sps[:12]).max_num_reorder_frames is None, "cut off in its VUI"
+
+
+def test_sps_after_hrd_and_timing_still_says_it() -> None:
+    assert SequenceParameterSet.parse(SPS).max_num_reorder_frames == 0
+    assert SequenceParameterSet.parse(SPS_1080).max_num_reorder_frames is not None
 
 
 @given(st.binary(max_size=40))
