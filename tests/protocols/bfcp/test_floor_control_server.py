@@ -1,0 +1,329 @@
+"""The floor: asked for, given, taken over, released, revoked; over streams, and over datagrams that are lost
+and come twice."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocols.bfcp.attributes import (
+    Attribute,
+    AttributeType,
+    ErrorCode,
+    ErrorReason,
+    Group,
+    Number,
+    RequestState,
+    RequestStatus,
+)
+from protocols.bfcp.floor_control_server import (
+    RETRANSMISSIONS,
+    FloorControlServer,
+    FloorFreed,
+    FloorTaken,
+    ParticipantUnreachable,
+)
+from protocols.bfcp.message import Message, Primitive, parse
+
+CONFERENCE, FLOOR = 1111, 3
+FLOOR_ID = Number(AttributeType.FLOOR_ID, FLOOR)
+
+
+class Meeting:
+    """A server, and what its participants say and hear."""
+
+    def __init__(self, *users: int, reliable: bool = False) -> None:
+        self.server = FloorControlServer(conference_id=CONFERENCE, floor_id=FLOOR)
+        self.reliable = reliable
+        self.now = 100.0
+        self.transaction = 0
+        for user in users:
+            self.server.add(user, reliable=reliable)
+
+    def send(
+        self, user: int, primitive: int, *attributes: Attribute, **wrong: int
+    ) -> dict[int, list[Message]]:
+        self.transaction += 1
+        message = Message(
+            primitive,
+            wrong.get("conference", CONFERENCE),
+            wrong.get("transaction", self.transaction),
+            wrong.get("sender", user),
+            attributes,
+        )
+        self.server.receive(user, message.print(reliable=self.reliable), self.now)
+        return self.heard()
+
+    def acknowledge(self, user: int, message: Message) -> dict[int, list[Message]]:
+        primitive = {
+            Primitive.FLOOR_STATUS: Primitive.FLOOR_STATUS_ACK,
+            Primitive.FLOOR_REQUEST_STATUS: Primitive.FLOOR_REQUEST_STATUS_ACK,
+        }[Primitive(message.primitive)]
+        answer = Message(primitive, CONFERENCE, message.transaction_id, user, responder=True)
+        self.server.receive(user, answer.print(), self.now)
+        return self.heard()
+
+    def wait(self, seconds: float) -> dict[int, list[Message]]:
+        self.now += seconds
+        self.server.tick(self.now)
+        return self.heard()
+
+    def heard(self) -> dict[int, list[Message]]:
+        found: dict[int, list[Message]] = {}
+        for user, data in self.server.take_outgoing():
+            found.setdefault(user, []).append(parse(data))
+        return found
+
+
+def state_of(message: Message) -> tuple[int, int]:
+    """Request id and state of a FloorRequestStatus or FloorStatus."""
+    (information,) = [
+        one
+        for one in message.attributes
+        if isinstance(one, Group) and one.type is AttributeType.FLOOR_REQUEST_INFORMATION
+    ]
+    (overall,) = [
+        one
+        for one in information.attributes
+        if isinstance(one, Group) and one.type is AttributeType.OVERALL_REQUEST_STATUS
+    ]
+    (status,) = overall.attributes
+    assert isinstance(status, RequestStatus)
+    return information.id, status.state
+
+
+def error_of(message: Message) -> int:
+    assert message.primitive == Primitive.ERROR
+    code = message.first(ErrorCode)
+    assert code is not None
+    return code.reason
+
+
+def test_literal_bytes_of_a_request_and_its_grant() -> None:
+    server = FloorControlServer(conference_id=CONFERENCE, floor_id=FLOOR)
+    server.add(21, reliable=False)
+    server.receive(21, bytes.fromhex("4001 0001 00000457 0007 0015 0504 0003"), 0.0)
+    assert server.take_outgoing() == [
+        (
+            21,
+            bytes.fromhex(
+                "5004 0004 00000457 0007 0015"  # a response of version 2: FloorRequestStatus
+                "1f10 0001 2508 0001 0b04 0300 2304 0003"
+            ),
+        )
+    ]
+    assert server.take_events() == [FloorTaken(21)]
+
+
+def test_hello_says_what_is_supported() -> None:
+    meeting = Meeting(21)
+    (answer,) = meeting.send(21, Primitive.HELLO)[21]
+    assert (answer.primitive, answer.responder) == (Primitive.HELLO_ACK, True)
+    assert answer.print()[12:14] == bytes.fromhex("1713")  # SUPPORTED-PRIMITIVES: 17 of them
+
+
+@pytest.mark.parametrize("reliable", [False, True])
+def test_who_asks_last_has_the_floor_and_the_other_is_told(reliable: bool) -> None:
+    meeting = Meeting(21, 22, reliable=reliable)
+    (first,) = meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID)[21]
+    assert state_of(first) == (1, RequestState.GRANTED)
+    heard = meeting.send(22, Primitive.FLOOR_REQUEST, FLOOR_ID)
+    assert state_of(heard[22][0]) == (2, RequestState.GRANTED)
+    (revoked,) = heard[21]
+    assert (revoked.primitive, revoked.responder) == (Primitive.FLOOR_REQUEST_STATUS, False)
+    assert state_of(revoked) == (1, RequestState.REVOKED)
+    assert bool(revoked.transaction_id) is not reliable  # 0 over streams: nobody acknowledges
+    assert meeting.server.holder == 22
+    assert meeting.server.take_events() == [FloorTaken(21), FloorTaken(22)]
+
+
+def test_floor_released_is_free_and_followers_hear_of_it() -> None:
+    meeting = Meeting(21, 22)
+    (status,) = meeting.send(22, Primitive.FLOOR_QUERY, FLOOR_ID)[22]
+    assert (status.primitive, status.attributes) == (Primitive.FLOOR_STATUS, (FLOOR_ID,))
+    heard = meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID)
+    (told,) = heard[22]
+    assert state_of(told) == (1, RequestState.GRANTED)
+    meeting.acknowledge(22, told)
+    released = meeting.send(21, Primitive.FLOOR_RELEASE, Number(AttributeType.FLOOR_REQUEST_ID, 1))
+    assert state_of(released[21][0]) == (1, RequestState.RELEASED)
+    assert released[22][0].attributes == (FLOOR_ID,)
+    assert meeting.server.take_events() == [FloorTaken(21), FloorFreed(21)]
+    meeting.acknowledge(22, released[22][0])
+    assert meeting.send(22, Primitive.FLOOR_QUERY)[22][0].attributes == (FLOOR_ID,)
+    assert 22 not in meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID)  # it follows no more
+
+
+def test_browser_takes_the_floor_and_the_operator_takes_it_back() -> None:
+    meeting = Meeting(21)
+    meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID)
+    meeting.server.take(meeting.now)
+    assert state_of(meeting.heard()[21][0]) == (1, RequestState.REVOKED)
+    assert (meeting.server.taken, meeting.server.holder) == (True, None)
+    meeting.server.revoke(meeting.now)
+    assert meeting.server.take_events() == [FloorTaken(21), FloorTaken(None), FloorFreed(None)]
+    meeting.server.revoke(meeting.now)
+    assert meeting.server.take_events() == []
+
+
+def test_who_leaves_has_the_floor_no_more() -> None:
+    meeting = Meeting(21, 22)
+    meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID)
+    meeting.server.remove(21, meeting.now)
+    meeting.send(22, Primitive.FLOOR_REQUEST, FLOOR_ID)
+    (bye,) = meeting.send(22, Primitive.GOODBYE)[22]
+    assert bye.primitive == Primitive.GOODBYE_ACK
+    assert meeting.server.take_events() == [FloorTaken(21), FloorFreed(21), FloorTaken(22), FloorFreed(22)]
+
+
+def test_who_has_the_floor_and_asks_again_keeps_it() -> None:
+    meeting = Meeting(21)
+    meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID)
+    (again,) = meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID)[21]
+    assert state_of(again) == (1, RequestState.GRANTED)
+    assert meeting.server.take_events() == [FloorTaken(21)]
+
+
+def test_queries() -> None:
+    meeting = Meeting(21, 22)
+    meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID)
+    request = Number(AttributeType.FLOOR_REQUEST_ID, 1)
+    assert state_of(meeting.send(22, Primitive.FLOOR_REQUEST_QUERY, request)[22][0]) == (1, 3)
+    (user,) = meeting.send(22, Primitive.USER_QUERY, Number(AttributeType.BENEFICIARY_ID, 21))[22]
+    assert user.primitive == Primitive.USER_STATUS
+    assert state_of(user) == (1, RequestState.GRANTED)
+    (own,) = meeting.send(22, Primitive.USER_QUERY)[22]
+    assert own.attributes == (Group(AttributeType.BENEFICIARY_INFORMATION, 22),)
+
+
+def test_what_cannot_be_done_is_an_error_that_says_why() -> None:
+    meeting = Meeting(21)
+    wrong_floor = Number(AttributeType.FLOOR_ID, 9)
+    request = Number(AttributeType.FLOOR_REQUEST_ID, 5)
+
+    def reason(primitive: int, *attributes: Attribute, **wrong: int) -> int:
+        return error_of(meeting.send(21, primitive, *attributes, **wrong)[21][0])
+
+    assert reason(Primitive.FLOOR_REQUEST, wrong_floor) == ErrorReason.INVALID_FLOOR_ID
+    assert reason(Primitive.FLOOR_REQUEST) == ErrorReason.INVALID_FLOOR_ID
+    assert reason(Primitive.FLOOR_QUERY, wrong_floor) == ErrorReason.INVALID_FLOOR_ID
+    assert reason(Primitive.FLOOR_RELEASE, request) == ErrorReason.FLOOR_REQUEST_ID_DOES_NOT_EXIST
+    assert reason(Primitive.FLOOR_REQUEST_QUERY, request) == ErrorReason.FLOOR_REQUEST_ID_DOES_NOT_EXIST
+    assert reason(Primitive.CHAIR_ACTION) == ErrorReason.UNAUTHORIZED_OPERATION
+    assert reason(99) == ErrorReason.UNKNOWN_PRIMITIVE
+    assert reason(Primitive.HELLO, conference=5) == ErrorReason.CONFERENCE_DOES_NOT_EXIST
+    assert reason(Primitive.HELLO, sender=5) == ErrorReason.USER_DOES_NOT_EXIST
+    unknown_user = Number(AttributeType.BENEFICIARY_ID, 77)
+    assert reason(Primitive.USER_QUERY, unknown_user) == ErrorReason.USER_DOES_NOT_EXIST
+    assert meeting.server.take_events() == []
+
+
+def test_wrong_version_unknown_attribute_and_broken_payload() -> None:
+    meeting = Meeting(21)
+    for hexadecimal, reason in (
+        ("200b 0000 00000457 0007 0015", ErrorReason.UNSUPPORTED_VERSION),
+        ("400b 0001 00000457 0008 0015 c904 abcd", ErrorReason.UNKNOWN_MANDATORY_ATTRIBUTE),
+        ("4001 0001 00000457 0009 0015 0508 0003", ErrorReason.UNABLE_TO_PARSE_MESSAGE),
+        ("4801 0001 00000457 000a 0015 0000 0001 05040003", ErrorReason.UNABLE_TO_PARSE_MESSAGE),
+    ):
+        meeting.server.receive(21, bytes.fromhex(hexadecimal), meeting.now)
+        assert error_of(meeting.heard()[21][0]) == reason
+    meeting.server.receive(21, b"\x40\x01", meeting.now)
+    meeting.server.receive(99, bytes.fromhex("400b 0000 00000457 0007 0063"), meeting.now)
+    assert (meeting.heard(), meeting.server.dropped) == ({}, 2)
+
+
+def test_request_that_comes_twice_is_answered_twice_and_done_once() -> None:
+    meeting = Meeting(21, 22)
+    (first,) = meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID, transaction=7)[21]
+    meeting.send(22, Primitive.FLOOR_REQUEST, FLOOR_ID, transaction=7)
+    meeting.heard()
+    assert meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID, transaction=7) == {21: [first]}
+    assert meeting.server.holder == 22
+    meeting.now += 11  # another request by now
+    meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID, transaction=7)
+    assert meeting.server.holder == 21
+
+
+def test_announcements_are_sent_again_until_acknowledged_and_in_order() -> None:
+    meeting = Meeting(21, 22)
+    meeting.send(22, Primitive.FLOOR_QUERY, FLOOR_ID)
+    taken = meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID)[22][0]
+    request = Number(AttributeType.FLOOR_REQUEST_ID, 1)
+    assert 22 not in meeting.send(21, Primitive.FLOOR_RELEASE, request)  # waits behind the first
+    assert meeting.wait(0.4) == {}
+    assert meeting.wait(0.1) == {22: [taken]}
+    assert meeting.wait(0.9) == {}
+    assert meeting.wait(0.1) == {22: [taken]}
+    (freed,) = meeting.acknowledge(22, taken)[22]
+    assert freed.attributes == (FLOOR_ID,)
+    assert meeting.acknowledge(22, taken) == {}  # once more: of something long done
+    assert meeting.acknowledge(22, freed) == {}
+    assert meeting.wait(60) == {}
+
+
+def test_participant_that_never_acknowledges_is_given_up() -> None:
+    meeting = Meeting(21, 22)
+    meeting.send(22, Primitive.FLOOR_QUERY, FLOOR_ID)
+    meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID)
+    meeting.server.take_events()
+    sent = [meeting.wait(8) for _ in range(RETRANSMISSIONS + 2)]
+    assert sum(len(heard) for heard in sent) == RETRANSMISSIONS
+    assert meeting.server.take_events() == [ParticipantUnreachable(22)]
+
+
+@given(st.integers(0, 2**32), st.floats(0.0, 0.6))
+def test_floor_over_a_bad_line(seed: int, loss: float) -> None:
+    """Whatever is lost, doubled or late: both ends agree in the end on who has the floor."""
+    line = random.Random(seed)
+    meeting = Meeting(21, 22)
+    meeting.server.receive(
+        22, Message(Primitive.FLOOR_QUERY, CONFERENCE, 1, 22, (FLOOR_ID,)).print(), meeting.now
+    )
+    meeting.heard()
+    believed: int | None = None
+    for number in range(6):
+        user = line.choice([21, 22])
+        request = Message(Primitive.FLOOR_REQUEST, CONFERENCE, 100 + number, user, (FLOOR_ID,)).print()
+        for _ in range(1 + line.randrange(2)):
+            meeting.server.receive(user, request, meeting.now)
+        for _ in range(12):
+            meeting.server.tick(meeting.now)
+            for to, data in meeting.server.take_outgoing():
+                message = parse(data)
+                if line.random() < loss or to != 22 or message.responder:
+                    continue
+                if message.primitive == Primitive.FLOOR_STATUS:
+                    holder = [
+                        one.id
+                        for info in message.attributes
+                        if isinstance(info, Group)
+                        for one in info.attributes
+                        if isinstance(one, Group) and one.type is AttributeType.BENEFICIARY_INFORMATION
+                    ]
+                    believed = holder[0] if holder else None
+                primitive = (
+                    Primitive.FLOOR_STATUS_ACK
+                    if message.primitive == Primitive.FLOOR_STATUS
+                    else Primitive.FLOOR_REQUEST_STATUS_ACK
+                )
+                answer = Message(primitive, CONFERENCE, message.transaction_id, 22, responder=True)
+                for _ in range(1 + line.randrange(2)):
+                    meeting.server.receive(22, answer.print(), meeting.now)
+            meeting.now += 1.0
+    unreachable = [e for e in meeting.server.take_events() if isinstance(e, ParticipantUnreachable)]
+    if not unreachable:
+        assert believed == meeting.server.holder
+
+
+@given(st.lists(st.binary(max_size=60), max_size=20))
+def test_any_bytes_of_a_participant_do_no_harm(messages: list[bytes]) -> None:
+    meeting = Meeting(21)
+    for data in messages:
+        meeting.server.receive(21, data, meeting.now)
+        for user, answer in meeting.server.take_outgoing():
+            assert user == 21
+            parse(answer)
