@@ -105,7 +105,7 @@ _ACKNOWLEDGEMENTS = frozenset({Primitive.FLOOR_REQUEST_STATUS_ACK, Primitive.FLO
 
 
 class FloorControlServer:
-    """See the module's head. `dropped` counts messages that were no BFCP, or no participant's of this meeting."""
+    """See the module's head. `dropped` counts what was no BFCP, or no participant's of this meeting."""
 
     def __init__(self, *, conference_id: int, floor_id: int) -> None:
         self.conference_id = conference_id
