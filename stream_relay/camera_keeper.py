@@ -72,7 +72,8 @@ def _reach(spec: CameraSpec) -> tuple[str, str | None, str, bool]:
 class CameraKeeper:
     """A CameraDesk and a StreamSource; `emit` is told of states that have changed.
 
-    `index` is this worker's number among `workers`; `ports` are for cameras that send over UDP.
+    `index` is this worker's number among `workers`; `ports` are for cameras that send over UDP. `source`
+    makes what stands for a camera; tests give other times.
     """
 
     def __init__(
@@ -82,13 +83,13 @@ class CameraKeeper:
         index: int = 0,
         workers: int = 1,
         ports: PortRange = _PORTS,
-        settings: Callable[[CameraSpec, PortRange], CameraSettings] | None = None,
+        source: Callable[[CameraSpec, PortRange], CameraSource] | None = None,
     ) -> None:
         self._emit = emit
         self._index = index
         self._workers = workers
         self._ports = ports
-        self._settings = settings or camera_settings
+        self._source = source or camera_source
         self._cameras: dict[str, _Kept] = {}
         self._followers: list[Callable[[CameraPlan], None]] = []
         self._scope = TaskScope("cameras")
@@ -195,7 +196,7 @@ class CameraKeeper:
 
     def _keep(self, spec: CameraSpec) -> _Kept:
         try:
-            return _Kept(spec, CameraSource(spec.camera_id, self._settings(spec, self._ports)))
+            return _Kept(spec, self._source(spec, self._ports))
         except ValueError as error:
             return _Kept(spec, None, CameraFault(Cause.WRONG_ADDRESS, str(error)))
 
@@ -217,8 +218,12 @@ class CameraKeeper:
             await asyncio.sleep(_LOOK)
 
 
-def camera_settings(spec: CameraSpec, ports: PortRange) -> CameraSettings:
-    return CameraSettings(spec.url, username=spec.username, password=spec.password, udp=spec.udp, ports=ports)
+def camera_source(spec: CameraSpec, ports: PortRange) -> CameraSource:
+    """Raises ValueError for a wrong address."""
+    settings = CameraSettings(
+        spec.url, username=spec.username, password=spec.password, udp=spec.udp, ports=ports
+    )
+    return CameraSource(spec.camera_id, settings)
 
 
 def _status(kept: _Kept, now: float) -> CameraStatus:

@@ -342,7 +342,7 @@ class CameraPull:
         """Media may come, and be nothing that can be shown."""
         if played > self._settings.pictureless:
             for pull in self._tracks:
-                if pull.kind is Kind.VIDEO and not pull.pictures:
+                if pull.kind is Kind.VIDEO and pull.last_media is not None and not pull.pictures:
                     raise CameraFault(
                         Cause.GARBAGE,
                         f"no whole key frame within {self._settings.pictureless:g} s, "

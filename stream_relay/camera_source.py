@@ -48,6 +48,7 @@ class CameraState(StrEnum):
     IDLE = "idle"
     CONNECTING = "connecting"
     PLAYING = "playing"
+    """Pictures come."""
     WAITING = "waiting"
     """The last try failed (see `fault`); the next one comes by itself."""
 
@@ -197,7 +198,6 @@ class CameraSource:
     # -- PullOwner
 
     def pull_started(self, tracks: Sequence[Track]) -> None:
-        self.state, self.fault = CameraState.PLAYING, None
         self.counts.connections += 1
         self.has_sound_track = any(track.media == "audio" for track in tracks)
         for rejoiner in self._rejoiners.values():
@@ -222,6 +222,10 @@ class CameraSource:
         if stream is None:
             self.counts.undecodable += 1
             return
+        if self.state is CameraState.CONNECTING and track.media == "video":
+            # Not sooner: one that answers and sends nothing of use has not been mended by that.
+            self.state, self.fault = CameraState.PLAYING, None
+            self._notify()
         stream.publish(packet)
 
     # -- the pull

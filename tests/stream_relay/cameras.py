@@ -1,6 +1,7 @@
 """A camera made here: coloured H.264 with sound, published as Streams at its real pace."""
 
 import asyncio
+import struct
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ import numpy as np
 from media.packet import Packet
 from media.stream import Stream
 from media.stream_source import NoSuchStream
+from protocols.payloads.h264 import H264Packetizer
 from stream_relay.track_formats import CodedPicture
 
 Coded = list[tuple[bytes, int, bool]]
@@ -73,6 +75,53 @@ class Camera:
                 self.stream.publish(Packet(data, self.start + lap * length + pts, now, keyframe))
                 sent += 1
                 await asyncio.sleep(max(0.0, began + sent / RATE / speed - time.monotonic()))
+
+
+HEAD = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n"
+H264_SDP = HEAD + "m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:1\r\n"
+H265_SDP = HEAD + "m=video 0 RTP/AVP 98\r\na=rtpmap:98 H265/90000\r\na=control:1\r\n"
+H265_PAYLOADS = [
+    bytes.fromhex("4001") + bytes(20),
+    bytes.fromhex("4201") + bytes(30),
+    bytes.fromhex("4401") + bytes(8),
+    *(bytes.fromhex("620193") + bytes(900) for _ in range(20)),
+]
+"""Headers as in RFC 7798: parameter sets, then a key frame in fragments."""
+
+
+@dataclass
+class ScriptedCamera:
+    """An RTSP camera over TCP that says what it is told to: `sdp` to DESCRIBE, `rtp` after PLAY."""
+
+    sdp: str
+    rtp: list[bytes]
+    sequence: int = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while head := (await reader.readuntil(b"\r\n\r\n")).decode():
+                cseq = next(line for line in head.split("\r\n") if line.startswith("CSeq"))
+                body = self.sdp if head.startswith("DESCRIBE") else ""
+                lines = f"RTSP/1.0 200 OK\r\n{cseq}\r\nSession: 1\r\nContent-Length: {len(body)}\r\n\r\n"
+                writer.write((lines + body).encode())
+                if head.startswith("PLAY"):
+                    for packet in self.rtp:
+                        writer.write(b"$\0" + len(packet).to_bytes(2, "big") + packet)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    def picture(self, data: bytes, timestamp: int, payload_type: int = 96) -> None:
+        """Adds a coded H.264 picture to what is sent."""
+        self.payloads(H264Packetizer(1, 1200).packetize(data), timestamp, payload_type)
+
+    def payloads(self, payloads: Sequence[bytes], timestamp: int, payload_type: int = 96) -> None:
+        for number, payload in enumerate(payloads, 1):
+            marker = 0x80 * (number == len(payloads))
+            header = struct.pack("!BBHII", 0x80, marker | payload_type, self.sequence, timestamp, 7)
+            self.rtp.append(header + payload)
+            self.sequence += 1
 
 
 class Shelf:
