@@ -8,14 +8,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 from aiohttp import hdrs, web
-from pydantic import AwareDatetime, BaseModel, Field
 
 from foundation.audit import AuditEntry, AuditTrail
 from foundation.authorisation import Action, Authorisation, Resource
 from foundation.clock import Clock
 from foundation.database import Database, Transaction
 from foundation.events import Event, RecordingChanged
-from foundation.http_edge import Exchange, Problem, Route, Wanted, bad_request, conflict, forbidden, not_found
+from foundation.http_edge import Exchange, Problem, Route, bad_request, conflict, forbidden, not_found
 from foundation.repositories.recording_orders import (
     GivenOrder,
     OrderRepository,
@@ -30,6 +29,19 @@ from foundation.repositories.recordings import (
     RecordingState,
 )
 from recordings.disk import Disk
+from recordings.http_models import (
+    FileQuery,
+    OrderStateOut,
+    PlaylistQuery,
+    RecorderReportOut,
+    RecordingOut,
+    RecordingPage,
+    RecordingQuery,
+    RecordingStatusOut,
+    RecordingSubjectOut,
+    RecordingSwitch,
+    RecordingSwitchOut,
+)
 from recordings.index_cache import IndexCache
 from recordings.playlist import playlist
 from recordings.recording_book import RecordingBook
@@ -39,92 +51,6 @@ RECORDINGS = "/api/v1/recordings"
 LONGEST_PLAYLIST = timedelta(hours=24)
 PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
 SECOND = timedelta(seconds=1)
-
-
-class RecordingOut(BaseModel):
-    id: str
-    kind: RecordingKind
-    subject: str
-    subject_name: str
-    site_id: str
-    started_at: datetime
-    ended_at: datetime | None
-    state: RecordingState
-    bytes: int
-    seconds: float
-    width: int
-    height: int
-    codecs: str
-
-
-class RecordingPage(BaseModel):
-    items: list[RecordingOut]
-    next: str | None = Field(description="`after` of the next page; null on the last one")
-
-
-class RecordingQuery(Wanted):
-    kind: RecordingKind | None = None
-    subject: str | None = Field(default=None, max_length=128)
-    site_id: str | None = Field(default=None, description="this site and those below it")
-    since: AwareDatetime | None = Field(default=None, alias="from")
-    until: AwareDatetime | None = Field(default=None, alias="to")
-    limit: int = Field(default=100, ge=1, le=1000)
-    after: str | None = Field(default=None, max_length=100)
-
-
-class PlaylistQuery(Wanted):
-    kind: RecordingKind
-    subject: str = Field(max_length=128)
-    since: AwareDatetime = Field(alias="from")
-    until: AwareDatetime = Field(alias="to")
-
-
-class FileQuery(Wanted):
-    download: bool = Field(default=False, description="as a file to keep; needs export-recording")
-
-
-class OrderStateOut(BaseModel):
-    """How an order does; `state` as the recorder says: waiting, recording, failed, or unknown."""
-
-    state: str
-    detail: str
-
-
-class RecordingSubjectOut(BaseModel):
-    kind: RecordingKind
-    subject: str
-    name: str
-    site_id: str
-    first: datetime | None
-    last: datetime | None
-    bytes: int
-    recording: OrderStateOut | None
-
-
-class RecordingSwitch(Wanted):
-    on: bool
-
-
-class RecordingSwitchOut(BaseModel):
-    on: bool
-    state: str | None
-    detail: str | None
-
-
-class RecordingStatusOut(OrderStateOut):
-    kind: RecordingKind
-    subject: str
-    since: datetime
-    files: int
-    bytes: int
-    dropped: int
-
-
-class RecorderReportOut(BaseModel):
-    statuses: list[RecordingStatusOut]
-    free_bytes: int
-    total_bytes: int
-    preroll: list[str]
 
 
 class RecordingRoutes:
@@ -161,7 +87,7 @@ class RecordingRoutes:
             Route(
                 "GET",
                 RECORDINGS,
-                self.list,
+                self.page,
                 "Recordings, the newest first",
                 play,
                 returns=RecordingPage,
@@ -267,7 +193,7 @@ class RecordingRoutes:
 
     # --- what there is ------------------------------------------------------------------------------
 
-    async def list(self, exchange: Exchange) -> RecordingPage:
+    async def page(self, exchange: Exchange) -> RecordingPage:
         asked = exchange.asked(RecordingQuery)
         sites = self._authorisation.sites(exchange.who, Action.PLAY_RECORDING)
         if asked.site_id is not None:
@@ -276,13 +202,13 @@ class RecordingRoutes:
             sites &= self._authorisation.tree.subtree(asked.site_id)
         wanted = RecordingFilter(asked.kind, asked.subject, asked.since, asked.until)
         async with self._database.reading() as tx:
-            page = await RecordingRepository(tx).page(
+            found = await RecordingRepository(tx).page(
                 sites, wanted, after=_place(asked.after), limit=asked.limit + 1
             )
-            names = await SubjectRepository(tx).names((one.kind, one.subject) for one in page)
-        items = [_out(one, names) for one in page[: asked.limit]]
-        more = len(page) > asked.limit
-        return RecordingPage(items=items, next=_mark(page[asked.limit - 1]) if more else None)
+            names = await SubjectRepository(tx).names((one.kind, one.subject) for one in found)
+        items = [_out(one, names) for one in found[: asked.limit]]
+        more = len(found) > asked.limit
+        return RecordingPage(items=items, next=_mark(found[asked.limit - 1]) if more else None)
 
     async def show(self, exchange: Exchange) -> RecordingOut:
         found = await self._found(exchange)
@@ -294,9 +220,9 @@ class RecordingRoutes:
         async with self._database.reading() as tx:
             found = await RecordingRepository(tx).subjects(sites)
             orders = [one for one in await OrderRepository(tx).in_force() if one.site_id in sites]
-            asked = [(one.kind, one.subject) for one in (*found, *orders)]
-            names = await SubjectRepository(tx).names(asked)
-        standing = {(one.kind, one.subject, one.site_id) for one in orders}
+            standing = {(one.kind, one.subject, one.site_id) for one in orders}
+            recorded = {(one.kind, one.subject, one.site_id) for one in found}
+            names = await SubjectRepository(tx).names(one[:2] for one in standing | recorded)
         out = [
             RecordingSubjectOut(
                 kind=one.kind,
@@ -312,7 +238,6 @@ class RecordingRoutes:
             )
             for one in found
         ]
-        recorded = {(one.kind, one.subject, one.site_id) for one in found}
         return out + [
             RecordingSubjectOut(
                 kind=kind,
