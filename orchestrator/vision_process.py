@@ -14,7 +14,7 @@ import structlog
 from analytics.detection import Bgr, Detection
 from analytics.detector import Detector
 from analytics.inference import InferencePool
-from analytics.model_package import MODELS, ModelFault, ModelPackage, load
+from analytics.model_package import DEFAULT_MODEL, ModelFault, ModelPackage, load
 from analytics.sampler import Sampler, SamplerSettings
 from analytics.violation_writer import ModelName, ViolationWriter
 from analytics.vision_keeper import VisionKeeper
@@ -34,7 +34,6 @@ from orchestrator.control import WorkerAddress
 log = structlog.get_logger(__name__)
 
 DESK = "vision"
-DEFAULT_MODEL = "nanodet"
 DECODING_NICE = 10
 PICTURE_THREADS = 2
 """They measure pictures and write snapshots."""
@@ -85,7 +84,7 @@ async def open_vision(
 ) -> VisionKeeper:
     """A running keeper, which ends with `stack`."""
     analytics, clock = settings.analytics, SystemClock()
-    model, inference = await _open_model(analytics.model or MODELS / DEFAULT_MODEL, analytics.threads)
+    model, inference = await _open_model(analytics.model or DEFAULT_MODEL, analytics.threads)
     stack.push_async_callback(inference.aclose)
     decoding = CodecPool(analytics.threads, "vision", DECODING_NICE)
     stack.push_async_callback(decoding.aclose)

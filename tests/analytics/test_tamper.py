@@ -7,9 +7,10 @@ import pytest
 from analytics.detection import Bgr
 from analytics.rules import Flag, make_judge
 from foundation.desks import RuleSpec
-from tests.analytics.looks import VTEST, Scene, street, with_clock
+from tests.analytics.looks import Scene, street, with_clock
+from tests.peers.requirement import requires
 
-pytestmark = pytest.mark.skipif(not VTEST.exists(), reason="opencv-doc is not installed")
+pytestmark = requires("opencv-doc")
 
 
 @pytest.fixture(scope="module")
