@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcu_bridge.playout import FADE_FRAMES, LEAST, MOST, OVERFULL, PlayoutQueue, continue_sound
+from mcu_bridge.playout import FADE_FRAMES, LEAST, MOST, OVERFULL, PATIENT, PlayoutQueue, continue_sound
 from media.resampling import Samples
 from media.sound_codecs import FRAME, RATE
 
@@ -197,3 +197,16 @@ def test_no_order_of_events_breaks_the_queue(events: list[int]) -> None:
     held = round(queue.depth * RATE)
     assert held + counts.overrun <= counts.received
     assert played + held + counts.overrun <= counts.received + counts.stretched + counts.concealed * FRAME
+
+
+def test_a_camera_that_sends_a_quarter_of_a_second_at_once_is_heard_whole() -> None:
+    packet = RATE * 256 // 1000
+    hasty, patient = PlayoutQueue(), PlayoutQueue(PATIENT)
+    for queue in (hasty, patient):
+        run(queue, 8.0, packet=packet)
+    assert hasty.counts.overrun > RATE, "what a site's queue would throw away"
+    assert patient.counts.overrun == 0
+    before = patient.counts.underruns
+    assert gaps(run(patient, 10.0, packet=packet)[50:]) == 0
+    assert patient.counts.underruns <= before + 2
+    assert patient.target <= 0.4
