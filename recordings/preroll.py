@@ -119,7 +119,7 @@ class Ring:
             return
         self._sound.append(self._sound_line.place(packet))
         first = self._groups[0][0].arrival if self._groups else packet.arrival - self._seconds
-        while self._sound[0].arrival < first - 1.0:
+        while self._sound and self._sound[0].arrival < first - 1.0:
             self._sound.popleft()
 
     def footage(self) -> Footage:

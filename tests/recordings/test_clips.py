@@ -1,0 +1,317 @@
+"""The clip of a violation shows the seconds before and after it, or says which are missing and why."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import timedelta
+from hashlib import sha256
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from foundation.audit import verify
+from foundation.clock import FakeClock
+from foundation.database import Database
+from foundation.events import Event, ViolationChanged
+from foundation.jobs import Job, JobRefused, JobState
+from foundation.repositories.audit import AuditRepository
+from foundation.repositories.recordings import RecordingKind
+from foundation.repositories.violations import ClipState, Violation, ViolationRepository
+from media.packet import Format, Packet
+from media.stream import Stream
+from recordings.clips import ClipCutter, clear_unfinished
+from recordings.disk import Disk
+from recordings.preroll import PrerollKeeper, Ring
+from recordings.recorder import Recorder, Subject
+from recordings.recording_folder import RecordingFolder
+from tests.media.coded_pictures import coded, sound
+from tests.peers.ffmpeg import probe, run_ffmpeg
+from tests.peers.requirement import requires
+from tests.recordings.stage import COLOURS, H264, Stage, colours, heard_seconds, near
+from tests.recordings.test_recording_keeper import g711
+
+VIOLATION = "a" * 32
+SHANGHAI = ZoneInfo("Asia/Shanghai")
+
+
+def seconds_of_colour(first: int, last: int) -> list[Packet]:
+    """A camera whose n-th second since its start (arrival 0) has the n-th colour of four."""
+    pictures = [COLOURS[second % 4] for second in range(first, last) for _ in range(25)]
+    return coded(pictures, gop=50, arrival=float(first), start=first * 90_000)
+
+
+class Evidence:
+    """A cutter, its violation and what became of it. The camera's second 0 is the clock's at the start."""
+
+    def __init__(self, database: Database, folder: RecordingFolder, disk: Disk, clock: FakeClock) -> None:
+        self.database, self.folder, self.disk, self.clock = database, folder, disk, clock
+        self.began = clock.monotonic()
+        self.start = clock.now()
+        self.root = folder.root / "evidence"
+        self.events: list[Event] = []
+        self.keeper: PrerollKeeper | None = None
+        self.cutter = self.new_cutter()
+
+    def new_cutter(self) -> ClipCutter:
+        return ClipCutter(
+            database=self.database,
+            clock=self.clock,
+            disk=self.disk,
+            folder=self.folder,
+            evidence=self.root,
+            preroll=lambda camera: self.keeper if camera == "gate" else None,
+            emit=self.events.append,
+            zone=SHANGHAI,
+        )
+
+    def keep(self, *packets: Iterable[Packet], seconds: float = 15.0) -> Ring:
+        """A ring that saw these streams, one after another."""
+        if self.keeper is None:
+            self.keeper = PrerollKeeper("gate", Stage(), self.clock, seconds=seconds)
+        for stream in packets:
+            self.keeper.ring.begin()
+            for packet in stream:
+                self.keeper.ring.take(self.here(packet))
+        return self.keeper.ring
+
+    def here(self, packet: Packet) -> Packet:
+        return replace(packet, arrival=self.began + packet.arrival)
+
+    async def flag(self, at: float, camera: str = "gate") -> None:
+        """A violation `at` seconds after the start; the clock goes on past its clip."""
+        violation = Violation(
+            VIOLATION, camera, "东门", "nanning", "black", {"id": "r"}, self.start + timedelta(seconds=at)
+        )
+        async with self.database.transaction() as tx:
+            await ViolationRepository(tx).add(violation)
+        self.clock.advance(at + 7.0)
+
+    async def cut(self, attempts: int = 1) -> Violation:
+        payload = {"violation_id": VIOLATION}
+        await self.cutter.cut(Job("j", "cut-clip", payload, JobState.LEASED, attempts, 5, self.clock.now()))
+        async with self.database.reading() as tx:
+            found = await ViolationRepository(tx).get(VIOLATION)
+        assert found is not None
+        return found
+
+    def file(self, violation: Violation) -> Path:
+        assert violation.clip_path is not None
+        return self.root / violation.clip_path
+
+
+@pytest.fixture
+def evidence(database: Database, folder: RecordingFolder, disk: Disk, clock: FakeClock) -> Evidence:
+    return Evidence(database, folder, disk, clock)
+
+
+def shown(path: Path) -> list[tuple[float, int]]:
+    """Each frame's time in the file and which of the four colours it has."""
+    return [
+        (time, next(n for n, meant in enumerate(COLOURS) if near(seen, meant)))
+        for time, seen in colours(path)
+    ]
+
+
+@requires("ffmpeg")
+async def test_the_clip_has_five_seconds_before_and_after(evidence: Evidence, tmp_path: Path) -> None:
+    ring = evidence.keep(seconds_of_colour(0, 21))
+    heard, _ = sound("libopus", 21.0, arrival=0.0)
+    ring.begin_sound(Format("OPUS", 48_000, 2))
+    for packet in heard:
+        ring.take_sound(evidence.here(packet))
+    await evidence.flag(13.0)
+    violation = await evidence.cut()
+    assert (violation.clip_state, violation.clip_detail) == (ClipState.READY, "")
+    file = evidence.file(violation)
+    assert violation.clip_sha256 == sha256(file.read_bytes()).hexdigest()
+    frames = shown(file)
+    # Key frames every 2 s: the last at or before second 8 is 8 itself; the end is second 18.
+    assert len(frames) in (250, 251)
+    assert [colour for _, colour in frames[:250:25]] == [second % 4 for second in range(8, 18)]
+    assert all(colour == (8 + int(time + 1e-6)) % 4 for time, colour in frames)
+    found = await probe(tmp_path, str(file))
+    assert float(found["format"]["duration"]) == pytest.approx(10.0, abs=0.1)
+    assert {one["codec_name"] for one in found["streams"]} == {"h264", "opus"}
+    assert heard_seconds(file) == pytest.approx(10.0, abs=0.3)
+    said = await run_ffmpeg(tmp_path, "-v", "warning", "-i", str(file), "-f", "null", "-")
+    assert "rror" not in said
+    sought = await run_ffmpeg(
+        tmp_path, "-v", "warning", "-ss", "5.5", "-i", str(file), "-frames:v", "1", "-f", "null", "-"
+    )
+    assert "rror" not in sought
+
+
+async def test_digests_enter_the_audit_and_a_second_cut_changes_nothing(evidence: Evidence) -> None:
+    evidence.keep(seconds_of_colour(0, 21))
+    await evidence.flag(13.0)
+    async with evidence.database.transaction() as tx:
+        await ViolationRepository(tx).set_snapshot(VIOLATION, "snapshots/a.jpg", "5" * 64)
+    violation = await evidence.cut()
+    assert evidence.events == [ViolationChanged(VIOLATION, "gate", "nanning", "open")]
+    async with evidence.database.reading() as tx:
+        (row,) = await AuditRepository(tx).after(0, 10)
+    assert (row.action, row.subject, row.actor) == ("keep-clip", f"violation:{VIOLATION}", "recorder")
+    assert violation.clip_sha256 is not None
+    assert violation.clip_sha256 in row.detail
+    assert "5" * 64 in row.detail
+    assert await verify(evidence.database)
+    written = evidence.file(violation).stat().st_mtime_ns
+    assert await evidence.cut() == violation
+    assert evidence.file(violation).stat().st_mtime_ns == written
+    assert len(evidence.events) == 1
+
+
+async def test_what_was_not_kept_is_said_in_words(evidence: Evidence) -> None:
+    evidence.clock.advance(10)
+    evidence.keep(seconds_of_colour(10, 21))
+    await evidence.flag(13.0)
+    violation = await evidence.cut()
+    assert violation.clip_state is ClipState.PARTIAL
+    assert violation.clip_detail == (
+        "the first 2 of the 5 s before were not kept: the recorder began to keep this camera at 08:00:10"
+    )
+    assert next(colour for _, colour in shown(evidence.file(violation))) == 10 % 4
+
+
+async def test_a_camera_that_fell_silent_is_said_with_the_time(evidence: Evidence) -> None:
+    evidence.keep(seconds_of_colour(0, 14))
+    await evidence.flag(13.0)
+    violation = await evidence.cut()
+    assert violation.clip_state is ClipState.PARTIAL
+    assert violation.clip_detail == "no picture came after 08:00:13"
+
+
+async def test_a_stream_that_was_opened_again_is_one_clip_with_its_hole_named(evidence: Evidence) -> None:
+    again = [replace(one, pts=one.pts + 7_000_000_000) for one in seconds_of_colour(14, 21)]
+    evidence.keep(seconds_of_colour(0, 12), again)
+    await evidence.flag(13.0)
+    violation = await evidence.cut()
+    assert violation.clip_detail == "no picture came from 08:00:11 to 08:00:14"
+    frames = shown(evidence.file(violation))
+    after = [(round(time, 1), colour) for time, colour in frames if time > 4.5]
+    assert after[0] == (6.0, 14 % 4)
+    assert frames[-1][0] == pytest.approx(10.0, abs=0.1)
+
+
+async def test_without_preroll_and_recording_the_clip_is_missing(evidence: Evidence) -> None:
+    await evidence.flag(13.0)
+    violation = await evidence.cut()
+    assert (violation.clip_state, violation.clip_path, violation.clip_sha256) == (
+        ClipState.MISSING,
+        None,
+        None,
+    )
+    assert violation.clip_detail == (
+        "the whole clip: the recorder, started at 08:00:00, does not keep this camera"
+    )
+    assert len(evidence.events) == 1
+
+
+@pytest.mark.parametrize("still_open", [False, True])
+async def test_when_the_preroll_is_gone_the_recording_serves(evidence: Evidence, still_open: bool) -> None:
+    """Files cut every 8 s: the clip is out of two of them; the last may still be written."""
+    subject = Subject(RecordingKind.CAMERA, "gate", "nanning")
+    folder, database, disk, clock = evidence.folder, evidence.database, evidence.disk, evidence.clock
+    recorder = Recorder(subject, folder, database, disk, clock, file_seconds=8.0, reserve_bytes=0)
+    pictures, tone = Stream("gate", H264), Stream("gate/sound", Format("OPUS", 48_000, 2))
+    heard, _ = sound("libopus", 21.0, arrival=0.0)
+    clock.advance(21.0)
+    running = asyncio.create_task(recorder.run(pictures, tone))
+    await asyncio.sleep(0)
+    seen = [(evidence.here(one), pictures) for one in seconds_of_colour(0, 21)]
+    sounding = [(evidence.here(one), tone) for one in heard]
+    for packet, stream in sorted([*seen, *sounding], key=lambda one: one[0].arrival):
+        stream.publish(packet)
+        await asyncio.sleep(0.0005)
+    await asyncio.sleep(0.1)
+    if not still_open:
+        pictures.close()
+        await running
+    await evidence.flag(13.0)
+    violation = await evidence.cut()
+    assert (violation.clip_state, violation.clip_detail) == (ClipState.READY, "")
+    frames = shown(evidence.file(violation))
+    assert [colour for _, colour in frames[:250:25]] == [second % 4 for second in range(8, 18)]
+    assert heard_seconds(evidence.file(violation)) == pytest.approx(10.0, abs=0.3)
+    pictures.close()
+    await running
+
+
+async def test_g711_beside_the_pictures_becomes_opus(evidence: Evidence) -> None:
+    ring = evidence.keep(seconds_of_colour(0, 21))
+    ring.begin_sound(Format("PCMA", 8000))
+    for packet in g711(21.0, 0.0):
+        ring.take_sound(evidence.here(packet))
+    await evidence.flag(13.0)
+    violation = await evidence.cut()
+    assert heard_seconds(evidence.file(violation)) == pytest.approx(10.0, abs=0.3)
+
+
+async def test_a_killed_cut_leaves_no_half_file_and_runs_again(evidence: Evidence) -> None:
+    evidence.keep(seconds_of_colour(0, 21))
+    await evidence.flag(13.0)
+    folder = evidence.root / "clips" / "2026-01-01"
+    folder.mkdir(parents=True)
+    torn = folder / f".{VIOLATION}.mp4.part"
+    torn.write_bytes(b"half")
+    assert clear_unfinished(evidence.root) == 1
+    torn.write_bytes(b"half")
+    violation = await evidence.cut()
+    assert violation.clip_state is ClipState.READY
+    assert [one.name for one in folder.iterdir()] == [f"{VIOLATION}.mp4"]
+
+
+async def test_a_full_disk_is_tried_again_with_the_same_footage_and_then_said(evidence: Evidence) -> None:
+    evidence.keep(seconds_of_colour(0, 21))
+    await evidence.flag(13.0)
+    evidence.root.mkdir(parents=True)
+    blocked = evidence.root / "clips"
+    blocked.write_bytes(b"a file where the folder should be")
+    with pytest.raises(OSError, match=r"xist|irectory"):
+        await evidence.cut()
+    evidence.keeper = None  # by now the pre-roll is another one
+    blocked.unlink()
+    violation = await evidence.cut(attempts=2)
+    assert violation.clip_state is ClipState.READY
+
+
+async def test_at_the_last_attempt_the_fault_is_the_detail(evidence: Evidence) -> None:
+    evidence.keep(seconds_of_colour(0, 21))
+    await evidence.flag(13.0)
+    evidence.root.mkdir(parents=True)
+    (evidence.root / "clips").write_bytes(b"")
+    violation = await evidence.cut(attempts=5)
+    assert violation.clip_state is ClipState.MISSING
+    assert violation.clip_detail.startswith("the clip could not be written: ")
+
+
+async def test_an_unknown_violation_is_refused(evidence: Evidence) -> None:
+    with pytest.raises(JobRefused, match="no violation"):
+        await evidence.cut()
+
+
+def test_a_ring_is_bounded_in_seconds_and_bytes_and_begins_at_a_key_frame() -> None:
+    ring = Ring(6.0)
+    packets = seconds_of_colour(0, 20)
+    for packet in packets:
+        ring.take(packet)
+    kept = ring.footage().pictures
+    assert kept[0].keyframe
+    assert 6.0 <= kept[-1].arrival - kept[0].arrival <= 8.0
+    small = Ring(60.0, sum(len(one) for one in packets) // 2)
+    for packet in packets:
+        small.take(packet)
+    held = small.footage().pictures
+    assert held[0].keyframe
+    assert 0 < sum(len(one) for one in held) <= sum(len(one) for one in packets) // 2
+
+
+def test_a_damaged_picture_is_left_out_to_the_next_key_frame() -> None:
+    ring = Ring(60.0)
+    packets = seconds_of_colour(0, 4)
+    packets[10] = replace(packets[10], damaged=True)
+    for packet in packets:
+        ring.take(packet)
+    assert len(ring.footage().pictures) == 10 + 50
+    assert ring.dropped == 40
