@@ -7,20 +7,16 @@ import os
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from datetime import timedelta
-from importlib.metadata import version
 
 import structlog
-from aiohttp import web
 
 from config.settings import Network, Settings
 from foundation.authorisation import Authorisation
 from foundation.clock import SystemClock
 from foundation.database import Database
-from foundation.desks import ConferenceDesk
+from foundation.desks import CameraDesk, ConferenceDesk
 from foundation.event_bus import EventBus, EventCodec, InProcessBus, RedisBus
 from foundation.events import EVENT_TYPES, Event
-from foundation.identity import Identity, SessionLimits
 from foundation.jobs import JobEnqueued
 from foundation.migration import migrate
 from foundation.passwords import Passwords
@@ -28,34 +24,28 @@ from foundation.repositories.sites import SiteRepository
 from foundation.tasks import TaskScope
 from foundation.telemetry import Telemetry
 from foundation.throttle import AttemptThrottle
+from media.link import LinkServer
 from orchestrator.accounts import ensure_home_site
 from orchestrator.certificate import server_context
-from orchestrator.control import Neighbours
-from orchestrator.guest_passes import GuestPasses
-from orchestrator.http_audit import AuditRoutes
-from orchestrator.http_health import HealthRoutes
-from orchestrator.http_ice import IceRoutes
-from orchestrator.http_session import SessionRoutes
-from orchestrator.http_sites import SiteRoutes
-from orchestrator.http_users import UserRoutes
-from orchestrator.live_events import LiveEvents
+from orchestrator.control import Neighbours, WorkerAddress
+from orchestrator.main_http import MainHttp
+from orchestrator.main_parts import MainParts, Signalling
 from orchestrator.media_process import media_part
-from orchestrator.resources import pages_folder
+from orchestrator.services_watch import ServicesWatch
 from orchestrator.site_book import SiteBook
+from orchestrator.surveillance import Surveillance
 from orchestrator.vitals import VitalSigns
-from orchestrator.web_app import Edge, build_app
-from orchestrator.workers_watch import WorkersWatch, take_event
+from orchestrator.workers_watch import Follower, WorkersWatch, take_event
 from signaling.admission import Admission
-from signaling.browser_calls import BrowserCalls
 from signaling.callers import CallerDirectory
-from signaling.http_conferences import ConferenceRoutes
+from signaling.camera_calls import CameraCalls, CameraRows
 from signaling.media_workers import MediaWorkers
-from signaling.meeting_history import MeetingHistory
 from signaling.meeting_rows import MeetingRows
 from signaling.meetings import Meetings
 from signaling.sip_calls import SipCalls
 from signaling.sip_endpoint import SipEndpoint
 from signaling.sip_listener import ListenerSettings
+from signaling.viewings import VIEW, Viewings
 
 log = structlog.get_logger(__name__)
 
@@ -91,9 +81,11 @@ class InsideEvents:
         except asyncio.QueueFull:
             self.dropped += 1
 
-    async def run(self, scope: TaskScope, meetings: Meetings, bus: EventBus) -> None:
+    async def run(
+        self, scope: TaskScope, meetings: Meetings, bus: EventBus, others: Mapping[str, Follower]
+    ) -> None:
         while True:
-            take_event(await self._queue.get(), scope, meetings, bus)
+            take_event(await self._queue.get(), scope, meetings, bus, others)
 
 
 class MainProcess:
@@ -107,6 +99,7 @@ class MainProcess:
         self._passwords = Passwords()
         self._database = Database(settings.database_url)
         self._realm = settings.node.id
+        self._known_cameras = CameraRows(self._database)
 
     async def start(self, stack: AsyncExitStack) -> None:
         settings = self._settings
@@ -116,28 +109,50 @@ class MainProcess:
         bus: InProcessBus | RedisBus = await stack.enter_async_context(self._bus())
         scope = await stack.enter_async_context(TaskScope("main"))
         watch = WorkersWatch(self._around.workers)
+        services = ServicesWatch(self._around.services, bus)
         desks: Mapping[str, ConferenceDesk] = watch.desks
+        cameras: Mapping[str, CameraDesk] = watch.cameras
         inside = InsideEvents()
         if not self._around.workers:
             part = await stack.enter_async_context(media_part(settings, 0, inside.put))
-            desks = {INSIDE: part.bridge}
+            desks, cameras = {INSIDE: part.bridge}, {INSIDE: part.cameras}
+            if self._around.socket is not None:
+                link = WorkerAddress(INSIDE, self._around.socket).link
+                await stack.enter_async_context(LinkServer(link, part.streams))
+        clock = self._clock
+        parts = MainParts(settings, self._database, clock, bus, book, self._passwords, self._telemetry)
+        surveillance = Surveillance(parts, services, cameras)
+        stack.push_async_callback(surveillance.aclose)
+        workers = MediaWorkers(desks)
         meetings = Meetings(
-            rows=MeetingRows(self._database, self._clock),
+            rows=MeetingRows(self._database, clock),
             bus=bus,
-            workers=MediaWorkers(desks),
+            workers=workers,
             admission=book.admission,
             site_budget=book.budget,
         )
+        viewings = self._viewings(workers)
         await meetings.restore()
+        others = {VIEW: viewings}
+        watch.on_ready(surveillance.cameras.worker_ready)
         if self._around.workers:
             stack.push_async_callback(watch.aclose)
-            watch.run(scope, meetings, bus)
+            watch.run(scope, meetings, bus, others)
         else:
+            await surveillance.cameras.worker_ready(INSIDE)
             await meetings.worker_ready(INSIDE, os.getpid())
-            scope.spawn("inside events", inside.run(scope, meetings, bus))
+            await viewings.worker_ready(INSIDE, os.getpid())
+            scope.spawn("inside events", inside.run(scope, meetings, bus, others))
+        stack.push_async_callback(services.aclose)
+        services.run(scope)
+        surveillance.run(scope)
+        calls = CameraCalls(meetings, self._known_cameras, surveillance.cameras.measured_bps)
+        scope.supervise("cameras in meetings", lambda: calls.run(bus))
+        scope.supervise("viewings", lambda: viewings.run(bus))
         scope.supervise("vitals", VitalSigns(self._telemetry, desks, meetings).run)
         sip = await self._sip(stack, meetings)
-        await self._http(stack, scope, meetings, bus, book, sip)
+        signalling = Signalling(meetings, sip, calls, viewings, self._known_cameras)
+        await MainHttp(parts, signalling, surveillance).start(stack, scope)
 
     # --- parts ------------------------------------------------------------------------------------
 
@@ -157,6 +172,15 @@ class MainProcess:
             return InProcessBus(self._telemetry)
         return RedisBus(str(url), EventCodec((*EVENT_TYPES, JobEnqueued)), self._telemetry)
 
+    def _viewings(self, workers: MediaWorkers) -> Viewings:
+        network = self._settings.browser_network
+        return Viewings(
+            workers=workers,
+            cameras=self._known_cameras,
+            clock=self._clock,
+            network=None if network is None else network.name,
+        )
+
     async def _sip(self, stack: AsyncExitStack, meetings: Meetings) -> SipCalls:
         settings = self._settings
         attempts = AttemptThrottle(self._clock, free=DIGEST_ATTEMPTS_FREE)
@@ -175,103 +199,6 @@ class MainProcess:
         stack.push_async_callback(calls.aclose)
         stack.push_async_callback(_say_goodbye, meetings)
         return calls
-
-    async def _http(
-        self,
-        stack: AsyncExitStack,
-        scope: TaskScope,
-        meetings: Meetings,
-        bus: EventBus,
-        book: SiteBook,
-        sip: SipCalls,
-    ) -> None:
-        settings = self._settings
-        limits = SessionLimits(
-            timedelta(seconds=settings.sessions.idle), timedelta(seconds=settings.sessions.absolute)
-        )
-        identity = Identity(self._database, self._clock, self._passwords, limits=limits)
-        guests = GuestPasses(self._clock)
-        history = MeetingHistory(self._database, self._clock)
-        browser_network = settings.browser_network
-        browsers = BrowserCalls(meetings, None if browser_network is None else browser_network.name)
-        edge = Edge(settings=settings, identity=identity, authorisation=book.authorisation, guests=guests)
-        live = LiveEvents(
-            edge=edge,
-            bus=bus,
-            authorisation=book.authorisation,
-            host_site=history.host_site,
-            telemetry=self._telemetry,
-        )
-        database, clock = self._database, self._clock
-        parts = (
-            SessionRoutes(
-                identity=identity,
-                guests=guests,
-                meetings=meetings,
-                passwords=self._passwords,
-                database=database,
-                clock=clock,
-                sessions_changed=live.sessions_changed,
-            ),
-            UserRoutes(
-                database=database,
-                clock=clock,
-                identity=identity,
-                passwords=self._passwords,
-                authorisation=book.authorisation,
-                sessions_changed=live.sessions_changed,
-            ),
-            SiteRoutes(
-                database=database,
-                clock=clock,
-                authorisation=book.authorisation,
-                carried_bps=book.admission.carried_bps,
-                changed=lambda: _follow_sites(book, meetings),
-                realm=self._realm,
-                networks=[network.name for network in settings.networks],
-            ),
-            ConferenceRoutes(
-                meetings=meetings,
-                history=history,
-                browsers=browsers,
-                sip=sip,
-                authorisation=book.authorisation,
-                passwords=self._passwords,
-            ),
-            AuditRoutes(database=database, clock=clock),
-            HealthRoutes(
-                settings=settings,
-                version=version("anshi"),
-                database=database,
-                bus=bus,
-                workers=lambda: meetings.workers_ready,
-                telemetry=self._telemetry,
-            ),
-            IceRoutes(turn=settings.turn, clock=clock),
-            live,
-        )
-        routes = [route for part in parts for route in part.routes]
-        app = build_app(edge, routes, pages_folder(), version("anshi"))
-        live.mount(app)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        context = server_context(settings) if settings.http.tls else None
-        site = web.TCPSite(runner, settings.http.bind, settings.http.port, ssl_context=context)
-        await site.start()
-        scope.supervise("sessions", lambda: _forget_sessions(identity))
-
-
-async def _forget_sessions(identity: Identity) -> None:
-    while True:
-        await identity.forget_expired()
-        await asyncio.sleep(3600)
-
-
-async def _follow_sites(book: SiteBook, meetings: Meetings) -> None:
-    """A site or link was edited: permission, admission and running calls follow."""
-    await book.reload()
-    await meetings.sites_changed()
 
 
 async def _say_goodbye(meetings: Meetings) -> None:
