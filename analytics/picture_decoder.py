@@ -1,18 +1,22 @@
 """A few pictures a second out of a coded stream, for as little work as it takes.
 
-    decoder = SampleDecoder("H264", clock_rate=90_000, interval=1.0)
-    decoder.take(packet) -> list[Glimpse]            in a codec lane; never raises on bad data
+    plan, decoder = SamplePlan(clock_rate=90_000, interval=1.0), SampleDecoder("H264", clock_rate=90_000)
+    frames = plan.offer(packet)              on the event loop: what to decode now for a picture; mostly ()
+    decoder.take(frames) -> Glimpse | None   in a codec lane; never raises on bad data
 
-Where key frames come at least about as often as pictures are wanted, nothing else is decoded. Otherwise all
-is, but without the loop filter (a quarter of the work; 41 dB and more remain) and without frames that no
-other frame needs.
+Frames wait until a picture is due and are decoded at once: a decoder works best in one go, and what waits
+when a key frame comes is never decoded at all. So where key frames come about as often as pictures are wanted
+nothing else is decoded; otherwise what lies between a group's last picture and the next key frame is saved.
+The loop filter is left out (a quarter of the work; 41 dB and more remain), and so are frames that no other
+needs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import av
 import av.error
@@ -30,12 +34,15 @@ DECODERS: Mapping[str, str] = MappingProxyType(
     {"H264": "h264", "H265": "hevc", "VP8": "vp8", "H263": "h263", "H263-1998": "h263", "H261": "h261"}
 )
 """RTP encoding names to decoders."""
-EARLY, LATE = 0.9, 1.25
-"""Of an interval: a key frame may be this early; key frames this far apart still do."""
+EARLY_KEY, EARLY, LATE = 0.3, 0.1, 1.25
+"""Of an interval: how early a key frame may be where they are rare, and where all pictures are key frames;
+which is where they are no further apart than the last."""
 EXACT = 0.001
 """Seconds: the grain of clocks."""
 JUMP = 30.0
 """Seconds between pictures from which the stream's clock has jumped."""
+MOST_WAITING = 1000
+"""Frames that wait for a picture to be due, where pictures are rarer than that."""
 PATIENCE = 10.0
 """Seconds that pictures are withheld after damage while no key frame comes: gradual refresh sends none."""
 
@@ -50,53 +57,105 @@ class Glimpse:
     luma: Luma
 
 
+class SamplePlan:
+    """Says which frames to decode for a picture each `interval` seconds of the stream's time."""
+
+    def __init__(self, clock_rate: int, interval: float) -> None:
+        self.keys_only = False
+        self._clock_rate = clock_rate
+        self._interval = interval
+        self._waiting: list[Packet] = []
+        self._last_key: float | None = None
+        self._due: float | None = None
+
+    def offer(self, packet: Packet) -> tuple[Packet, ...]:
+        """The frames to decode now, in order, for the picture of the last of them; mostly none."""
+        now = packet.pts / self._clock_rate
+        if packet.keyframe:
+            self._measure(now)
+            self._waiting.clear()
+        elif self.keys_only:
+            return ()
+        self._waiting.append(packet)
+        if not self._is_due(now, packet.keyframe) and len(self._waiting) < MOST_WAITING:
+            return ()
+        frames = tuple(self._waiting)
+        self._waiting.clear()
+        return frames
+
+    def _measure(self, now: float) -> None:
+        last, self._last_key = self._last_key, now
+        if last is not None:
+            self.keys_only = 0 < now - last <= self._interval * LATE
+
+    def _is_due(self, now: float, keyframe: bool) -> bool:
+        early = EXACT
+        if keyframe:
+            early = self._interval * (EARLY if self.keys_only else EARLY_KEY)
+        due = self._due
+        if due is not None and due - self._interval - JUMP < now < due - early:
+            return False
+        self._due = now + self._interval
+        if due is not None and not keyframe and now - due < self._interval / 2:
+            self._due = due + self._interval
+        return True
+
+
 class SampleDecoder:
-    """Decodes one stream. Raises ValueError for a codec that is not known here.
+    """Decodes one stream. Raises ValueError for a codec that is not known here."""
 
-    While `keys_only` is true, frames between need not be brought here at all."""
-
-    def __init__(self, codec: str, clock_rate: int, interval: float) -> None:
+    def __init__(self, codec: str, clock_rate: int) -> None:
         if codec not in DECODERS:
             raise ValueError(f"its pictures are {codec}; looked at are {', '.join(DECODERS)}")
         self.failed = 0
         self.decoded = 0
         self._codec = DECODERS[codec]
         self._clock_rate = clock_rate
-        self._interval = interval
         self._context = self._open()
-        self.keys_only = False
-        self._last_key: int | None = None
-        self._due: float | None = None
         self._faulty_since: float | None = 0.0
         self._broken = False
 
-    def take(self, packet: Packet) -> list[Glimpse]:
-        """The pictures that are due with this coded frame: mostly none."""
-        if packet.keyframe:
-            self._choose(packet)
-        elif self.keys_only:
-            return []
+    def take(self, frames: Sequence[Packet]) -> Glimpse | None:
+        """The newest picture that comes of these frames, unless it is damaged."""
+        picture: av.VideoFrame | None = None
+        for packet in frames:
+            for frame in self._decode(packet):
+                picture = frame if self._sound(frame, packet.arrival) else None
+        if picture is None or picture.pts is None:
+            return None
+        return _glimpse(picture, self._clock_rate, frames[-1].arrival)
+
+    def _decode(self, packet: Packet) -> list[av.VideoFrame]:
+        if packet.keyframe and self._broken:
+            self._context, self._broken = self._open(), False
         if packet.damaged or not packet.data:
             self._fault(packet.arrival)
         if not packet.data:  # a decoder would take it for the end
             return []
-        coded = av.Packet(packet.data)
-        coded.pts = coded.dts = packet.pts
         try:
-            frames = self._context.decode(coded)
-            if self.keys_only:  # what the decoder holds back for reordering would come a key frame late
-                frames += self._context.decode(None)
+            if packet.keyframe:  # what is held back from before is of no use any more
                 self._context.flush_buffers()
+            decoded = self._context.decode(self._coded(packet))
+            if packet.keyframe and not decoded:
+                decoded = self._hurry(packet)
         except (av.error.FFmpegError, ValueError):
             self._fault(packet.arrival)
             self._broken = True
             return []
-        self.decoded += len(frames)
-        return [
-            _glimpse(frame, self._clock_rate, packet.arrival)
-            for frame in frames
-            if self._sound(frame, packet.arrival) and self._is_due(frame)
-        ]
+        self.decoded += len(decoded)
+        return decoded
+
+    def _hurry(self, packet: Packet) -> list[av.VideoFrame]:
+        """The key frame that the decoder of a stream with reordering holds back."""
+        decoded = self._context.decode(None)
+        self._context.flush_buffers()
+        self._context.decode(self._coded(packet))
+        return decoded
+
+    def _coded(self, packet: Packet) -> av.Packet[Any]:
+        coded = av.Packet(packet.data)
+        coded.pts = coded.dts = packet.pts
+        return coded
 
     def _open(self) -> VideoCodecContext:
         context = av.CodecContext.create(self._codec, "r")
@@ -109,15 +168,6 @@ class SampleDecoder:
             "skip_frame": "noref",
         }
         return context
-
-    def _choose(self, packet: Packet) -> None:
-        """At each key frame: do key frames alone come often enough? A decoder that failed begins anew."""
-        if self._broken:
-            self._context, self._broken = self._open(), False
-        last, self._last_key = self._last_key, packet.pts
-        if last is not None:
-            gap = (packet.pts - last) / self._clock_rate
-            self.keys_only = 0 < gap <= self._interval * LATE
 
     def _fault(self, now: float) -> None:
         self.failed += 1
@@ -132,18 +182,6 @@ class SampleDecoder:
         if frame.key_frame or (self._faulty_since is not None and now - self._faulty_since > PATIENCE):
             self._faulty_since = None
         return self._faulty_since is None
-
-    def _is_due(self, frame: av.VideoFrame) -> bool:
-        if frame.pts is None:
-            return False
-        now, interval = frame.pts / self._clock_rate, self._interval
-        due = self._due
-        early = (1 - EARLY) * interval if self.keys_only else EXACT
-        if due is not None and due - JUMP < now < due - early:
-            return False
-        in_step = due is not None and abs(now - due) < interval / 2
-        self._due = (due if in_step and due is not None else now) + interval
-        return True
 
 
 def _glimpse(frame: av.VideoFrame, clock_rate: int, arrival: float) -> Glimpse:

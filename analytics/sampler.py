@@ -26,7 +26,7 @@ import structlog
 from analytics.detection import Sample, Seen, StreamLost
 from analytics.inference import InferencePool, Look, Looked, Place
 from analytics.motion_gate import MotionGate
-from analytics.picture_decoder import SampleDecoder
+from analytics.picture_decoder import SampleDecoder, SamplePlan
 from foundation.clock import Clock, SystemClock
 from foundation.tasks import Backoff
 from media.codec_worker import CodecPool, KeyFrameInbox
@@ -36,8 +36,8 @@ from media.stream_source import StreamSource, StreamUnavailable
 
 log = structlog.get_logger(__name__)
 
-FRAMES_WAITING = 300
-"""Coded frames that may wait for decoding: a reader begins with a whole group of pictures."""
+BATCHES_WAITING = 32
+"""Pictures to be that may wait for decoding: a reader begins with a whole group of pictures."""
 SAMPLES_WAITING = 4
 """Samples that may wait for the consumer; each holds a picture."""
 WINDOW = 10.0
@@ -108,7 +108,7 @@ class Sampler:
         self._ready = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._place: Place | None = None
-        self._samples = self._inferences = self._undelivered = self._frames_dropped = self._frames = 0
+        self._samples = self._inferences = self._undelivered = self._undecoded = self._frames = 0
         self._began = self._spoke = self._clock.monotonic()
         self._last_picture: float | None = None
         self._lost = ""
@@ -191,13 +191,14 @@ class Sampler:
         settings = self._settings
         self._settled = self._clock.monotonic() + WINDOW
         try:
-            decoder = SampleDecoder(stream.format.codec, stream.format.clock_rate, 1 / settings.rate)
+            decoder = SampleDecoder(stream.format.codec, stream.format.clock_rate)
         except ValueError as error:
             raise StreamUnavailable(str(error)) from None
+        plan = SamplePlan(stream.format.clock_rate, 1 / settings.rate)
         eye = _Eye(decoder, settings.forced_look)
         lane = self._decoding.lane(
             eye.look,
-            inbox=KeyFrameInbox(FRAMES_WAITING, _is_key),
+            inbox=KeyFrameInbox(BATCHES_WAITING, _begins_with_key),
             deliver=lambda looks: _put_all(place, looks),
             name=f"camera:{self.camera_id}",
         )
@@ -205,10 +206,9 @@ class Sampler:
             async with stream.reader() as reader:
                 async for packet in reader:
                     self._frames += 1
-                    if decoder.keys_only and not packet.keyframe:
-                        continue
-                    if not lane.put(packet):
-                        self._frames_dropped += 1
+                    frames = plan.offer(packet)
+                    if frames and not lane.put(frames):
+                        self._undecoded += 1
                         stream.request_keyframe()
         finally:
             await lane.aclose()
@@ -258,7 +258,7 @@ class Sampler:
 
     @property
     def _thinned(self) -> int:
-        return 0 if self._place is None else self._place.counts.dropped
+        return self._undecoded + (0 if self._place is None else self._place.counts.dropped)
 
     async def _watch(self) -> None:
         """Notices silence, and overload that comes and goes."""
@@ -277,7 +277,7 @@ class Sampler:
         return f"no picture has come for {seconds}"
 
     def _judge(self, now: float) -> None:
-        share = self._pace.thinned(now, self._thinned, self._frames_dropped)
+        share = self._pace.thinned(now, self._thinned)
         if now < self._settled:  # a reader begins with a group of pictures at once
             return
         if not self._overloaded and share >= OVERLOADED:
@@ -301,16 +301,16 @@ class _Eye:
         self._forced_look = forced_look
         self._looked: float | None = None
 
-    def look(self, packet: Packet) -> Iterable[Look]:
-        looks = []
-        for glimpse in self._decoder.take(packet):
-            moved = self._gate.moved(glimpse.luma)
-            since = None if self._looked is None else glimpse.pts - self._looked
-            wanted = moved or since is None or not 0 <= since < self._forced_look
-            if wanted:
-                self._looked = glimpse.pts
-            looks.append(Look(glimpse, moved, wanted))
-        return looks
+    def look(self, frames: Sequence[Packet]) -> Iterable[Look]:
+        glimpse = self._decoder.take(frames)
+        if glimpse is None:
+            return []
+        moved = self._gate.moved(glimpse.luma)
+        since = None if self._looked is None else glimpse.pts - self._looked
+        wanted = moved or since is None or not 0 <= since < self._forced_look
+        if wanted:
+            self._looked = glimpse.pts
+        return [Look(glimpse, moved, wanted)]
 
 
 class _Pace:
@@ -319,7 +319,7 @@ class _Pace:
     def __init__(self, began: float) -> None:
         self._began = began
         self._samples: deque[float] = deque()
-        self._losses: deque[tuple[float, int, int]] = deque(((began, 0, 0),))
+        self._losses: deque[tuple[float, int]] = deque(((began, 0),))
 
     def sample(self, now: float) -> None:
         self._samples.append(now)
@@ -330,15 +330,11 @@ class _Pace:
         self._forget(now)
         return len(self._samples) / max(min(now - self._began, WINDOW), 1.0)
 
-    def thinned(self, now: float, looks: int, frames: int) -> float:
-        """The share of pictures that were left out, from the totals of looks and of coded frames dropped: all
-        of them where coded frames were, as nobody knows how many pictures those would have been."""
+    def thinned(self, now: float, total: int) -> float:
+        """The share of pictures that were left out, from the total since the start."""
         self._forget(now)
-        self._losses.append((now, looks, frames))
-        _, looks_before, frames_before = self._losses[0]
-        lost = looks - looks_before
-        if frames > frames_before:
-            return 1.0
+        self._losses.append((now, total))
+        lost = total - self._losses[0][1]
         return lost / max(lost + len(self._samples), 1)
 
     def _forget(self, now: float) -> None:
@@ -348,8 +344,8 @@ class _Pace:
             self._losses.popleft()
 
 
-def _is_key(packet: Packet) -> bool:
-    return packet.keyframe
+def _begins_with_key(frames: Sequence[Packet]) -> bool:
+    return frames[0].keyframe
 
 
 def _put_all(place: Place, looks: Sequence[Look]) -> None:
