@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -48,10 +49,12 @@ _log = structlog.get_logger("clips")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What is wanted, in monotonic seconds of this machine; `zone` is for people."""
+    """What is wanted, in monotonic seconds of this machine; `began` is when this recorder did, `zone` is for
+    people."""
 
     since: float
     until: float
+    began: float
     now: float
     today: datetime
     zone: tzinfo
@@ -144,7 +147,7 @@ class ClipCutter:
     def _span(self, violation: Violation) -> Span:
         now, today = self._clock.monotonic(), self._clock.now()
         start = now + (violation.started_at - today).total_seconds()
-        return Span(start - BEFORE, start + AFTER, now, today, self._zone)
+        return Span(start - BEFORE, start + AFTER, self._began, now, today, self._zone)
 
     # --- finding ------------------------------------------------------------------------------------
 
@@ -239,13 +242,23 @@ def _judge(footage: Footage, span: Span, why: str) -> Found:
             lacking = f"the {BEFORE:g} s before"
         missing.append(f"{lacking} were not kept: {why}")
     holes = [(one, after) for one, after in itertools.pairwise(times) if after - one > TOLERANCE]
-    missing += [
-        f"no picture came from {span.clock_time(one)} to {span.clock_time(after)}" for one, after in holes
-    ]
+    for one, after in holes:
+        restart = _restart(span, one, after)
+        missing.append(
+            f"no picture was kept from {span.clock_time(one)} to {span.clock_time(after)}{restart}"
+        )
     if span.until - times[-1] > TOLERANCE:
-        missing.append(f"no picture came after {span.clock_time(times[-1])}")
+        restart = _restart(span, times[-1], math.inf)
+        missing.append(f"no picture was kept after {span.clock_time(times[-1])}{restart}")
     seconds = times[-1] - times[0] - sum(after - one for one, after in holes)
     return Found(footage, tuple(missing), seconds)
+
+
+def _restart(span: Span, since: float, until: float) -> str:
+    """Names the recorder's own absence as the cause, where it was."""
+    return (
+        f": the recorder was started at {span.clock_time(span.began)}" if since < span.began < until else ""
+    )
 
 
 def clear_unfinished(evidence: Path) -> int:

@@ -179,7 +179,7 @@ async def test_a_camera_that_fell_silent_is_said_with_the_time(evidence: Evidenc
     await evidence.flag(13.0)
     violation = await evidence.cut()
     assert violation.clip_state is ClipState.PARTIAL
-    assert violation.clip_detail == "no picture came after 08:00:13"
+    assert violation.clip_detail == "no picture was kept after 08:00:13"
 
 
 async def test_a_stream_that_was_opened_again_is_one_clip_with_its_hole_named(evidence: Evidence) -> None:
@@ -187,7 +187,7 @@ async def test_a_stream_that_was_opened_again_is_one_clip_with_its_hole_named(ev
     evidence.keep(seconds_of_colour(0, 12), again)
     await evidence.flag(13.0)
     violation = await evidence.cut()
-    assert violation.clip_detail == "no picture came from 08:00:11 to 08:00:14"
+    assert violation.clip_detail == "no picture was kept from 08:00:11 to 08:00:14"
     frames = shown(evidence.file(violation))
     after = [(round(time, 1), colour) for time, colour in frames if time > 4.5]
     assert after[0] == (6.0, 14 % 4)
