@@ -44,6 +44,37 @@ export const router = createRouter({
       props: true,
       meta: { needs: "operate" },
     },
+    {
+      path: "/cameras",
+      name: "cameras",
+      component: () => import("./pages/CamerasPage.vue"),
+      meta: { needs: "cameras" },
+    },
+    {
+      path: "/cameras/:id/rules",
+      name: "rules",
+      component: () => import("./pages/RulesPage.vue"),
+      props: true,
+      meta: { needs: "violations" },
+    },
+    {
+      path: "/violations",
+      name: "violations",
+      component: () => import("./pages/ViolationsPage.vue"),
+      meta: { needs: "violations" },
+    },
+    {
+      path: "/recordings",
+      name: "recordings",
+      component: () => import("./pages/RecordingsPage.vue"),
+      meta: { needs: "recordings" },
+    },
+    {
+      path: "/broadcasts",
+      name: "broadcasts",
+      component: () => import("./pages/BroadcastsPage.vue"),
+      meta: { needs: "broadcasts" },
+    },
     { path: "/sites", name: "sites", component: () => import("./pages/SitesPage.vue"), meta: { needs: "sites" } },
     { path: "/users", name: "users", component: () => import("./pages/UsersPage.vue"), meta: { needs: "users" } },
     { path: "/audit", name: "audit", component: () => import("./pages/AuditPage.vue"), meta: { needs: "audit" } },
@@ -61,7 +92,7 @@ export function home(): RouteLocationRaw {
   const { session, may } = useSession();
   const meeting = session.value?.conference_id;
   if (typeof meeting === "string") return { name: "join", params: { id: meeting } };
-  const page = (["meetings", "users", "audit", "sites"] as const).find(may);
+  const page = (["meetings", "cameras", "users", "audit", "sites"] as const).find(may);
   return { name: session.value === null ? "sign-in" : (page ?? "not-found") };
 }
 

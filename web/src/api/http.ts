@@ -18,7 +18,7 @@ export function whenSignedOut(handler: () => void): void {
   onSignedOut = handler;
 }
 
-type Method = "GET" | "POST" | "PATCH" | "DELETE";
+type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
 
 interface Options {
   body?: unknown;
@@ -26,25 +26,62 @@ interface Options {
   signingIn?: boolean;
   /** Let the request outlive the page (leaving a meeting while the tab closes). */
   keepalive?: boolean;
+  /** Some calls only answer once a device somewhere has. */
+  timeoutMs?: number;
+}
+
+interface Sent extends Options {
+  text?: string;
+  type?: string;
+}
+
+/** An address below the service for an element of the page (an image, a video, a download). */
+export const addressOf = (path: string) => BASE + path;
+
+/** "?a=1&b=2" of what is given; empty and missing values are left out. */
+export function queryOf(values: Record<string, string | number | null | undefined>): string {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(values)) {
+    if (value !== undefined && value !== null && value !== "") query.set(name, String(value));
+  }
+  const text = query.toString();
+  return text === "" ? "" : `?${text}`;
 }
 
 export async function call<T>(method: Method, path: string, options: Options = {}): Promise<T> {
+  const body = options.body === undefined ? {} : { text: JSON.stringify(options.body), type: "application/json" };
+  const response = await send(method, path, { ...options, ...body });
+  if (response.status === 204) return undefined as T;
+  const text = await response.text();
+  return (text === "" ? undefined : JSON.parse(text)) as T;
+}
+
+/** Posts an offer as WHEP does and returns the answer with the address of what was made. */
+export async function exchangeSdp(path: string, offer: string): Promise<{ sdp: string; location: string }> {
+  const response = await send("POST", path, { text: offer, type: "application/sdp" });
+  return { sdp: await response.text(), location: response.headers.get("Location") ?? "" };
+}
+
+/** A picture that the service makes on demand; its refusal says why there is none. */
+export const readPicture = async (path: string): Promise<Blob> => (await send("GET", path, {})).blob();
+
+async function send(method: Method, path: string, options: Sent): Promise<Response> {
   const headers: Record<string, string> = {
-    Accept: "application/json",
+    Accept: "application/json, */*;q=0.5",
     "Accept-Language": document.documentElement.lang,
   };
-  if (options.body !== undefined) headers["Content-Type"] = "application/json";
+  if (options.type !== undefined) headers["Content-Type"] = options.type;
   if (method !== "GET" && csrfToken !== null) headers["X-CSRF-Token"] = csrfToken;
   let response: Response;
   try {
-    response = await fetch(BASE + path, {
+    response = await fetch(path.startsWith(BASE) ? path : BASE + path, {
       method,
       headers,
       credentials: "same-origin",
       cache: "no-store",
       keepalive: options.keepalive ?? false,
-      signal: AbortSignal.timeout(TIMEOUT_MS),
-      ...(options.body === undefined ? {} : { body: JSON.stringify(options.body) }),
+      signal: AbortSignal.timeout(options.timeoutMs ?? TIMEOUT_MS),
+      ...(options.text === undefined ? {} : { body: options.text }),
     });
   } catch {
     throw new ApiProblem(0);
@@ -54,7 +91,5 @@ export async function call<T>(method: Method, path: string, options: Options = {
     if (problem.status === 401 && options.signingIn !== true) onSignedOut();
     throw problem;
   }
-  if (response.status === 204) return undefined as T;
-  const text = await response.text();
-  return (text === "" ? undefined : JSON.parse(text)) as T;
+  return response;
 }

@@ -1,3 +1,4 @@
+import { surveillanceEn } from "./surveillance.en";
 import type { Messages } from "./zh";
 
 export const en: Messages = {
@@ -21,8 +22,19 @@ export const en: Messages = {
     mbits: "Mbit/s",
     noSite: "Guest (no site)",
     skip: "Skip to the main content",
+    copy: "Copy the link",
+    copied: "Link copied",
   },
-  menu: { meetings: "Meetings", sites: "Sites and links", users: "Users", audit: "Audit" },
+  menu: {
+    meetings: "Meetings",
+    cameras: "Cameras",
+    violations: "Violations",
+    broadcasts: "Broadcasts",
+    recordings: "Recordings",
+    sites: "Sites and links",
+    users: "Users",
+    audit: "Audit",
+  },
   role: {
     "system-admin": "System administrator",
     "security-admin": "Security administrator",
@@ -359,4 +371,5 @@ export const en: Messages = {
   },
   notFound: { title: "No such page", text: "The address may be wrong, or you may not see it.", home: "To the start" },
   notAllowed: { text: "Your roles do not include this page." },
+  ...surveillanceEn,
 };

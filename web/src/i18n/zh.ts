@@ -1,3 +1,5 @@
+import { surveillanceZh } from "./surveillance.zh";
+
 /** Chinese, the default; its shape is the shape of every language. */
 export const zh = {
   app: { name: "安视", tagline: "安全监管视频会议与监控转发" },
@@ -20,8 +22,19 @@ export const zh = {
     mbits: "Mbit/s",
     noSite: "访客（无站点）",
     skip: "跳到主要内容",
+    copy: "复制链接",
+    copied: "链接已复制",
   },
-  menu: { meetings: "会议", sites: "站点与线路", users: "用户", audit: "审计" },
+  menu: {
+    meetings: "会议",
+    cameras: "监控",
+    violations: "违规审核",
+    broadcasts: "直播",
+    recordings: "录像",
+    sites: "站点与线路",
+    users: "用户",
+    audit: "审计",
+  },
   role: {
     "system-admin": "系统管理员",
     "security-admin": "安全管理员",
@@ -354,6 +367,7 @@ export const zh = {
   },
   notFound: { title: "没有这个页面", text: "地址可能有误，或您没有权限查看。", home: "返回首页" },
   notAllowed: { text: "您的角色不能查看这个页面。" },
+  ...surveillanceZh,
 };
 
 export type Messages = typeof zh;

@@ -11,6 +11,7 @@ import { ApiProblem } from "@/api/problem";
 import type { WebrtcAnswer } from "@/api/webrtc";
 
 import { candidateOf, orderVideoCodecs } from "./codecs";
+import { gathered } from "./gathering";
 import { QualityMeter, type Quality } from "./quality";
 
 export type ConnectionState = "connecting" | "connected" | "interrupted" | "ended";
@@ -295,17 +296,4 @@ export class MeetingConnection {
     clearTimeout(this.timers.get(name));
     this.timers.delete(name);
   }
-}
-
-/** Waits until candidates are gathered, or `limitMs`: a dead TURN server must not delay joining. */
-function gathered(peer: RTCPeerConnection, limitMs: number): Promise<void> {
-  if (peer.iceGatheringState === "complete") return Promise.resolve();
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, limitMs);
-    peer.addEventListener("icegatheringstatechange", () => {
-      if (peer.iceGatheringState !== "complete") return;
-      clearTimeout(timer);
-      resolve();
-    });
-  });
 }

@@ -20,6 +20,8 @@ export interface Quality {
   sentHeight: number;
   /** Bytes that came since the connection began, RTCP with them; stands still when the other end is gone. */
   bytesIn: number;
+  /** Pictures decoded since the connection began. */
+  framesIn: number;
 }
 
 /** The members of the W3C webrtc-stats dictionaries that are read here. */
@@ -112,6 +114,7 @@ export class QualityMeter {
       sentWidth: ours?.frameWidth ?? 0,
       sentHeight: ours?.frameHeight ?? 0,
       bytesIn: pair?.bytesReceived ?? totals.bytesIn,
+      framesIn: totals.frames,
     };
   }
 

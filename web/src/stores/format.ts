@@ -45,3 +45,21 @@ export function bitsOfMegabits(text: string | number): number | null {
   const value = typeof text === "number" ? text : Number(text.trim().replace(",", "."));
   return Number.isFinite(value) && value > 0 ? Math.round(value * 1e6) : null;
 }
+
+/** "1.4 GB", "350 kB"; decimal units, as disks are sold. */
+export function formatBytes(bytes: number): string {
+  if (!Number.isFinite(bytes) || bytes <= 0) return "0";
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  const step = Math.min(units.length - 1, Math.floor(Math.log10(bytes) / 3));
+  const value = bytes / 1000 ** step;
+  return `${Number(value.toFixed(value >= 100 || step === 0 ? 0 : 1))} ${units[step]}`;
+}
+
+/** "0:42", "12:05", "1:02:03". */
+export function formatDuration(seconds: number): string {
+  const whole = Math.max(0, Math.round(seconds));
+  const two = (value: number) => String(value).padStart(2, "0");
+  const minutes = Math.floor(whole / 60);
+  if (minutes < 60) return `${minutes}:${two(whole % 60)}`;
+  return `${Math.floor(minutes / 60)}:${two(minutes % 60)}:${two(whole % 60)}`;
+}

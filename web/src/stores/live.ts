@@ -13,6 +13,15 @@ export interface LiveEvent {
   participant_id?: string;
   participant_ids?: string[];
   state?: string;
+  camera_id?: string;
+  site_id?: string;
+  fault?: string;
+  kind?: string;
+  subject?: string;
+  cause?: string;
+  detail?: string;
+  violation_id?: string;
+  broadcast_id?: string;
 }
 
 type Listener = (event: LiveEvent) => void;

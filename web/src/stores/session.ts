@@ -13,18 +13,48 @@ export type Permission =
   | "create-meeting"
   | "operate"
   | "join"
+  | "cameras"
+  | "watch-cameras"
+  | "control-cameras"
+  | "edit-cameras"
+  | "violations"
+  | "recordings"
+  | "export-recordings"
+  | "broadcasts"
+  | "view-system"
   | "sites"
   | "edit-sites"
   | "users"
   | "audit";
 
 const GRANTS: Record<Role, readonly Permission[]> = {
-  "system-admin": ["sites", "edit-sites"],
+  "system-admin": ["cameras", "edit-cameras", "sites", "edit-sites"],
   "security-admin": ["users", "sites"],
   auditor: ["audit"],
-  operator: ["meetings", "create-meeting", "operate", "join", "sites"],
-  monitor: ["meetings", "join", "sites"],
-  viewer: ["meetings", "join", "sites"],
+  operator: [
+    "meetings",
+    "create-meeting",
+    "operate",
+    "join",
+    "cameras",
+    "watch-cameras",
+    "broadcasts",
+    "recordings",
+    "view-system",
+    "sites",
+  ],
+  monitor: [
+    "meetings",
+    "join",
+    "cameras",
+    "watch-cameras",
+    "control-cameras",
+    "violations",
+    "recordings",
+    "export-recordings",
+    "sites",
+  ],
+  viewer: ["meetings", "join", "recordings", "sites"],
   guest: ["join"],
 };
 
