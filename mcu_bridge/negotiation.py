@@ -7,7 +7,7 @@ the highest profile that it offers instead: its decoder takes the lower ones too
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -19,6 +19,9 @@ VIDEO_CODECS = ("H264", "VP8")
 VIDEO_FEEDBACK = ("nack", "nack pli", "ccm fir", "goog-remb")
 
 _H264_PROFILES = ("42", "4d", "64")  # profile_idc of baseline, main, high
+_RECEIVED_PROFILES = ("64", "f4", "4d", "42")
+"""Best first, for who only receives. A decoder of High 4:4:4 Predictive takes high, main and constrained
+baseline (ITU-T H.264 A.2.7): Chromium without a decoder in hardware offers that and not high."""
 _OUR_LEVEL = "1f"  # 3.1: 1280x720 at 30
 
 AUDIO_EXTENSIONS = ("urn:ietf:params:rtp-hdrext:sdes:mid",)
@@ -95,10 +98,13 @@ def _our_audio_parameters(codec: CodecDescription) -> dict[str, str]:
 
 def _agree_video(codecs: Iterable[CodecDescription], *, only_receives: bool) -> AgreedCodecs | None:
     codecs = tuple(codecs)
-    usable = [c for c in codecs if c.name in VIDEO_CODECS and c.clock_rate == 90_000 and _h264_usable(c)]
+    profiles = _RECEIVED_PROFILES if only_receives else _H264_PROFILES
+    usable = [
+        c for c in codecs if c.name in VIDEO_CODECS and c.clock_rate == 90_000 and _h264_usable(c, profiles)
+    ]
     if not usable:
         return None
-    main = min(usable, key=partial(_video_rank, only_receives=only_receives))
+    main = min(usable, key=partial(_video_rank, profiles=profiles))
     ours = replace(
         main,
         parameters=_our_video_parameters(main),
@@ -124,25 +130,19 @@ def profile_level_id(codec: CodecDescription) -> str:
     return value if len(value) == 6 else "42000a"
 
 
-def _h264_usable(codec: CodecDescription) -> bool:
+def _h264_usable(codec: CodecDescription, profiles: Sequence[str]) -> bool:
     if codec.name != "H264":
         return True
-    return packetization_mode(codec) in (0, 1) and profile_level_id(codec)[:2] in _H264_PROFILES
+    return packetization_mode(codec) in (0, 1) and profile_level_id(codec)[:2] in profiles
 
 
-def _video_rank(codec: CodecDescription, *, only_receives: bool) -> tuple[int, int, int, int]:
+def _video_rank(codec: CodecDescription, *, profiles: Sequence[str]) -> tuple[int, int, int, int]:
     """Smaller is better."""
     if codec.name != "H264":
         return (1, 0, 0, 0)
     profile = profile_level_id(codec)
     constrained = int(profile[2:4], 16) & 0x40  # constraint_set1: every decoder of ours and theirs
-    height = _H264_PROFILES.index(profile[:2])
-    return (
-        0,
-        -packetization_mode(codec),
-        -height if only_receives else height,
-        0 if constrained else 1,
-    )
+    return (0, -packetization_mode(codec), profiles.index(profile[:2]), 0 if constrained else 1)
 
 
 def _our_video_parameters(codec: CodecDescription) -> dict[str, str]:

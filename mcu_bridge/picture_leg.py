@@ -155,7 +155,7 @@ class PictureLeg(RtpLeg):
 _BROWSER = LEVELS[42]
 """Browsers write level 3.1 in every offer, whatever they decode; all take 1920x1080 at 60."""
 
-_PROFILES = {66: {66}, 77: {66, 77}, 88: {66}, 100: {66, 77, 100}}
+_PROFILES = {66: {66}, 77: {66, 77}, 88: {66}, 100: {66, 77, 100}, 244: {66, 77, 100}}
 
 
 def _static_limits(terms: LegTerms) -> PictureLimits | None:

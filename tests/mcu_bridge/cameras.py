@@ -81,7 +81,7 @@ def pictures(
     for number in range(25 * LOOP_SECONDS):
         shown = flash if flash is not None and number % 25 < 3 else colour
         buffer = i420(shown, size)
-        strip = buffer[size[1] * 7 // 8 : size[1]]
+        strip = buffer[size[1] * 7 // 8 : size[1], : size[0] // 8]
         strip[...] = noise.integers(16, 235, strip.shape, np.uint8)
         frame = av.VideoFrame.from_ndarray(buffer, "yuv420p")
         frame.pts = number

@@ -130,6 +130,12 @@ def test_who_only_receives_is_given_the_profile_that_cameras_send() -> None:
     assert agreed is not None
     assert (agreed.main.payload_type, agreed.rtx) == (112, 113)
     assert agreed.answer[0].parameters["profile-level-id"] == "64001f"
+    predictive = h264(41, "f4001f", 1, **asymmetric)
+    software = agree(replace(section, codecs=(*section.codecs[:-3], predictive)))
+    assert software is not None
+    assert software.main.payload_type == 41
+    both_ways = agree(replace(section, codecs=(predictive,), direction=Direction.SENDRECV))
+    assert both_ways is None, "nobody else takes what it would send"
     without_high = replace(section, codecs=section.codecs[:-3])
     main = agree(without_high)
     assert main is not None
