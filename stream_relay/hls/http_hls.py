@@ -44,6 +44,7 @@ def hls_routes(resolve: Callable[[str], Channel | None]) -> list[web.RouteDef]:
         web.get(r"/live/{name}/init-{number:\d{1,12}}.mp4", handlers.init),
         web.get(r"/live/{name}/seg-{msn:\d{1,12}}.m4s", handlers.segment),
         web.get(r"/live/{name}/part-{msn:\d{1,12}}.{index:\d{1,4}}.m4s", handlers.part),
+        web.get("/live/{path:.*}", handlers.nothing),
         web.options("/live/{path:.*}", handlers.preflight),
     ]
 
@@ -114,6 +115,9 @@ class _Handlers:
             await _wait(live, msn, index)
             self._watched(request)
         return _bytes(channel, live.playlist.part(msn, index))
+
+    async def nothing(self, _request: web.Request) -> web.Response:
+        raise web.HTTPNotFound(text="there is nothing of that name", headers=_ANY_ORIGIN)
 
     async def preflight(self, _request: web.Request) -> web.Response:
         return web.Response(status=204, headers=_PREFLIGHT)

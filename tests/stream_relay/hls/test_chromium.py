@@ -9,6 +9,7 @@ from playwright.async_api import async_playwright
 from foundation.clock import FakeClock
 from media.packet import Format
 from media.stream import Stream
+from stream_relay.hls.channel import Channel
 from stream_relay.hls.http_hls import hls_routes
 from stream_relay.hls.live_broadcast import LiveBroadcast
 from tests.media.coded_pictures import BLUE, GREEN, RED, coded, sound
@@ -57,7 +58,8 @@ SEEN = """async moments => {
 @requires("chromium")
 async def test_parts_play_in_a_media_source() -> None:
     """B-frames and Opus, appended part by part: one unbroken range, colours at their times."""
-    live = LiveBroadcast(FakeClock())
+    channel = Channel("programme", FakeClock())
+    live = channel.live = LiveBroadcast(FakeClock())  # numbered from 0
     video, tone = Stream("programme", Format("H264", 90_000)), Stream("s", Format("OPUS", 48_000, 2))
     running = asyncio.create_task(live.run(video, tone))
     await asyncio.sleep(0)
@@ -73,7 +75,7 @@ async def test_parts_play_in_a_media_source() -> None:
         return web.Response(text="<!doctype html><body>", content_type="text/html")
 
     app = web.Application()
-    app.add_routes([web.get("/", page), *hls_routes({"programme": live}.get)])
+    app.add_routes([web.get("/", page), *hls_routes({"programme": channel}.get)])
     async with TestServer(app) as server, async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=which("chromium"), args=["--no-sandbox", "--disable-dev-shm-usage"]

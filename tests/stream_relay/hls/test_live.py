@@ -1,6 +1,7 @@
 """A stream over HTTP: blocking reload, hinted parts, and ffmpeg as the player."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from foundation.clock import FakeClock
 from media.packet import Format
 from media.stream import Stream
 from stream_relay.hls import live_broadcast
+from stream_relay.hls.channel import Channel
 from stream_relay.hls.http_hls import hls_routes
 from stream_relay.hls.live_broadcast import LiveBroadcast
 from tests.media.coded_pictures import BLUE, GREEN, RED, coded, sound
@@ -27,10 +29,11 @@ H264 = Format("H264", 90_000)
 class Site:
     """A broadcast "programme" that is fed by hand."""
 
-    def __init__(self, live: LiveBroadcast, client: TestClient) -> None:  # type: ignore[type-arg]  # aiohttp's own default
-        self.live, self.client = live, client
+    def __init__(self, channel: Channel, client: TestClient) -> None:  # type: ignore[type-arg]  # aiohttp's own default
+        self.channel, self.live, self.client = channel, channel.live, client
         self.video = Stream("programme", H264)
         self.sound = Stream("programme.sound", Format("OPUS", 48_000, 2))
+        self.running: asyncio.Task[None]
 
     async def get(self, name: str) -> tuple[int, str]:
         async with self.client.get(f"/live/programme/{name}") as answer:
@@ -44,12 +47,13 @@ class Site:
 
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
-    live = LiveBroadcast(FakeClock())
+    channel = Channel("安全生产例会", FakeClock())
+    channel.live = LiveBroadcast(FakeClock())  # numbered from 0
     app = web.Application()
-    app.add_routes(hls_routes({"programme": live}.get))
+    app.add_routes(hls_routes({"programme": channel}.get))
     async with TestClient(TestServer(app)) as client:
-        site = Site(live, client)
-        running = asyncio.create_task(live.run(site.video, site.sound))
+        site = Site(channel, client)
+        running = site.running = asyncio.create_task(channel.live.run(site.video, site.sound))
         await asyncio.sleep(0)
         yield site
         site.video.close()
@@ -148,16 +152,81 @@ async def test_a_source_that_stalls_is_not_waited_for_for_ever(
     assert site.live.waiting == 0
 
 
-async def test_a_stream_that_ends_releases_who_waits(site: Site) -> None:
+async def test_a_broadcast_that_is_stopped_releases_who_waits_and_shows_nothing_more(site: Site) -> None:
     for packet in coded([RED] * 20):
         site.video.publish(packet)
     await settle(site, 20)
     waiting = asyncio.create_task(site.get("media.m3u8?_HLS_msn=1&_HLS_part=0"))
-    while not site.live.waiting:  # noqa: ASYNC110 - the request is on its way
+    hinted = asyncio.create_task(site.get("part-0.1.m4s"))
+    while site.live.waiting < 2:  # noqa: ASYNC110 - the requests are on their way
         await asyncio.sleep(0.001)
-    site.video.close()
+    site.channel.stop()
     status, text = await asyncio.wait_for(waiting, 2)
     assert (status, text.splitlines()[-1]) == (200, "#EXT-X-ENDLIST")
+    assert (await asyncio.wait_for(hinted, 2))[0] == 410
+    for name in ("index.m3u8", "init-0.mp4", "part-0.0.m4s", "seg-0.m4s"):
+        assert (await site.get(name))[0] == 410, name
+    assert (await site.get("media.m3u8"))[1].splitlines()[-1] == "#EXT-X-ENDLIST"
+    assert json.loads((await site.get("info.json"))[1])["state"] == "ended"
+    assert site.live.playlist.size == 0
+
+
+async def test_the_next_stream_goes_on_behind_a_discontinuity(site: Site) -> None:
+    for packet in coded([RED] * 20):
+        site.video.publish(packet)
+    await settle(site, 20)
+    site.video.close()
+    while site.live.playlist.next_part != (1, 0):  # noqa: ASYNC110 - what was left over is listed
+        await asyncio.sleep(0)
+    before = (await site.get("media.m3u8"))[1]
+    waiting = asyncio.create_task(site.get("media.m3u8?_HLS_msn=1&_HLS_part=0"))
+    while not site.live.waiting:  # noqa: ASYNC110 - the request is on its way
+        await asyncio.sleep(0.001)
+    assert "ENDLIST" not in before
+    other = Stream("programme", H264)
+    running = asyncio.create_task(site.live.run(other, None))
+    await asyncio.sleep(0)
+    for packet in coded([GREEN] * 30, size=(320, 192), arrival=200.0):
+        other.publish(packet)
+        await asyncio.sleep(0)
+    status, text = await asyncio.wait_for(waiting, 2)
+    assert status == 200
+    assert '#EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI="init-1.mp4"\n' in text
+    assert text.index("seg-0.m4s") < text.index("#EXT-X-DISCONTINUITY\n") < text.index("part-1.0.m4s")
+    other.close()
+    await running
+
+
+async def test_viewers_behind_one_address_are_told_apart_by_what_the_playlist_gives_them(site: Site) -> None:
+    for packet in coded([RED] * 20):
+        site.video.publish(packet)
+    await settle(site, 20)
+    names = []
+    for _ in range(3):
+        _, text = await site.get("index.m3u8")
+        names.append(text.splitlines()[-1])
+    assert len(set(names)) == 3
+    texts = {(await site.get(name))[1] for name in (*names, *names)}
+    assert len(texts) == 1  # the same for everybody: nothing of a viewer is in it
+    assert site.channel.viewers.count == 3
+    await site.get("media.m3u8")
+    await site.get("media.m3u8")
+    assert site.channel.viewers.count == 4
+    info = json.loads((await site.get("info.json"))[1])
+    assert info == {"title": "安全生产例会", "state": "waiting", "viewers": 4, "delay_seconds": 0.0}
+
+
+async def test_bytes_are_counted_and_other_sites_may_play_it(site: Site) -> None:
+    for packet in coded([RED] * 20):
+        site.video.publish(packet)
+    await settle(site, 20)
+    part = await site.bytes("part-0.0.m4s")
+    assert site.channel.sent_bytes == len(part)
+    for name in ("part-0.0.m4s", "index.m3u8", "nothing.m4s", "seg-99.m4s"):
+        async with site.client.get(f"/live/programme/{name}") as answer:
+            assert answer.headers["Access-Control-Allow-Origin"] == "*", name
+    async with site.client.options("/live/programme/media.m3u8") as answer:
+        assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (204, "*")
 
 
 @requires("ffmpeg")
@@ -172,6 +241,8 @@ async def test_ffmpeg_plays_it(site: Site, tmp_path: Path) -> None:
         await asyncio.sleep(0)
     await settle(site, 175)
     site.video.close()
+    await site.running
+    site.live.end()
     status, text = await site.get("index.m3u8")
     assert status == 200
     assert 'CODECS="avc1.42c0' in text

@@ -143,3 +143,27 @@ def test_no_segment_is_longer_than_the_target(parts: list[tuple[float, bool]]) -
     assert all(float(found) <= TARGET_DURATION + 0.001 for found in re.findall(r"#EXTINF:([\d.]+)", text))
     numbers = [int(found) for found in re.findall(r"seg-(\d+)\.m4s", text)]
     assert numbers == list(range(len(numbers)))
+
+
+def test_a_later_run_is_numbered_above_an_earlier_one() -> None:
+    playlist = LivePlaylist(first=1_700_000_000)
+    assert not playlist.begun
+    assert playlist.has(57, 3)  # of an earlier run: answered at once, with where we are
+    assert not playlist.has(1_700_000_000, 0)
+    playlist.begin(b"i")
+    playlist.add(Part(b"x", 0.5, True), NOON)
+    text = playlist.render()
+    assert playlist.begun
+    assert "#EXT-X-MEDIA-SEQUENCE:1700000000\n#EXT-X-DISCONTINUITY-SEQUENCE:1700000000\n" in text
+    assert '#EXT-X-MAP:URI="init-1700000000.mp4"\n' in text
+    assert 'URI="part-1700000000.0.m4s",INDEPENDENT=YES' in text
+    assert playlist.init(1_700_000_000) == b"i"
+
+
+def test_what_is_forgotten_leaves_the_text() -> None:
+    playlist = playing(3, parts=2)
+    playlist.end()
+    text = playlist.render()
+    playlist.forget()
+    assert playlist.render() == text
+    assert (playlist.size, playlist.segment(0), playlist.init(0)) == (0, None, None)
