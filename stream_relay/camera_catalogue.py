@@ -47,6 +47,8 @@ class CameraCatalogue:
             streams = [await held.enter_async_context(self._streams.open(name))]
             with suppress(StreamUnavailable):  # pictures alone, then
                 streams.append(await held.enter_async_context(self._streams.open(f"{name}/sound")))
+            if self._find(path, user) is None:
+                raise NoSuchStream(f"there is no {path!r} any more")  # the plan changed while it opened
             yield streams
 
     def _find(self, path: str, user: str | None) -> CameraSpec | None:

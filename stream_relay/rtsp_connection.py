@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import socket
 import time
@@ -285,7 +286,9 @@ class RtspConnection(asyncio.Protocol):
             return Response.of(551, ("Unsupported", request.headers.get("Require") or ""))
         if request.method == "OPTIONS":
             return Response.of(200, ("Public", str(_PUBLIC)))
-        admitted = self._server.admit(request)
+        admitted = self._server.admit(request, self._socket_address("peername"))
+        if admitted.wait:
+            return Response.of(503, ("Retry-After", str(math.ceil(admitted.wait))))
         if admitted.challenges:
             return Response.of(401, *(("WWW-Authenticate", challenge) for challenge in admitted.challenges))
         self._user = admitted.user

@@ -10,10 +10,15 @@ from __future__ import annotations
 
 import asyncio
 
+from foundation.clock import SystemClock
 from foundation.desks import CameraPlan
+from foundation.throttle import AttemptThrottle
 from media.stream_source import StreamSource
 from stream_relay.camera_catalogue import CameraCatalogue
 from stream_relay.rtsp_server import RtspLimits, RtspServer
+
+FREE_ATTEMPTS = 5
+"""Wrong passwords for one account from one address that cost nothing; then each doubles the wait."""
 
 
 class RtspGate:
@@ -23,11 +28,16 @@ class RtspGate:
         self.servers: list[RtspServer] = []
         self._catalogue = CameraCatalogue(streams)
         self._realm = ""
+        self._attempts = AttemptThrottle(SystemClock(), free=FREE_ATTEMPTS)
 
     async def start(self, host: str, port: int, limits: RtspLimits) -> RtspServer:
         """One more server. Raises OSError when the address cannot be bound."""
         server = RtspServer(
-            self._catalogue, limits=limits, secret_of=self._catalogue.secret_of, realm=self._realm
+            self._catalogue,
+            limits=limits,
+            secret_of=self._catalogue.secret_of,
+            realm=self._realm,
+            attempts=self._attempts,
         )
         await server.start(host, port)
         self.servers.append(server)

@@ -19,6 +19,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from foundation.throttle import AttemptThrottle
 from media.pacer import PacingClock
 from media.rtp_socket import PortRange
 from media.stream import Stream
@@ -46,10 +47,12 @@ class Catalogue(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """Who asks, once proved; else the challenges to answer 401 with."""
+    """Who asks, once proved; else the challenges to answer 401 with, or the seconds until one who guessed
+    too often may try again."""
 
     user: str | None = None
     challenges: tuple[str, ...] = ()
+    wait: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +76,8 @@ _DEFAULT_LIMITS = RtspLimits()
 
 class RtspServer:
     """See the module's head. With `secret_of` (user name to secret, None for unknown ones) clients prove who
-    they are by digest. `dropped` counts frames, `disconnected` clients that were ended, `refused` those
-    beyond the limit."""
+    they are by digest; `attempts` slows down those who guess. `dropped` counts frames, `disconnected` clients
+    that were ended, `refused` those beyond the limit."""
 
     def __init__(
         self,
@@ -83,11 +86,13 @@ class RtspServer:
         limits: RtspLimits = _DEFAULT_LIMITS,
         secret_of: Callable[[str], Secret | None] | None = None,
         realm: str = "Anshi",
+        attempts: AttemptThrottle | None = None,
     ) -> None:
         self.catalogue = catalogue
         self.limits = limits
         self.dropped = self.disconnected = self.refused = 0
         self._secret_of = secret_of
+        self._attempts = attempts
         self._digest = DigestServer(realm, secrets.token_bytes(32))
         self._connections: dict[RtspConnection, asyncio.Task[None]] = {}
         self._outlets: dict[Stream, tuple[RtspOutlet, asyncio.Task[None], int]] = {}
@@ -153,20 +158,32 @@ class RtspServer:
             connection.disconnect("too many clients")
         return task
 
-    def admit(self, request: Request) -> Admitted:
-        """Whether a request may pass, and as whose."""
+    def admit(self, request: Request, source: str) -> Admitted:
+        """Whether a request from this address may pass, and as whose."""
         if self._secret_of is None:
             return Admitted()
         now, stale = time.monotonic(), False
         claim = self._digest.claim(request.headers.all("Authorization"))
         if claim is not None:
+            key = f"{source} {claim.username}"
+            if self._attempts is not None and (wait := self._attempts.wait(key)):
+                return Admitted(wait=wait)
             asked = SipRequest(request.method, request.uri, body=request.body)
             outcome = self._digest.check(claim, self._secret_of(claim.username), asked, now).outcome
+            self._count(key, outcome)
             if outcome is Outcome.VERIFIED:
                 return Admitted(claim.username)
             stale = outcome is Outcome.STALE
         # MD5 alone: of two challenges some players take the first, ffmpeg the last, and few know SHA-256.
         return Admitted(challenges=tuple(str(one) for one in self._digest.challenge(now, stale, ("MD5",))))
+
+    def _count(self, key: str, outcome: Outcome) -> None:
+        if self._attempts is None:
+            return
+        if outcome is Outcome.VERIFIED:
+            self._attempts.succeeded(key)
+        elif outcome is Outcome.WRONG:
+            self._attempts.attempt(key)
 
     def outlet(self, stream: Stream, index: int) -> RtspOutlet:
         """The stream's outlet, made for its first player; given back by `leave`."""
