@@ -20,10 +20,8 @@ from typing import Any
 
 import av
 import av.error
-import cv2
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
-from av.video.reformatter import ColorRange
 
 from analytics.detection import Bgr
 from analytics.motion_gate import Luma
@@ -185,12 +183,7 @@ class SampleDecoder:
 
 
 def _glimpse(frame: av.VideoFrame, clock_rate: int, arrival: float) -> Glimpse:
-    pts = (frame.pts or 0) / clock_rate
-    full_range = frame.color_range == ColorRange.JPEG
-    if full_range or frame.format.name != "yuv420p" or frame.width % 2 or frame.height % 2:
-        picture: Bgr = frame.to_ndarray(format="bgr24").astype(np.uint8, copy=False)
-    else:
-        picture = cv2.cvtColor(frame.to_ndarray(), cv2.COLOR_YUV2BGR_I420)  # type: ignore[assignment]  # uint8 in, uint8 out
+    picture: Bgr = frame.to_ndarray(format="bgr24").astype(np.uint8, copy=False)
     luma = frame.planes[0]
     rows = np.frombuffer(luma, np.uint8).reshape(-1, luma.line_size)  # type: ignore[call-overload]  # a Plane has the buffer protocol, its stub does not say so
-    return Glimpse(pts, arrival, picture, rows[: frame.height, : frame.width])
+    return Glimpse((frame.pts or 0) / clock_rate, arrival, picture, rows[: frame.height, : frame.width])

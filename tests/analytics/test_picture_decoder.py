@@ -41,7 +41,7 @@ class Taken:
         return [round(float(glimpse.picture.mean())) for glimpse in self.glimpses]
 
 
-SECONDLY = pytest.approx(range(20, 220, 25), abs=3)
+SECONDLY = pytest.approx(range(20, 220, 25), abs=5)
 
 
 def test_one_picture_a_second_is_the_one_of_that_second() -> None:
@@ -80,7 +80,7 @@ def test_reordering_does_not_hold_key_frames_back() -> None:
     for gop, keys_only in ((25, True), (50, False)):
         taken = Taken(coded(grey(RAMP), gop=gop, b_frames=2), 1.0)
         assert taken.plan.keys_only == keys_only
-        assert taken.levels == pytest.approx(range(20, 220, 25), abs=5)
+        assert taken.levels == pytest.approx(range(20, 220, 25), abs=8)
         assert taken.decoder.failed == 0
         for packet, glimpse in zip(taken.at, taken.glimpses, strict=True):
             assert abs(packet.pts / CLOCK - glimpse.pts) <= 0.25
@@ -114,7 +114,7 @@ def test_garbage_gives_nothing_and_what_follows_is_seen() -> None:
     packets = coded(grey(RAMP), gop=50)
     seen = taken.decoder.take(packets[:26])
     assert seen is not None
-    assert round(float(seen.picture.mean())) == pytest.approx(45, abs=3)
+    assert round(float(seen.picture.mean())) == pytest.approx(45, abs=5)
 
 
 def test_a_clock_that_jumps_is_followed_either_way() -> None:
