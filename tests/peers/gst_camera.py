@@ -18,11 +18,12 @@ def pipeline(
     colour: int, *, width: int = 320, height: int = 240, b_frames: int = 0, sound: str | None = None
 ) -> str:
     """A plain picture of `colour` (0xRRGGBB), 25 a second; `sound` is a key of SOUNDS."""
+    profile = "video/x-h264,profile=main ! " if b_frames else ""  # unasked, x264enc makes the baseline's
     video = (
         f"videotestsrc is-live=true pattern=solid-color foreground-color={0xFF000000 | colour} ! "
         f"video/x-raw,format=I420,width={width},height={height},framerate=25/1 ! "
         f"x264enc bframes={b_frames} key-int-max=25 speed-preset=ultrafast threads=1 rc-lookahead=0 ! "
-        "rtph264pay name=pay0 pt=96 config-interval=-1"
+        f"{profile}rtph264pay name=pay0 pt=96 config-interval=-1"
     )
     tone = f"audiotestsrc is-live=true ! audioconvert ! {SOUNDS[sound]}" if sound else ""
     return f"( {video} {tone} )"
