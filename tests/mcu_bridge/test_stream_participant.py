@@ -266,3 +266,28 @@ async def test_a_closed_meeting_lets_go_of_its_cameras(stage: Stage) -> None:
     assert not stage.bridge._places
     with pytest.raises(Refusal):
         await stage.bridge.set_muted("red", True)
+
+
+async def test_comings_and_goings_of_cameras_and_holders_leave_nothing(stage: Stage) -> None:
+    camera = stage.cameras["camera:eye"] = Camera(pictures(RED), sound(440.0, "PCMA"))
+    conference = stage.bridge._conferences[MEETING]
+    await asyncio.sleep(0.1)
+    tasks = len(asyncio.all_tasks())
+    for number in range(12):
+        name = f"eye-{number}"
+        await stage.bridge.admit_stream(stage.spec(name), "camera:eye")
+        async with stage.bridge.streams.open(f"programme:{MEETING}") as shown, shown.reader() as reader:
+            if number % 2:
+                await stage.bridge.set_view(MEETING, full_screen(name))
+            if number % 3 == 0:
+                await anext(reader)
+        await stage.bridge.drop(name)
+    await until_true(lambda: stage.bridge._pool.lanes == 0, "no lanes", 5.0)
+    await until_true(lambda: camera.holders == 0 and not conference._closing, "nobody to hold it", 3.0)
+    picture, mixer = conference.picture, conference.sound.mixer
+    held = (picture._names, picture._senders, picture._decoders, picture._forwardings, picture._screens)
+    heard = (mixer._sources, mixer._listeners, conference.sound._sources)
+    there = (picture._expected, conference.streamed, stage.bridge._places)
+    assert [len(each) for each in (*held, *heard, *there)] == [0] * 11
+    playing = 2  # the camera's own tasks, here in the test
+    assert len(asyncio.all_tasks()) <= tasks + playing
