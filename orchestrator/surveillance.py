@@ -1,4 +1,4 @@
-"""Cameras, recordings and violations in main: the rows as plans for the processes that carry them out.
+"""Cameras, recordings, violations, broadcasts in main: rows as plans for the processes that carry them out.
 
     surveillance = Surveillance(parts, services, cameras)
     surveillance.run(scope)
@@ -17,9 +17,14 @@ from zoneinfo import ZoneInfo
 from analytics.http_rules import RuleRoutes
 from analytics.http_violations import ViolationRoutes
 from analytics.vision_plans import VisionPlans
-from foundation.desks import CameraDesk, RecordingDesk, VisionDesk
+from foundation.desks import BroadcastDesk, CameraDesk, RecordingDesk, VisionDesk
+from foundation.events import BusReconnected, ConferenceEnded
 from foundation.http_edge import Route
 from foundation.jobs import JobQueue
+from foundation.repositories.broadcasts import BroadcastKind, BroadcastRepository
+from foundation.repositories.conferences import ConferenceRepository
+from foundation.repositories.recording_orders import OrderRepository
+from foundation.repositories.recordings import RecordingKind
 from foundation.tasks import TaskScope
 from orchestrator.camera_book import CameraBook
 from orchestrator.main_parts import MainParts
@@ -28,6 +33,8 @@ from recordings.disk import Disk
 from recordings.http_recordings import RecordingRoutes
 from recordings.recording_book import RecordingBook
 from recordings.recording_folder import RecordingFolder
+from stream_relay.broadcast_book import BroadcastBook
+from stream_relay.http_broadcasts import BroadcastRoutes
 from stream_relay.http_cameras import CameraRoutes
 
 DISK_THREADS = 2
@@ -49,6 +56,9 @@ class Surveillance:
         self.recordings = None if recorder is None else RecordingBook(database, recorder)
         if self.recordings is not None:
             services.on_ready("recorder", self.recordings.changed)
+        edge = services.desk("edge", BroadcastDesk, "broadcast")
+        self.broadcasts = BroadcastBook(database, parts.clock, edge, bus.publish)
+        services.on_ready("edge", self.broadcasts.edge_ready)
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -91,6 +101,15 @@ class Surveillance:
                 publish=bus.publish,
                 zone=ZoneInfo(zone),
             ).routes,
+            *BroadcastRoutes(
+                settings=settings,
+                database=database,
+                clock=clock,
+                authorisation=authorisation,
+                statuses=self.broadcasts.statuses,
+                changed=self.broadcasts.changed,
+                publish=bus.publish,
+            ).routes,
         )
 
     def run(self, scope: TaskScope) -> None:
@@ -98,10 +117,43 @@ class Surveillance:
         scope.supervise("vision plans", self.vision.run)
         if self.recordings is not None:
             scope.supervise("recordings", self.recordings.run)
+        scope.supervise("broadcasts", self.broadcasts.run)
+        scope.supervise("ended meetings", self._follow_meetings)
 
     async def sites_changed(self) -> None:
         """The tree, links or accounts were edited: who may play which camera follows."""
         await self.cameras.changed()
+
+    async def _follow_meetings(self) -> None:
+        """What was recorded and broadcast of a meeting ends with it; one that ended unheard is looked up."""
+        async with self._parts.bus.subscribe(ConferenceEnded, BusReconnected) as events:
+            await self._end_what_is_over()
+            async for event in events:
+                if isinstance(event, ConferenceEnded):
+                    await self._meeting_over(event.conference_id)
+                else:
+                    await self._end_what_is_over()
+
+    async def _end_what_is_over(self) -> None:
+        async with self._parts.database.reading() as tx:
+            conferences, kind = ConferenceRepository(tx), RecordingKind.CONFERENCE
+            subjects = {one.subject for one in await OrderRepository(tx).in_force() if one.kind is kind}
+            subjects |= {
+                one.subject
+                for one in await BroadcastRepository(tx).running()
+                if one.kind is BroadcastKind.CONFERENCE
+            }
+            rows = {subject: await conferences.get(subject) for subject in subjects}
+        for conference_id, row in rows.items():
+            if row is None or row.ended_at is not None:
+                await self._meeting_over(conference_id)
+
+    async def _meeting_over(self, conference_id: str) -> None:
+        await self.broadcasts.conference_ended(conference_id)
+        async with self._parts.database.transaction() as tx:
+            await OrderRepository(tx).end(RecordingKind.CONFERENCE, conference_id)
+        if self.recordings is not None:
+            await self.recordings.changed()
 
     async def _cameras_changed(self) -> None:
         await self.cameras.changed()

@@ -1,10 +1,10 @@
 """Two cameras for the demonstration, in a process of their own, over RTSP.
 
-    python -m orchestrator.demo.cameras ADDRESS PORT CLIP         until SIGTERM; "ready" on its output
+    python -m orchestrator.demo.cameras ADDRESS PORT [CLIP [FIRST LAST]]       until SIGTERM
 
-rtsp://ADDRESS:PORT/street plays CLIP, which shows people, again and again. /clock is a camera of one colour
-with the time burnt in (`stamp`), and a tone as G.711, so that delay, picture and sound can be measured
-wherever they arrive.
+rtsp://ADDRESS:PORT/street plays CLIP (from second FIRST to LAST), which shows people, again and again.
+/clock is a camera of one colour with the time burnt in (`stamp`), and a tone as G.711, so that delay, picture
+and sound can be measured wherever they arrive. Says "ready" on its output.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import contextlib
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +30,7 @@ from media.sound_codecs import RATE, SoundCodec, sound_encoder
 from media.stream import Stream
 from media.stream_source import NoSuchStream
 from orchestrator.demo import stamp
+from orchestrator.demo.clip import Clip
 from stream_relay.rtsp_server import RtspServer
 
 STREET, GATE_CLOCK = "street", "clock"
@@ -44,15 +45,17 @@ G711_RATE, G711_SAMPLES = 8000, 160
 class Footage:
     """A clip, coded once as a camera would: no B-frames, a key frame a second."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, clip: Clip) -> None:
         self.packets: list[Packet] = []
-        with av.open(str(path)) as container:
+        first, last = clip.first or 0.0, clip.last or float("inf")
+        with av.open(str(clip.path)) as container:
             stream = container.streams.video[0]
             self.fps = max(1, min(30, round(float(stream.average_rate or 25))))
             size = (stream.width // 2 * 2, stream.height // 2 * 2)
             target = VideoTarget(VideoCodec.H264, *size, self.fps, BITRATE, "4de01f", vbv_frames=self.fps)
             encoder = VideoEncoder(target)
-            for number, frame in enumerate(container.decode(stream)):
+            wanted = (one for one in container.decode(stream) if first <= (one.time or 0.0) < last)
+            for number, frame in enumerate(wanted):
                 if number >= LONGEST_CLIP * self.fps:
                     break
                 if number % self.fps == 0:
@@ -121,19 +124,24 @@ class Shelf:
         yield streams
 
 
-async def serve(address: str, port: int, clip: Path) -> None:
-    """Both cameras until SIGTERM. Raises OSError when the port is taken or the clip cannot be read."""
-    footage = await asyncio.to_thread(Footage, clip)
-    street = Stream(STREET, Format("H264", CLOCK, parameters=footage.parameters))
+async def serve(address: str, port: int, clip: Clip | None) -> None:
+    """The cameras until SIGTERM. Raises OSError when the port is taken or the clip cannot be read."""
+    shelf: dict[str, Sequence[Stream]] = {}
+    works: list[Coroutine[None, None, None]] = []
+    if clip is not None:
+        footage = await asyncio.to_thread(Footage, clip)
+        street = Stream(STREET, Format("H264", CLOCK, parameters=footage.parameters))
+        shelf[STREET] = (street,)
+        works.append(footage.play(street))
     clock = Stream(GATE_CLOCK, Format("H264", CLOCK, parameters={"packetization-mode": "1"}))
     tone = Stream(f"{GATE_CLOCK}/sound", Format("PCMA", G711_RATE))
-    server = RtspServer(Shelf({STREET: (street,), GATE_CLOCK: (clock, tone)}))
+    shelf[GATE_CLOCK] = (clock, tone)
+    works += [film_clock(clock), sound_tone(tone)]
+    server = RtspServer(Shelf(shelf))
     await server.start(address, port)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    playing = [
-        asyncio.create_task(work) for work in (footage.play(street), film_clock(clock), sound_tone(tone))
-    ]
+    playing = [asyncio.create_task(work) for work in works]
     stopping = asyncio.create_task(stop.wait())
     print("ready", flush=True)
     try:
@@ -146,6 +154,12 @@ async def serve(address: str, port: int, clip: Path) -> None:
         await server.aclose()
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str]) -> None:
+    address, port, *rest = arguments
+    clip = Clip(Path(rest[0]), *map(float, rest[1:])) if rest else None
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])))
+        asyncio.run(serve(address, int(port), clip))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -6,15 +6,18 @@ facts = await check(show, tap, Measuring(folder, ports))                  facts[
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import platform
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from orchestrator.demo.browser import BrowserPerson, Person, browser_missing
+from orchestrator.demo.chain import Chain
 from orchestrator.demo.glimpse import Glimpse
 from orchestrator.demo.node import Plan
 from orchestrator.demo.process import cpu_seconds, memory_mb
@@ -76,8 +79,18 @@ async def check(show: Show, tap: WireTap | None, measuring: Measuring) -> dict[s
         members[other.name] = await show.joined(OTHER_SITE)
         room, far = _sides(show, other, members)
         watch = Watch((room, far), await _limits(show, list(members.values())), tap)
-        await watch.run(measuring.seconds, show.operator, show.meeting["id"])
-        facts = await _facts(show, watch, before)
+        chain = Chain(
+            show.premises,
+            show.meeting["id"],
+            measuring.folder,
+            show.role.colour,
+            with_viewer=absent is None,
+            began=datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(watch.run(measuring.seconds, show.operator, show.meeting["id"]))
+            group.create_task(chain.run(measuring.seconds))
+        facts = await _facts(show, watch, chain, before)
         facts["seconds"] = measuring.seconds
         facts[ROOM] = {"program": show.room.program, **room.facts()}
         facts[BROWSER] = "absent"
@@ -172,8 +185,8 @@ def _processor(show: Show) -> dict[str, float]:
     return {name: cpu_seconds(pid) or 0.0 for name, pid in show.node.pids().items()}
 
 
-async def _facts(show: Show, watch: Watch, before: dict[str, float]) -> dict[str, Any]:
-    verdict = watch.verdict()
+async def _facts(show: Show, watch: Watch, chain: Chain, before: dict[str, float]) -> dict[str, Any]:
+    verdict = watch.verdict() | chain.verdict()
     pids, after = show.node.pids(), _processor(show)
     health = await show.node.health()
     links = await show.operator.get("/links")
@@ -188,6 +201,7 @@ async def _facts(show: Show, watch: Watch, before: dict[str, float]) -> dict[str
             "python": platform.python_version(),
             "system": f"{platform.system()} {platform.machine()}",
         },
+        **chain.facts(),
         "meeting": {"number": NUMBER, "worker_pid": watch.report["worker_pid"]},
         "wires": watch.wires(),
         "wire_tap": "absent" if watch.tap is None else "present",

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import aiohttp
 import yaml
@@ -31,11 +31,24 @@ from orchestrator.demo.process import Program, children
 from orchestrator.demo.seed import HOME
 from orchestrator.preflight import folder_problem
 
-HTTP_PORT, SIP_PORT, WEBRTC_PORT = 8443, 5060, 49000
+HTTP_PORT, SIP_PORT, WEBRTC_PORT, EDGE_PORT, RTSP_PORT = 8443, 5060, 49000, 8444, 8554
 RTP_PORTS = (40000, 48999)
 BLOCKS = (33_000, 39_900)
 """Where terminals have their media ports, so that nobody else's packets are taken for theirs."""
 WORKERS = 1
+
+
+class Ports(NamedTuple):
+    """Where the node listens."""
+
+    http: int
+    sip: int
+    webrtc: int
+    edge: int
+    rtsp: int
+
+
+USUAL = Ports(HTTP_PORT, SIP_PORT, WEBRTC_PORT, EDGE_PORT, RTSP_PORT)
 READY_LIMIT = 60.0
 STOP_LIMIT = 6.0
 _TRIES, _STEP = 40, 10
@@ -102,31 +115,38 @@ def _host(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-def configure(folder: Path, address: str, ports: tuple[int, int, int] | None = None) -> Plan:
-    """Write the configuration; the usual ports (of HTTPS, SIP and WebRTC) where they are free.
+def configure(folder: Path, address: str, ports: Ports | None = None) -> Plan:
+    """Write the configuration; the usual ports where they are free.
 
     Raises StartFailure when no port can be had, ConfigurationError for what is no address.
     """
-    usual = ports or (HTTP_PORT, SIP_PORT, WEBRTC_PORT)
-    http = _free(address, usual[0], (("tcp", 0),))
-    sip = _free(address, usual[1], (("udp", 0), ("tcp", 0), ("tcp", 1)))
-    webrtc = _free(address, usual[2], tuple(("udp", offset) for offset in range(WORKERS)))
+    usual = ports or USUAL
+    got = Ports(
+        http=_free(address, usual.http, (("tcp", 0),)),
+        sip=_free(address, usual.sip, (("udp", 0), ("tcp", 0), ("tcp", 1))),
+        webrtc=_free(address, usual.webrtc, tuple(("udp", offset) for offset in range(WORKERS))),
+        edge=_free(address, usual.edge, (("tcp", 0),)),
+        rtsp=_free(address, usual.rtsp, (("tcp", 0),)),
+    )
     notes = [
-        f"port {wanted} is taken: {what} is on {got}"
-        for what, wanted, got in zip(("HTTPS", "SIP", "WebRTC"), usual, (http, sip, webrtc), strict=True)
-        if wanted != got
+        f"port {wanted} is taken: {what} is on {port}"
+        for what, wanted, port in zip(("HTTPS", "SIP", "WebRTC", "live", "RTSP"), usual, got, strict=True)
+        if wanted != port
     ]
     tree = {
         "node": {"id": "demo", "name": "南宁市应急管理局", "level": "city", "site_id": HOME},
-        "http": {"bind": address, "port": http},
+        "http": {"bind": address, "port": got.http},
+        "edge": {"bind": address, "port": got.edge},
         "media": {"workers": WORKERS},
+        "recordings": {"quota_gigabytes": 2, "max_age_days": 2},
         "networks": [
             {
                 "name": "extranet",
                 "bind": address,
-                "sip": {"udp": sip, "tcp": sip, "tls": sip + 1},
+                "sip": {"udp": got.sip, "tcp": got.sip, "tls": got.sip + 1},
                 "rtp_ports": list(RTP_PORTS),
-                "webrtc_port": webrtc,
+                "webrtc_port": got.webrtc,
+                "rtsp": got.rtsp,
             }
         ],
     }
@@ -167,6 +187,15 @@ def free_block(address: str, size: int = 40) -> tuple[int, int]:
     raise StartFailure(f"no {size} free UDP ports in a row on {address}")
 
 
+def free_port(address: str) -> int:
+    """A TCP port that nobody has now. Raises StartFailure."""
+    for _ in range(_TRIES):
+        port = random.randrange(*BLOCKS)
+        if _can_bind(address, port, "tcp"):
+            return port
+    raise StartFailure(f"no free TCP port on {address}")
+
+
 class Api:
     """The service's HTTP interface, as a tool with a bearer token sees it."""
 
@@ -179,6 +208,20 @@ class Api:
 
     async def post(self, path: str, body: object) -> Any:
         return await self._request("POST", path, body)
+
+    async def put(self, path: str, body: object) -> Any:
+        return await self._request("PUT", path, body)
+
+    async def patch(self, path: str, body: object) -> Any:
+        return await self._request("PATCH", path, body)
+
+    async def download(self, path: str) -> bytes:
+        """A file of the service. Raises Refused, aiohttp.ClientError."""
+        async with self._session.get(f"/api/v1{path}", headers=self._headers) as answer:
+            data = await answer.read()
+            if answer.status >= 400:
+                raise Refused(answer.status, {"detail": data[:300].decode(errors="replace")})
+            return data
 
     async def _request(self, method: str, path: str, body: object = None) -> Any:
         """The answer's JSON. Raises Refused, aiohttp.ClientError."""

@@ -25,11 +25,14 @@ from foundation.telemetry import configure_logging
 from orchestrator.control import EXIT_FAILED, StartFailure
 from orchestrator.demo.browser import JoinFailed
 from orchestrator.demo.check import ROOM, TERMINAL, Measuring, check, wire_tap
-from orchestrator.demo.node import DemoNode, Refused, configure, demo_folder, free_block
+from orchestrator.demo.node import DemoNode, Ports, Refused, configure, demo_folder, free_block
+from orchestrator.demo.premises import People, cameras_at, prepare
 from orchestrator.demo.process import process_age
 from orchestrator.demo.role import Role, RoomFailed
 from orchestrator.demo.room import room_in
 from orchestrator.demo.seed import (
+    ADMINISTRATOR,
+    MONITOR,
     NUMBER,
     OPERATOR,
     ROOM_ACCOUNT,
@@ -49,7 +52,7 @@ CHECK_SECONDS = 60.0
 class Options:
     """What a run is told.
 
-    `ports` are those of HTTPS, SIP and WebRTC to try first; `without_peers` leaves baresip and Chromium out
+    `ports` are those to try first; `without_peers` leaves baresip and Chromium out
     though they are there.
     """
 
@@ -57,7 +60,7 @@ class Options:
     folder: Path
     address: str = "127.0.0.1"
     seconds: float = CHECK_SECONDS
-    ports: tuple[int, int, int] | None = None
+    ports: Ports | None = None
     without_peers: bool = False
     began: float = field(default_factory=time.monotonic)
 
@@ -118,12 +121,18 @@ async def _demonstrate(options: Options) -> dict[str, Any]:
         room = await stack.enter_async_context(
             room_in(options.folder / ROOM, role, listening=options.check, own=options.without_peers)
         )
+        cameras = await stack.enter_async_context(cameras_at(options.folder, options.address))
         tap = None
         if options.check:
             tap = stack.enter_context(wire_tap({ROOM: ports, TERMINAL: other_ports}, plan))
         node = await stack.enter_async_context(DemoNode(plan))  # ends first: the room hears its goodbye
-        operator = await node.api(OPERATOR, secrets.users[OPERATOR])
-        show = Show(plan, secrets, node, operator, await open_meeting(operator, secrets.pin), room, role)
+        administrator, monitor, operator = [
+            await node.api(name, secrets.users[name]) for name in (ADMINISTRATOR, MONITOR, OPERATOR)
+        ]
+        meeting = await open_meeting(operator, secrets.pin)
+        people = People(administrator, monitor, operator)
+        premises = await prepare(cameras, people, meeting["id"])
+        show = Show(plan, secrets, node, operator, meeting, room, role, premises)
         await room.dial(plan.sip_uri(NUMBER))
         await show.joined(SIP_ACCOUNTS[ROOM_ACCOUNT])
         show.startup_seconds = time.monotonic() - options.began

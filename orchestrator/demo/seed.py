@@ -73,7 +73,7 @@ ACCOUNTS = (
     # An enterprise sees no more than itself; the grant lets it into the city's meetings.
     Account("viewer", "武鸣煤矿调度室", Role.VIEWER, "wuming-mine", frozenset({HOME})),
 )
-OPERATOR, VIEWER = "operator", "viewer"
+ADMINISTRATOR, MONITOR, OPERATOR, VIEWER = "sysadmin", "monitor", "operator", "viewer"
 
 
 @dataclass(frozen=True, slots=True)

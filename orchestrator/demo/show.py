@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.demo.node import Api, DemoNode, Plan
+from orchestrator.demo.premises import NAMES, Premises
 from orchestrator.demo.role import Role, Room, RoomFailed
 from orchestrator.demo.seed import ACCOUNTS, HOME, NUMBER, ROOM_NAME, TITLE, Secrets
 from orchestrator.resources import pages_folder
@@ -28,6 +29,7 @@ class Show:
     meeting: dict[str, Any]
     room: Room
     role: Role
+    premises: Premises
     startup_seconds: float = 0.0
 
     @property
@@ -56,6 +58,8 @@ class Show:
             ("拨入 dial", plan.sip_uri(NUMBER)),
             ("访客 guest", plan.sip_uri(f"{NUMBER}*{pin}")),
             ("会场 room", room),
+            ("直播 live", self.premises.broadcast["watch_url"]),
+            ("监控 cameras", "、".join(NAMES[name] for name in self.premises.cameras.names)),
             ("接口 API", f"{plan.url}/api/v1/openapi.json"),
             ("日志 log", str(self.node.log)),
         ]

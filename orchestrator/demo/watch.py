@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from orchestrator.demo import stamp
 from orchestrator.demo.glimpse import Glimpse
 from orchestrator.demo.node import Api
 from orchestrator.demo.role import RoomFailed
@@ -41,6 +42,7 @@ class Look:
     frames: int
     size: tuple[int, int] | None
     share: float
+    camera_share: float
     level: float | None
     own_level: float | None
 
@@ -80,6 +82,7 @@ class Side:
                 glimpse.frames,
                 glimpse.size,
                 glimpse.share(self.other_colour),
+                glimpse.share(stamp.GROUND),
                 glimpse.level(self.other_tone_hz),
                 glimpse.level(self.tone_hz),
             )
@@ -99,6 +102,11 @@ class Side:
         )
 
     @property
+    def saw_camera(self) -> int:
+        """Looks at a picture with the camera's in it."""
+        return sum(look.camera_share >= SHARE for look in self.looks)
+
+    @property
     def heard(self) -> int:
         return sum(look.level is not None for look in self.looks)
 
@@ -116,6 +124,7 @@ class Side:
         return {
             f"{self.name} decoded frames of the {other}'s colour": self.frames > 0 and self.saw >= enough,
             f"{self.name} heard the {other}'s tone": self.heard >= enough,
+            f"{self.name} saw the camera in the meeting": self.saw_camera >= enough,
         }
 
     def facts(self) -> dict[str, Any]:
@@ -141,6 +150,7 @@ class Side:
                 "mean_dbfs": _mean(levels, 1),
                 "lowest_dbfs": round(min(levels), 1) if levels else None,
             },
+            "saw_camera": self.saw_camera,
             "own_tone_came_back": {
                 "looks": len(echoes),
                 "highest_dbfs": round(max(echoes), 1) if echoes else None,
