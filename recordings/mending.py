@@ -8,7 +8,7 @@ from datetime import timedelta
 import structlog
 
 from foundation.database import Database
-from foundation.repositories.recordings import Recording, RecordingRepository, RecordingState
+from foundation.repositories.recordings import Recording, RecordingKind, RecordingRepository, RecordingState
 from recordings.disk import Disk
 from recordings.recording_folder import OutsideFolder, RecordingFolder
 from recordings.segment_file import Written, mend_file
@@ -25,10 +25,20 @@ class MendResult:
     failed: int = 0
 
 
-async def mend_unfinished(database: Database, folder: RecordingFolder, disk: Disk) -> MendResult:
-    """Close every open row. To be called before any recorder starts, by the one service of this folder."""
+async def mend_unfinished(
+    database: Database,
+    folder: RecordingFolder,
+    disk: Disk,
+    subject: tuple[RecordingKind, str] | None = None,
+) -> MendResult:
+    """Close every open row, or those of one subject.
+
+    To be called before any recorder, or one of the subject, starts; by the one service of this folder.
+    """
     async with database.reading() as tx:
         unfinished = await RecordingRepository(tx).unfinished()
+    if subject is not None:
+        unfinished = tuple(one for one in unfinished if (one.kind, one.subject) == subject)
     mended = lost = failed = 0
     for recording in unfinished:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from foundation.clock import Clock
-from foundation.database import Database
+from foundation.database import Database, DatabaseError
 from foundation.desks import RecordingOrder, RecordingStatus
 from foundation.events import Event, RecordingAlarm, RecordingChanged
 from foundation.repositories.recordings import RecordingKind
@@ -22,6 +23,7 @@ from media.opus_sound import UnsupportedSound, as_opus
 from media.stream import Stream
 from media.stream_source import NoSuchStream, StreamSource, StreamUnavailable
 from recordings.disk import Disk
+from recordings.mending import mend_unfinished
 from recordings.recorder import FILE_SECONDS, RESERVE_BYTES, EndCause, Recorder, RecordingEnded, Subject
 from recordings.recording_folder import RecordingFolder
 
@@ -30,6 +32,7 @@ SOUND_SECONDS = 1.0
 SOUND_AGAIN_SECONDS = 5.0
 UNFIT_SECONDS = 15.0
 """Until a stream that cannot be recorded is tried again: it may have been set up otherwise."""
+INDEX_SECONDS = 5.0
 SILENT_SECONDS = 10.0
 """Without a picture for so long nothing is being recorded, whatever else is well."""
 ROOM_TO_BEGIN = 16 << 20
@@ -118,6 +121,8 @@ class OrderKeeper:
         if self._fault is EndCause.DISK_FULL and await self._full():
             return self._parts.fault_seconds
         try:
+            if self._fault is not None:
+                await self._mend()
             async with self._parts.source.open(self.order.stream_id) as video:
                 ended = await self._record(video)
         except StreamUnavailable as error:
@@ -126,9 +131,12 @@ class OrderKeeper:
         except UnsupportedFormat as error:
             self._say("failed", str(error))
             return UNFIT_SECONDS
+        except DatabaseError as error:
+            self._say("failed", f"{EndCause.INDEX_FAILED}: {error}")
+            return self._again(EndCause.INDEX_FAILED)
         if ended.cause.alarm:
             self._alarm(ended)
-            return self._parts.fault_seconds
+            return self._again(ended.cause)
         if ended.files:
             backoff.reset()
         self._say("waiting", "the stream ended; it is opened again")
@@ -180,13 +188,23 @@ class OrderKeeper:
             asked.set()
             await asyncio.sleep(SOUND_AGAIN_SECONDS)
 
+    async def _mend(self) -> None:
+        """Close what the fault left open. Raises DatabaseError."""
+        parts = self._parts
+        subject = (self._subject.kind, self._subject.id)
+        await mend_unfinished(parts.database, parts.folder, parts.disk, subject)
+
+    def _again(self, cause: EndCause) -> float:
+        """Seconds until the next attempt after a fault; a database is soon free again."""
+        return min(self._parts.fault_seconds, INDEX_SECONDS if cause is EndCause.INDEX_FAILED else math.inf)
+
     async def _full(self) -> bool:
         free = await self._parts.disk.run(free_bytes, self._parts.folder)
         return free < self._parts.reserve_bytes + ROOM_TO_BEGIN
 
     def _alarm(self, ended: RecordingEnded) -> None:
         """Told once, until it works again or another fault takes its place."""
-        again = f"tried again every {self._parts.fault_seconds:g} s"
+        again = f"tried again every {self._again(ended.cause):g} s"
         self._say("failed", f"{ended.cause}: {ended.detail}; {again}")
         if self._fault is ended.cause:
             return

@@ -7,7 +7,7 @@ SubjectRepository(tx): get, names, with_rules
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import and_, delete, or_, select
@@ -83,9 +83,12 @@ class OrderRepository:
         return tuple(_order(row) for row in await self._tx.scalars(query))
 
     async def in_force(self) -> tuple[GivenOrder, ...]:
-        """Orders for enabled cameras and for conferences that have not ended; the others rest."""
+        """Orders for enabled cameras and for conferences that have not ended; the others rest.
+
+        `site_id` is where the subject is now.
+        """
         query = (
-            select(RecordingOrderRow)
+            select(RecordingOrderRow, CameraRow.site_id, ConferenceRow.host_site_id)
             .outerjoin(CameraRow, CameraRow.id == RecordingOrderRow.subject)
             .outerjoin(ConferenceRow, ConferenceRow.id == RecordingOrderRow.subject)
             .where(
@@ -100,7 +103,10 @@ class OrderRepository:
             )
             .order_by(RecordingOrderRow.kind, RecordingOrderRow.subject)
         )
-        return tuple(_order(row) for row in await self._tx.scalars(query))
+        return tuple(
+            replace(_order(row), site_id=at if row.kind == str(RecordingKind.CAMERA) else host)
+            for row, at, host in await self._tx.execute(query)
+        )
 
 
 class SubjectRepository:
