@@ -21,8 +21,11 @@ from analytics.detection import Bgr, Box, Detection
 from analytics.letterbox import Letterbox, Tensor
 from analytics.model_package import ModelFault, ModelPackage
 from analytics.nanodet import NanoDet
+from analytics.yolo import Yolo5, Yolo8, YoloX
 
-DECODERS: Mapping[str, type[Decoder]] = MappingProxyType({"nanodet": NanoDet})
+DECODERS: Mapping[str, type[Decoder]] = MappingProxyType(
+    {"nanodet": NanoDet, "yolov5": Yolo5, "yolov8": Yolo8, "yolox": YoloX}
+)
 
 
 class Detector:
