@@ -104,12 +104,17 @@ class Bridge:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for conference_id in tuple(self._conferences):
-            await self.close(conference_id)
+        await self.clear()
         await self._scope.__aexit__(None, None, None)
         self._pacing.close()
         await self._loop.run_in_executor(None, self._sound_clock.close)
         await self._pool.aclose()
+
+    async def clear(self) -> bool:
+        """End every meeting, because whoever had them opened is gone; whether there were any."""
+        known = tuple(self._conferences)
+        await asyncio.gather(*(self.close(conference_id) for conference_id in known))
+        return bool(known)
 
     # --- the desk ---------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from config.settings import Listener, Settings
 from foundation.desk_socket import DeskServer
 from foundation.desks import CameraDesk, ConferenceDesk
 from foundation.events import Event
+from foundation.tasks import TaskScope
 from mcu_bridge.access import MediaAccess, MediaNetwork
 from mcu_bridge.bridge import Bridge, BridgeSettings
 from mcu_bridge.captions import CaptionPainter, UnusableFont
@@ -36,6 +37,7 @@ log = structlog.get_logger(__name__)
 
 DESK = "conference"
 CAMERAS = "cameras"
+ABANDONED_LOOK = 0.5
 SWITCH_INTERVAL = 0.001
 """Seconds a thread may keep the interpreter while another waits: sound beside pictures needs it short."""
 
@@ -157,7 +159,21 @@ async def run_media_worker(
     link = WorkerAddress("", socket_path).link
     async with media_part(settings, index, emit, workers) as part:
         desks = {DESK: (ConferenceDesk, part.bridge), CAMERAS: (CameraDesk, part.cameras)}
-        async with DeskServer(socket_path, desks) as server, LinkServer(link, part.streams):
+        async with (
+            DeskServer(socket_path, desks) as server,
+            LinkServer(link, part.streams),
+            TaskScope("worker") as scope,
+        ):
             announced.append(server)
+            scope.supervise("abandoned", lambda: _end_abandoned(server, part.bridge))
             ready()
             await stop.wait()
+
+
+async def _end_abandoned(server: DeskServer, bridge: Bridge) -> None:
+    """Main is gone, and with it the calls and permissions behind its meetings: none goes on without it."""
+    while True:
+        await server.abandoned.wait()
+        if await bridge.clear():
+            log.warning("meetings_abandoned")
+        await asyncio.sleep(ABANDONED_LOOK)

@@ -241,8 +241,13 @@ async def test_a_killed_worker_and_a_killed_main_keep_the_camera_in_its_meeting(
         await sees_all(room, TWO_TILES, YELLOW, BLUE, timeout=15.0)
         assert await meeting.joined("camera:yard") == row["id"]
 
-    async with camera(node, tmp_path, launch, camera_id="yard", site="nanning"):
+    async with (
+        camera(node, tmp_path, launch, camera_id="yard", site="nanning"),
+        Baresip(tmp_path / "cut-off", NANNING) as cut_off,
+    ):
         row = await into(meeting, "yard")
+        await cut_off.dial(meeting.uri)
+        await cut_off.established()
         os.kill(main_pid(node), signal.SIGKILL)
 
         async def again() -> dict[str, Any] | None:
@@ -257,7 +262,7 @@ async def test_a_killed_worker_and_a_killed_main_keep_the_camera_in_its_meeting(
         async with Baresip(tmp_path / "room2", replace(WUMING, video_codecs=())) as room:
             await room.dial(meeting.uri)
             await room.established()
-            await sees_all(room, TWO_TILES, YELLOW, BLUE, timeout=15.0)
+            await sees_all(room, TWO_TILES, YELLOW, BLUE, timeout=15.0)  # and not the one whose call is lost
 
 
 def main_pid(node: Node) -> int:
