@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import av
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from foundation.desks import Budget, View, ViewMode
 from media.codecs import VideoCodec, VideoDecoder
 from media.fragments import Began, StreamFragments
+from media.link import LinkClient, LinkServer
 from media.packet import Format, Packet
 from media.picture import Picture
 from media.sound_codecs import SoundCodec, sound_decoder
@@ -150,6 +152,24 @@ async def test_one_encode_is_shared_and_ends_with_the_last_holder(stage: Stage) 
         async with watching(stage) as third:
             await third.sees(RED)
             assert third.stream is not first.stream
+
+
+async def test_another_process_holds_it_by_its_link(stage: Stage, tmp_path: Path) -> None:
+    await stage.bring("red", Camera(pictures(RED), sound(440.0, "PCMA")))
+    async with LinkServer(tmp_path / "link", stage.bridge.streams):
+        watcher, far = Watcher(), LinkClient(tmp_path / "link")
+        async with far.open(PICTURES) as shown, far.open(SOUND) as heard, asyncio.TaskGroup() as group:
+            tasks = [group.create_task(watcher.watch(shown)), group.create_task(watcher.listen(heard))]
+            await watcher.sees(RED)
+            await watcher.hears(440.0)
+            keys = sum(packet.keyframe for packet in watcher.packets)
+            shown.request_keyframe()
+            await until_true(lambda: sum(p.keyframe for p in watcher.packets) > keys, "a key frame", 3.0)
+            assert all(packet.ntp is not None for packet in (*watcher.packets, *watcher.heard))
+            for task in tasks:
+                task.cancel()
+        await until(stage.encoders, lambda encoders: not encoders, "no encoder", 4.0)
+        assert not stage.bridge._conferences[MEETING].sound._listening
 
 
 async def test_key_frames_come_when_asked_for_and_not_more_often_than_twice_a_second(stage: Stage) -> None:
