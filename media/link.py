@@ -264,10 +264,11 @@ class LinkClient:
         try:
             yield stream
         finally:
+            # The hold is given back before anything is waited for: whoever leaves may be cancelled twice.
             receiving.cancel()
-            await asyncio.gather(receiving, return_exceptions=True)
             stream.close()
             writer.transport.abort()
+            await asyncio.gather(receiving, return_exceptions=True)
 
     async def _connect(self, stream_id: str) -> tuple[_Incoming, asyncio.StreamWriter]:
         try:

@@ -246,6 +246,25 @@ async def test_an_open_link_is_the_hold(tmp_path: Path) -> None:
         assert server.clients == 0
 
 
+async def test_who_is_cancelled_twice_gives_its_hold_back_all_the_same(tmp_path: Path) -> None:
+    shelf = Shelf(Stream(ID, H264))
+    inside = asyncio.Event()
+
+    async def hold(link: LinkClient) -> None:
+        async with link.open(ID):
+            inside.set()
+            await asyncio.Event().wait()
+
+    async with LinkServer(tmp_path / "l", shelf):
+        holding = asyncio.create_task(hold(LinkClient(tmp_path / "l")))
+        await asyncio.wait_for(inside.wait(), 5)
+        holding.cancel()
+        await asyncio.sleep(0)
+        holding.cancel()
+        await asyncio.gather(holding, return_exceptions=True)
+        await until_true(lambda: shelf.held == 0, "the hold to be given back", 5)
+
+
 class Waiting:
     """A source on demand that does not come; `entered` and `left` say who waits for it."""
 
