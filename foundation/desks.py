@@ -397,7 +397,10 @@ class RtspAccount:
 
 @dataclass(frozen=True, slots=True)
 class CameraPlan:
-    """All cameras of a worker, and who may play them over RTSP in this node's `realm`."""
+    """All cameras of the node, and who may play them over RTSP in its `realm`.
+
+    Every worker gets the same, and pulls those whose home it is (`media.node_streams.home_worker`).
+    """
 
     cameras: tuple[CameraSpec, ...] = ()
     accounts: tuple[RtspAccount, ...] = ()
@@ -428,7 +431,8 @@ class CameraDesk(Protocol):
     """Cameras of a media worker. Methods raise `Refusal`."""
 
     async def set_plan(self, plan: CameraPlan) -> None:
-        """Serve exactly these cameras; one whose settings are the same goes on undisturbed."""
+        """Serve those of these cameras whose home is here; one whose settings are the same goes on
+        undisturbed."""
         ...
 
     async def status(self) -> tuple[CameraStatus, ...]: ...
