@@ -26,7 +26,7 @@ class LiveBroadcast:
     says that nothing follows.
 
     `dropped` frames were lost because this process was too slow; `latency` are the seconds from the arrival
-    of the newest part's last picture on this node until the part could be had.
+    of the newest part's first picture on this node until the part could be had.
     """
 
     def __init__(self, clock: Clock, *, part_seconds: float = PART_SECONDS, first: int = 0) -> None:
@@ -52,6 +52,7 @@ class LiveBroadcast:
         self.counts = fragments.counts
         listening: asyncio.Task[None] | None = None
         before = self.dropped
+        part_began = self._clock.monotonic()
         if sound is not None:
             listening = asyncio.create_task(_listen(sound.reader(), fragments), name=f"sound of {video.id}")
         try:
@@ -61,7 +62,8 @@ class LiveBroadcast:
                         break
                     made = fragments.take(packet)
                     if made:
-                        self.latency = self._clock.monotonic() - packet.arrival
+                        self.latency = max(self._clock.monotonic() - part_began, 0.0)
+                        part_began = packet.arrival
                     self._take(made)
                     self.dropped = before + pictures.dropped
                     if self.playlist.key_wanted:

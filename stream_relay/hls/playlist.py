@@ -67,9 +67,10 @@ class RenditionReport:
 class LivePlaylist:
     """Holds at most KEPT_SEGMENTS and `kept_bytes`; `evicted` counts whole segments that went for the bytes.
 
-    Media sequence numbers, numbers of inits and of discontinuities begin at `first`: one that grows with the
-    wall clock keeps addresses apart that caches and players may hold from an earlier run (6.2.1 forbids
-    numbers that go back). A part is (msn, index), the next to come is `next_part`.
+    Media sequence numbers and those of inits begin at `first`: one that grows with the wall clock keeps
+    addresses apart that caches and players may hold from an earlier run (6.2.1 forbids numbers that go back).
+    Discontinuities are counted from 0: players walk through all their numbers. A part is (msn, index), the
+    next to come is `next_part`.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class LivePlaylist:
         self._whole: deque[Segment] = deque()
         self._current: Segment | None = None
         self._next_msn = first
-        self._discontinuities = first
+        self._discontinuities = 0
         self._bytes = 0
         self._rendered: dict[bool, str] = {}
 

@@ -154,7 +154,7 @@ def test_a_later_run_is_numbered_above_an_earlier_one() -> None:
     playlist.add(Part(b"x", 0.5, True), NOON)
     text = playlist.render()
     assert playlist.begun
-    assert "#EXT-X-MEDIA-SEQUENCE:1700000000\n#EXT-X-DISCONTINUITY-SEQUENCE:1700000000\n" in text
+    assert "#EXT-X-MEDIA-SEQUENCE:1700000000\n#EXT-X-DISCONTINUITY-SEQUENCE:0\n" in text
     assert '#EXT-X-MAP:URI="init-1700000000.mp4"\n' in text
     assert 'URI="part-1700000000.0.m4s",INDEPENDENT=YES' in text
     assert playlist.init(1_700_000_000) == b"i"
