@@ -34,6 +34,7 @@ PROGRAMS = {
     ),
     "gstreamer": Program("gstreamer1.0-tools", ("gst-launch-1.0",)),
     "opencv-doc": Program("opencv-doc", ("/usr/share/doc/opencv-doc/examples/data/vtest.avi",)),
+    "nginx-rtmp": Program("nginx libnginx-mod-rtmp", ("nginx", "/usr/lib/nginx/modules/ngx_rtmp_module.so")),
     "ip": Program("iproute2", ("ip",)),
     "nft": Program("nftables", ("nft",)),
     "ethtool": Program("ethtool", ("ethtool",)),
