@@ -5,7 +5,8 @@
     Speakers.recent                               who has the floor, the latest first
 
 Pure. A source is mixed from its first loud frame on (no clipped words); it is counted as a speaker, for
-pictures to follow, only after 0.4 s of speech (a cough moves nobody).
+pictures to follow, only after 0.4 s of speech (a cough moves nobody). The only source there is, a camera that
+is watched, is mixed always: whoever listens wants to hear its hum and its silence.
 """
 
 from __future__ import annotations
@@ -85,12 +86,15 @@ class Speakers:
 
     def choose(self, voices: Mapping[str, Voice], now: float) -> tuple[str, ...]:
         """Who is mixed in this tick, in the order they came in."""
+        alone = len(voices) == 1
         for source, place in list(self._places.items()):
-            if voices[source].speaking:
+            if alone or voices[source].speaking:
                 place.spoke = now
             elif now - place.spoke > STAY:
                 del self._places[source]
-        waiting = [name for name, voice in voices.items() if voice.speaking and name not in self._places]
+        waiting = [
+            name for name, voice in voices.items() if (alone or voice.speaking) and name not in self._places
+        ]
         for name in sorted(waiting, key=lambda source: -voices[source].loudness):
             if not self._make_room(voices[name], voices, now):
                 break

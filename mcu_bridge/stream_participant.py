@@ -36,9 +36,10 @@ log = structlog.get_logger(__name__)
 SOUND = "/sound"
 PROVEN_AFTER = 3.0
 """Seconds after which a stream counts as good: when it ends, it is opened again at once."""
-PICTURE_WAITS = (0.1, 10.0)
+PICTURE_WAITS = (0.1, 8.0)
 SOUND_WAITS = (0.5, 15.0)
-"""Seconds before the next try, the first and the longest. Many cameras have no sound."""
+"""Seconds before the next try, the first and the longest. Many cameras have no sound. Pictures are asked for
+before a camera's idle time is over: let go of and begun anew, it would try a wrong password again."""
 STILL_AGE = 15.0
 """Seconds for which the latest key frame serves a receiver that joins between two."""
 CONCEALED = 0.1

@@ -248,3 +248,15 @@ def test_the_joins_of_a_mix_make_no_clicks() -> None:
     heard = np.concatenate(meeting.heard["nation"]).astype(np.int32)
     slope = 2 * np.pi * TONES["city"] / RATE * LOUD
     assert np.abs(np.diff(heard)).max() < slope * 1.6
+
+
+def test_the_only_source_there_is_is_heard_however_faint_it_is() -> None:
+    """A camera that is watched; beside another source the same sound counts as noise."""
+    for sites, faint in ((("mine",), True), (("mine", "works"), False)):
+        meeting = Meeting(sites)
+        meeting.mixer.add_listener("watcher")
+        meeting.heard["watcher"] = []
+        last = meeting.run(100, ["mine"], loudness=40)
+        assert last.speakers == ()
+        heard = np.concatenate(meeting.heard["watcher"][-25:])
+        assert bool(tones_in(heard, least=20)) is faint
