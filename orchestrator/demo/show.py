@@ -37,12 +37,13 @@ class Show:
         return f"/conferences/{self.meeting['id']}"
 
     async def joined(self, site_id: str) -> dict[str, Any]:
-        """The row of the participant of that site, once it is connected. Raises RoomFailed."""
+        """The row of the site's participant, once it is connected; cameras are none. Raises RoomFailed."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(JOINED_SECONDS):
                 while True:
                     for row in await self.operator.get(f"{self.path}/participants"):
-                        if row["site_id"] == site_id and row["state"] == "connected":
+                        there = row["site_id"] == site_id and row["state"] == "connected"
+                        if there and not row["address"].startswith("camera:"):
                             return dict(row)
                     await asyncio.sleep(0.1)
         raise RoomFailed(f"site {site_id} is not connected in meeting {NUMBER} after {JOINED_SECONDS:g} s")
