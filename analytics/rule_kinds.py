@@ -97,10 +97,10 @@ _KINDS = (
     ),
     _tamper(
         FROZEN,
-        30,
+        60,
         10,
-        Parameter("difference", 1, 0, 10, "levels"),
-        Parameter("share", 0.05, 0, 0.5, "share"),
+        Parameter("difference", 0.5, 0, 10, "levels"),
+        Parameter("share", 0.08, 0, 0.5, "share"),
     ),
     _tamper(
         BLURRED,

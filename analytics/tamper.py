@@ -92,11 +92,12 @@ class Freeze:
     """Nothing changes but, always in the same places, at most `share` of the cells.
 
     A cell changes when its pixels differ by more than `difference` levels on average from a picture of
-    before: light and a sensor's noise do that within seconds. Whoever walks through touches more and more
-    cells, a clock does not.
+    before: light and a sensor's noise do that within a minute, unless a coder takes all noise away. Whoever
+    walks through touches more and more cells, a clock does not. A picture that is frozen before a coder of
+    few bits looks alive: better that than an alarm at every quiet night.
     """
 
-    def __init__(self, difference: float = 1.0, share: float = 0.05) -> None:
+    def __init__(self, difference: float = 0.5, share: float = 0.08) -> None:
         self._difference = difference
         self._share = share
         self._reference: Floats | None = None

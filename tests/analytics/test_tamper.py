@@ -54,15 +54,25 @@ def test_noise_in_the_dark_is_black_too(live: list[Bgr]) -> None:
 def test_a_frozen_picture_is_seen_though_its_clock_goes_on(live: list[Bgr]) -> None:
     pictures = with_clock([*live[:10], *[live[10]] * 40, *live[50:70]])
     assert said("frozen", pictures, seconds=30, recovery=5) == [(41, "Flag"), (54, "Over")]
+    assert said("frozen", pictures) == []  # forty seconds are nothing
 
 
 def test_one_walker_in_an_empty_yard_is_life(live: list[Bgr]) -> None:
     pictures = []
-    for second in range(60):
+    for second in range(120):
         picture = live[0].copy()
-        x = 10 + 12 * second
+        x = 10 + 12 * min(second, 119 - second)
         cv2.rectangle(picture, (x, 300), (x + 25, 380), (40, 40, 200), -1)
         pictures.append(picture)
+    assert said("frozen", pictures) == []
+
+
+def test_an_empty_yard_has_the_noise_of_its_sensor(live: list[Bgr]) -> None:
+    chance = np.random.default_rng(1)
+    pictures = []
+    for _ in range(70):
+        noisy = live[0] + chance.normal(0, 2, live[0].shape)
+        pictures.append(np.asarray(np.clip(noisy, 0, 255), np.uint8))
     assert said("frozen", pictures, seconds=30) == []
 
 
