@@ -239,6 +239,10 @@ def _verdict(
         "minutes": minutes,
         "visits": run.visited,
         "slope_mb_a_minute": {name: round(slope, 3) for name, slope in slopes.items()},
+        "rss_mb_each_minute": {
+            name: [round(one.rss_mb, 1) for one in samples[:: round(60 / SAMPLE_SECONDS)]]
+            for name, samples in run.samples.items()
+        },
         "before": {name: asdict(value) for name, value in before.items()},
         "after": {name: asdict(value) for name, value in after.items()},
         "tasks_before": tasks_before,

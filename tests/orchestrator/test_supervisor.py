@@ -142,6 +142,7 @@ async def test_processes_start_serve_and_stop_main_first(tmp_path: Path) -> None
         desk = client.desk(ProbeDesk)
         assert await desk.pid() == pids["media-0"]
         assert await desk.environment("MALLOC_ARENA_MAX") == "2"
+        assert await desk.environment("MALLOC_MMAP_THRESHOLD_") == "262144"
         assert Path(f"/proc/{pids['media-0']}/comm").read_text() == "anshi-media-0\n"
         await client.aclose()
         began = time.monotonic()
