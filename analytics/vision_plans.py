@@ -38,8 +38,7 @@ from foundation.tasks import TaskScope
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 2.0
-CLIP_RESCAN_SECONDS = 600.0
-"""Between looks for violations whose clip nobody will cut any more; the first is at the start."""
+CLIP_RETRY_SECONDS = 10.0
 _TRANSIENT = (Refusal, DeskFailed, DatabaseBusy, DatabaseUnavailable)
 
 
@@ -128,22 +127,30 @@ class VisionPlans:
             self._changed.set()
 
     async def _rescan_clips(self) -> None:
+        """Once, at the start: a clip whose job is gone would stay pending for ever."""
         while True:
             try:
                 await self.requeue_clips()
+                return
             except (DatabaseBusy, DatabaseUnavailable) as error:
                 log.warning("clips_not_looked_for", reason=str(error))
-            await asyncio.sleep(CLIP_RESCAN_SECONDS)
+            await asyncio.sleep(CLIP_RETRY_SECONDS)
 
     async def requeue_clips(self) -> int:
         """Have the clips cut that are pending without a job; returns how many."""
-        async with self._database.reading() as tx:
-            lacking = await ViolationRepository(tx).without_clip_job()
-        for violation_id in lacking:
-            await self._jobs.enqueue(CLIP_JOB, {"violation_id": violation_id}, key=clip_key(violation_id))
-        if lacking:
-            log.info("clips_requeued", count=len(lacking))
-        return len(lacking)
+        count = 0
+        while True:
+            async with self._database.reading() as tx:
+                lacking = await ViolationRepository(tx).without_clip_job()
+            if not lacking:
+                break
+            for violation_id in lacking:
+                payload = {"violation_id": violation_id}
+                await self._jobs.enqueue(CLIP_JOB, payload, key=clip_key(violation_id))
+            count += len(lacking)
+        if count:
+            log.info("clips_requeued", count=count)
+        return count
 
 
 def _spec(rule: Rule) -> RuleSpec:

@@ -169,6 +169,13 @@ async def test_a_list_in_pages_with_filters_and_counts(house: House) -> None:
         assert (await house.ask("GET", f"/violations?{wrong}")).status in (400, 422), wrong
 
 
+async def test_the_document_names_what_can_be_asked(house: House) -> None:
+    document = await house.json("GET", "/openapi.json")
+    asked = document["paths"]["/api/v1/violations"]["get"]["parameters"]
+    assert {one["name"] for one in asked} == {"state", "camera_id", "kind", "from", "to", "limit", "after"}
+    assert set(document["paths"]["/api/v1/rules/{id}"]) >= {"patch", "delete"}
+
+
 async def test_nobody_learns_of_another_countys_violations(house: House) -> None:
     violation = await house.add(1, clip_path="c.mp4", snapshot_path="s.jpg", clip_state=ClipState.READY)
     rule = await house.json(
