@@ -45,9 +45,10 @@ from tests.peers.ffmpeg import probe
 from tests.peers.requirement import requires
 from tests.peers.waiting import until, until_true
 from tests.recordings.stage import COLOURS, Stage, colours, near
+from tests.recordings.test_chromium import looked_at
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 40
+SECONDS = 60
 
 
 class Node1:
@@ -181,7 +182,15 @@ async def recording(node: Node1, seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-@requires("ffmpeg")
+async def in_chromium(path: Path, first: int) -> None:
+    """The file, whose first second has that colour of the four, plays and seeks."""
+    looks = [(second + 0.5, (first + second) % 4) for second in (4, 1, 2, 0) if (first + second) % 4 != 3]
+    for (_, meant), (_, pixel) in zip(looks, await looked_at(path, looks), strict=True):
+        assert pixel.index(max(pixel)) == meant, pixel
+        assert max(pixel) > 100
+
+
+@requires("ffmpeg", "chromium")
 async def test_kill_9_loses_a_second_at_most_and_the_clip_comes_from_the_recording(node: Node1) -> None:
     process = await node.start()
     await recording(node, 6.0)
@@ -199,6 +208,8 @@ async def test_kill_9_loses_a_second_at_most_and_the_clip_comes_from_the_recordi
     found = await probe(node.folder, str(node.file(row)))
     assert found["streams"][0]["codec_name"] == "h264"
 
+    await in_chromium(node.file(row), began // 25 % 4)
+
     again = await node.start()
     await recording(node, 1.0)
     first, *_ = await node.rows()
@@ -206,6 +217,8 @@ async def test_kill_9_loses_a_second_at_most_and_the_clip_comes_from_the_recordi
     assert first.bytes == node.file(first).stat().st_size
     found = await probe(node.folder, str(node.file(first)))
     assert float(found["format"]["duration"]) == pytest.approx(len(seen) / 25, abs=0.05)
+
+    await in_chromium(node.file(first), began // 25 % 4)
 
     cut = await until(
         lambda: node.violation(violation.id), lambda one: one.clip_state != ClipState.PENDING, "a clip", 20
