@@ -5,6 +5,7 @@ import {
   ElCheckbox,
   ElCheckboxGroup,
   ElConfigProvider,
+  ElDatePicker,
   ElDialog,
   ElDropdown,
   ElDropdownItem,
@@ -19,6 +20,7 @@ import {
 import "element-plus/es/components/button/style/css";
 import "element-plus/es/components/checkbox/style/css";
 import "element-plus/es/components/checkbox-group/style/css";
+import "element-plus/es/components/date-picker/style/css";
 import "element-plus/es/components/dialog/style/css";
 import "element-plus/es/components/dropdown/style/css";
 import "element-plus/es/components/dropdown-item/style/css";
@@ -36,6 +38,7 @@ const COMPONENTS = [
   ElCheckbox,
   ElCheckboxGroup,
   ElConfigProvider,
+  ElDatePicker,
   ElDialog,
   ElDropdown,
   ElDropdownItem,

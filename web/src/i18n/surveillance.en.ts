@@ -249,7 +249,7 @@ export const surveillanceEn: SurveillanceMessages = {
       changed: "It has just changed; this is how it is now. Please try again.",
     },
     rule: "The rule as it was",
-    score: "Confidence",
+    score: "Seen with",
     digests: "Digests of the evidence (SHA-256)",
     noDigest: "none",
     log: "Log",

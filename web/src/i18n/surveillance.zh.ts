@@ -221,7 +221,7 @@ export const surveillanceZh = {
       changed: "这条记录刚刚有变化，已显示最新内容，请再试一次。",
     },
     rule: "触发时的规则",
-    score: "置信度",
+    score: "检出置信度",
     digests: "证据摘要（SHA-256）",
     noDigest: "无",
     log: "处置记录",

@@ -63,3 +63,12 @@ export function formatDuration(seconds: number): string {
   if (minutes < 60) return `${minutes}:${two(whole % 60)}`;
   return `${Math.floor(minutes / 60)}:${two(minutes % 60)}:${two(whole % 60)}`;
 }
+
+/** "HH:MM" of a time of day as people type it, or null; the end of a day may be "24:00". */
+export function clockOf(text: string, end: boolean): string | null {
+  const match = /^(\d{1,2})(?:[:：.]?(\d{1,2}))?$/.exec(text.trim());
+  if (match === null) return null;
+  const [hours, minutes] = [Number(match[1]), Number(match[2] ?? 0)];
+  if (minutes > 59 || hours > 24 || (hours === 24 && (minutes > 0 || !end))) return null;
+  return `${String(hours).padStart(2, "0")}:${String(minutes).padStart(2, "0")}`;
+}
