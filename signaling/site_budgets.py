@@ -135,6 +135,7 @@ class SiteBudgets:
             if not member.budget_set and member.camera is None:
                 theirs = None if member.media is None else member.media.theirs
                 member.wanted = self.whole(site_id) if theirs is None else self.wanted(member.caller, theirs)
+        callers = sum(member.camera is None for member in mates)
         granted: dict[str, Budget] = {}
         for member in mates:
             meeting = self._roster.meetings.get(member.conference_id)
@@ -144,10 +145,10 @@ class SiteBudgets:
                 grant = self._admission.admit(self._ask(meeting, member))
             except NotAdmitted as error:
                 log.warning("kept_beyond_capacity", participant=member.participant_id, why=str(error))
-                share = max(self._site_budget(site_id) // len(mates), MINIMUM_BPS)
-                held = Budget(min(member.budget.to_site_bps, share), min(member.budget.from_site_bps, share))
-                if member.camera is not None:
-                    held = member.budget  # it sends what it sends
+                held = member.budget
+                if member.camera is None:  # which sends what it sends
+                    share = max(self._site_budget(site_id) // callers, MINIMUM_BPS)
+                    held = Budget(min(held.to_site_bps, share), min(held.from_site_bps, share))
                 self._admission.restore(self._ask(meeting, member), held)
                 granted[member.participant_id] = held
                 continue

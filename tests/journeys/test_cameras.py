@@ -274,6 +274,25 @@ async def test_a_killed_worker_and_a_killed_main_keep_the_camera_in_its_meeting(
             await sees_all(room, TWO_TILES, YELLOW, BLUE, timeout=15.0)  # and not the one whose call is lost
 
 
+async def test_with_media_inside_main(browser: Chromium, tmp_path: Path) -> None:
+    launch = pipeline(0xC82828, width=640, height=360)
+    async with (
+        Node(tmp_path / "small", workers=0) as small,
+        camera(small, tmp_path, launch, camera_id="gate", site="wuming"),
+        Baresip(tmp_path / "room", replace(NANNING, colour=BLUE, video_codecs=())) as room,
+    ):
+        meeting = await small.meeting()
+        await room.dial(meeting.uri)
+        await room.established()
+        row = await into(meeting, "gate")
+        page, _answer = await watch(small, browser, "gate")
+        await browser.sees(page, RED, WATCHED)
+        await sees_all(room, TWO_TILES, RED, BLUE)
+        await meeting.command("drop", row["id"])
+        await sees_all(room, (FULL_TILE,), BLUE, timeout=15.0)
+        await page.close()
+
+
 def main_pid(node: Node) -> int:
     """The process of this very node that is called main."""
     for folder in Path("/proc").glob("[0-9]*"):
