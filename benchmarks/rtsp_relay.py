@@ -1,21 +1,28 @@
-"""One picture of 3 Mbit/s to 50 RTSP players over TCP: CPU of the relay, how soon a new player sees a whole
-frame, and what 20 players that read nothing take from the others."""
+"""One picture of 3 Mbit/s to 50 RTSP players over TCP: CPU of the relay beside nginx-rtmp's with 50 RTMP
+players, how soon a new player sees a whole frame, and what 20 that read nothing take from the others."""
 
 import asyncio
 import json
 import resource
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import uvloop
 
+from benchmarks._hls_server import key_frame
+from benchmarks.hls_parts import cpu_seconds
 from benchmarks.result import Result
 from media.packet import Format, Packet
 from media.stream import Stream
+from stream_relay.rtmp_push import RtmpPush
 from stream_relay.rtsp_server import RtspServer
+from tests.peers.nginx_rtmp import nginx_rtmp
+from tests.peers.ports import PortBlock
 
 READERS, STALLED, SECONDS = 50, 20, 5
 FRAME_RATE = 25
@@ -26,10 +33,20 @@ START_CODE = b"\x00\x00\x00\x01"
 
 def run() -> list[Result]:
     alone = uvloop.run(_relay(stalled=0))
+    peer = uvloop.run(_nginx_relay())
     crowded = uvloop.run(_relay(stalled=STALLED))
     name = f"rtsp/tcp to {READERS} readers"
+    ours = alone.cpu_per_gigabit
     return [
-        Result.bounded(name, alone.cpu_per_gigabit, "CPU-s/Gbit", at_most=0.25),
+        Result.bounded(name, ours, "CPU-s/Gbit", at_most=0.25),
+        Result.against(
+            f"{name}, beside rtmp",
+            ours,
+            "CPU-s/Gbit",
+            peer="nginx-rtmp, rtmp",
+            peer_value=peer,
+            at_most=1.6,
+        ),
         Result.bounded("first whole frame of a new rtsp reader, p50", alone.first_frame, "ms", at_most=5.0),
         Result.bounded(f"lost by the others beside {STALLED} stalled", crowded.lost, "packets", at_most=0.0),
     ]
@@ -53,8 +70,34 @@ class _Shelf:
         yield (self._stream,)
 
 
-async def _publish(stream: Stream) -> None:
-    key = START_CODE + b"\x65" + b"\xa5" * KEY_FRAME
+async def _nginx_relay() -> float:
+    """CPU seconds a gigabit that nginx-rtmp spends on the same picture, pushed to it and played from it."""
+    stream = Stream("bench", Format("H264", 90_000))
+    publisher = asyncio.create_task(_publish(stream, key_frame()))
+    with tempfile.TemporaryDirectory() as folder, PortBlock() as ports:
+        port = ports.take()
+        async with nginx_rtmp(Path(folder) / "nginx", port) as nginx:
+            push = asyncio.create_task(RtmpPush(f"rtmp://127.0.0.1:{port}/live/bench").run(stream, None))
+            players = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "benchmarks._rtmp_players", str(port), str(READERS), str(SECONDS)),
+                stdout=asyncio.subprocess.PIPE,
+            )
+            assert players.stdout is not None, "asked for as a pipe"
+            await players.stdout.readline()
+            before = cpu_seconds(nginx.pid)
+            received = int(await players.stdout.readline())
+            spent = cpu_seconds(nginx.pid) - before
+            await players.wait()
+            for task in (push, publisher):
+                task.cancel()
+            await asyncio.gather(push, publisher, return_exceptions=True)
+    if received * 8 < 0.9 * READERS * SECONDS * 3e6:
+        raise RuntimeError(f"nginx-rtmp relayed {received} bytes only: nothing was measured")
+    return spent / (received * 8 / 1e9)
+
+
+async def _publish(stream: Stream, parameter_sets: bytes = b"") -> None:
+    key = parameter_sets + START_CODE + b"\x65" + b"\xa5" * KEY_FRAME
     other = START_CODE + b"\x41" + b"\xa5" * FRAME
     began, number = time.monotonic(), 0
     while True:

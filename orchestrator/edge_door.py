@@ -16,6 +16,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 
+import structlog
 from aiohttp import web
 
 HEAD_SECONDS = 10.0
@@ -36,6 +37,8 @@ _FULL = (
 )
 _WORDS = "as many viewers are connected as this service holds"
 FULL = _FULL.format(len(_WORDS), _WORDS).encode()
+
+_log = structlog.get_logger("edge")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -65,11 +68,18 @@ class Door:
 
     @web.middleware
     async def asked(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """A request is whole: from here on keep-alive's own limit counts."""
+        """A request is whole: from here on keep-alive's own limit counts. What fails says nothing of the
+        inside, and is logged."""
         guard = self._guards.get(request.protocol)
         if guard is not None:
             guard.head_by = math.inf
-        return await handler(request)
+        try:
+            return await handler(request)
+        except web.HTTPException:
+            raise
+        except Exception:
+            _log.exception("request_failed", method=request.method, path=request.path)
+            raise web.HTTPInternalServerError(text="the service failed; its log says why") from None
 
     async def run(self) -> None:
         """Look after the connections until cancelled."""

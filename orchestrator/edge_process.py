@@ -1,8 +1,8 @@
 """The objects of the edge process: the public's listener, and the broadcasts behind it.
 
-Nothing a viewer asks reaches main: playlists, parts and the watch page come from this process's memory. What is
-broadcast is told by main over the desk "broadcast"; the pictures come over the links of the processes that
-have them.
+Nothing a viewer asks reaches main: playlists, parts and the watch page come from this process's memory. What
+is broadcast is told by main over the desk "broadcast"; the pictures come over the links of the processes
+that have them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,6 @@ SECURITY_HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), display-capture=(), geolocation=()",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Server": "anshi",
 }
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -123,30 +122,20 @@ def _app(settings: Settings, broadcasts: Broadcasts, door: Door) -> web.Applicat
             )
         return broadcasts.channel(name)
 
-    app = web.Application(middlewares=[door.asked, _failures, *_listener(settings)])
+    app = web.Application(middlewares=[*_listener(settings), door.asked])
     app.add_routes(hls_routes(resolve))
     app.add_routes(_page_routes(WatchPage.load()))
     hsts = settings.http.tls and settings.http.certificate is not None
 
-    async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
-        response.headers.update(SECURITY_HEADERS)
+    async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Server"] = "anshi"
+        if not request.path.startswith("/live/"):  # media has what it needs
+            response.headers.update(SECURITY_HEADERS)
         if hsts:
             response.headers["Strict-Transport-Security"] = HSTS
 
     app.on_response_prepare.append(add_headers)
     return app
-
-
-@web.middleware
-async def _failures(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """What fails is logged, and says nothing of the inside."""
-    try:
-        return await handler(request)
-    except web.HTTPException:
-        raise
-    except Exception:
-        _log.exception("request_failed", method=request.method, path=request.path)
-        raise web.HTTPInternalServerError(text="the service failed; its log says why") from None
 
 
 def _listener(settings: Settings) -> list[Callable[..., Awaitable[web.StreamResponse]]]:

@@ -21,7 +21,7 @@ from stream_relay.hls.viewers import new_key
 PLAYLIST = "application/vnd.apple.mpegurl"
 MP4 = "video/mp4"
 RETRY_SECONDS = "2"
-_ANY_ORIGIN = {"Access-Control-Allow-Origin": "*"}
+_ANY_ORIGIN = {"Access-Control-Allow-Origin": "*", "X-Content-Type-Options": "nosniff"}
 _FRESH = {"Cache-Control": "no-cache", **_ANY_ORIGIN}
 _OWN = {"Cache-Control": "no-store", **_ANY_ORIGIN}
 """For what holds a viewer's key."""
@@ -37,13 +37,13 @@ _PREFLIGHT = {
 def hls_routes(resolve: Callable[[str], Channel | None]) -> list[web.RouteDef]:
     """What the edge mounts."""
     handlers = _Handlers(resolve)
-    return [
-        web.get("/live/{name}/index.m3u8", handlers.multivariant),
-        web.get("/live/{name}/media.m3u8", handlers.media),
-        web.get("/live/{name}/info.json", handlers.info),
-        web.get(r"/live/{name}/init-{number:\d{1,12}}.mp4", handlers.init),
-        web.get(r"/live/{name}/seg-{msn:\d{1,12}}.m4s", handlers.segment),
+    return [  # what is asked most comes first: they are tried in this order
         web.get(r"/live/{name}/part-{msn:\d{1,12}}.{index:\d{1,4}}.m4s", handlers.part),
+        web.get("/live/{name}/media.m3u8", handlers.media),
+        web.get(r"/live/{name}/seg-{msn:\d{1,12}}.m4s", handlers.segment),
+        web.get(r"/live/{name}/init-{number:\d{1,12}}.mp4", handlers.init),
+        web.get("/live/{name}/index.m3u8", handlers.multivariant),
+        web.get("/live/{name}/info.json", handlers.info),
         web.get("/live/{path:.*}", handlers.nothing),
         web.options("/live/{path:.*}", handlers.preflight),
     ]

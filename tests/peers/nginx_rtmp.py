@@ -51,11 +51,13 @@ def configuration(
 
 
 @asynccontextmanager
-async def nginx_rtmp(folder: Path, port: int, **options: str) -> AsyncIterator[PeerProcess]:
+async def nginx_rtmp(
+    folder: Path, port: int, *, http: str = "", application: str = ""
+) -> AsyncIterator[PeerProcess]:
     """nginx listening for RTMP at 127.0.0.1:`port`, application "live"."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "nginx.conf"
-    file.write_text(configuration(folder, port, **options))
+    file.write_text(configuration(folder, port, http=http, application=application))
     command = [which("nginx") or "nginx", "-e", "stderr", "-c", str(file), "-p", str(folder)]
     process = await PeerProcess.start("nginx", command, folder)
     try:
