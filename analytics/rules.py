@@ -278,6 +278,8 @@ class Lasting:
 
 
 class Check(Protocol):
+    def resume(self) -> None: ...
+
     def sees(self, measures: Measures) -> bool: ...
 
 
@@ -306,6 +308,7 @@ class TamperRule:
 
     def resume(self, at: float) -> None:
         self._lasting.flagged, self._lasting.last = True, at
+        self._check.resume()
 
     def rest(self) -> Verdict | None:
         return _rest(self._lasting)

@@ -27,6 +27,8 @@ _WIDEST = 960
 _SHARP_CELLS = 80
 """Percentile of the cells' sharpness that stands for the picture: sky has none, writing too much."""
 _LEARNING_RATE = 0.02
+_CLEARER = 2.5
+"""Times as sharp as a picture that is known to be blurred: then it is not any more."""
 _NO_SHARPNESS = 2.0
 """Below this a picture is blurred whatever was learnt; one in focus has hundreds."""
 
@@ -80,6 +82,9 @@ class Cover:
         self._deviation = deviation
         self._share = share
 
+    def resume(self) -> None:
+        """Nothing was learnt that could be lost."""
+
     def sees(self, measures: Measures) -> bool:
         means, deviations = measures.means, measures.deviations
         dark = (means < self._brightness) & (deviations < 2 * self._deviation)
@@ -102,6 +107,9 @@ class Freeze:
         self._share = share
         self._reference: Floats | None = None
         self._changed = np.zeros((CELLS[1], CELLS[0]), np.bool_)
+
+    def resume(self) -> None:
+        """The next picture is what the following ones are held against."""
 
     def sees(self, measures: Measures) -> bool:
         """Whether this picture is still the one of before; the first never is."""
@@ -127,7 +135,13 @@ class Blur:
         self._learning = learning
         self._learnt: list[float] = []
         self._usual: float | None = None
+        self._resumed = False
+        self._blurred: float | None = None
         self._cover = Cover()
+
+    def resume(self) -> None:
+        """It was blurred when the last process ended: what the first picture has is not the usual."""
+        self._resumed = True
 
     def sees(self, measures: Measures) -> bool:
         """False while learning, but for a picture without any sharpness; a covered camera is not blurred."""
@@ -135,6 +149,10 @@ class Blur:
             return False
         if measures.sharpness < _NO_SHARPNESS:
             return True
+        if self._resumed:
+            self._blurred = measures.sharpness if self._blurred is None else self._blurred
+            self._resumed = measures.sharpness < self._blurred * _CLEARER
+            return self._resumed
         if self._usual is None:
             self._learnt.append(measures.sharpness)
             if len(self._learnt) >= self._learning:

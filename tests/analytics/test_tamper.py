@@ -93,3 +93,14 @@ def test_a_blurred_lens_against_what_the_camera_showed_before(live: list[Bgr]) -
 def test_a_camera_that_was_blurred_before_we_looked(live: list[Bgr]) -> None:
     blurred = [np.asarray(cv2.GaussianBlur(picture, (0, 0), 12), np.uint8) for picture in live[:20]]
     assert said("blurred", blurred, seconds=10) == [(10, "Flag")]
+
+
+def test_a_blurred_lens_is_not_learnt_as_the_usual_after_a_restart(live: list[Bgr]) -> None:
+    scene = Scene(make_judge(RuleSpec("r", "gate", "blurred", "失焦", (), {"recovery": 5, "learning": 5})))
+    scene.judge.resume(0)
+    for second, picture in enumerate(live[:30]):
+        scene.show(second, np.asarray(cv2.GaussianBlur(picture, (0, 0), 3), np.uint8))
+    assert scene.said == []
+    for second, picture in enumerate(live[30:50], 30):
+        scene.show(second, picture)
+    assert scene.said == [(34, "Over")]
