@@ -5,7 +5,7 @@
     await recorder.listen(sound)                  beside it: sound that came late, until that ends
 
 Row first, then file. Files are cut at key frames after about a minute, and where the stream's parameter
-sets, its time or its sound change. Sound that ends leaves the pictures going on. The event loop only builds
+sets, its time or its sound change; sound that ends leaves the pictures going on. The event loop only builds
 fragments; files are written in the disk's threads, and while one write lasts the readers queue, bounded, and
 count what they drop. Whoever cancels `run` leaves the file as after a kill: the next start mends it.
 """
@@ -164,7 +164,10 @@ class Recorder:
         return RecordingEnded(self.subject, cause, detail, self.files, self.bytes, self.dropped, self._counts)
 
     async def listen(self, sound: Stream) -> None:
-        """Record this sound beside the pictures until it ends, from their next key frame on."""
+        """Record this sound beside the pictures until it ends, from their next key frame on.
+
+        A file has sound throughout or not at all: browsers wait for sound that a file announces.
+        """
         sound_track(sound.format)
         self._sound = sound
         async with sound.reader() as reader:
@@ -176,6 +179,8 @@ class Recorder:
             finally:
                 self._readers.remove(reader)
                 self._dropped += reader.dropped
+        if self._sound is sound:
+            self._sound = None
 
     def _begin(self, pictures: Format, sound: Stream | None) -> None:
         self._retire()
