@@ -289,7 +289,8 @@ class Sampler:
             log.info("sampling_as_wanted_again", camera=self.camera_id)
 
     def _overload_text(self, achieved: float) -> str:
-        return f"{achieved:.2f} of {self._settings.rate:g} pictures a second are looked at: this machine keeps up with no more"
+        rates = f"{achieved:.2f} of {self._settings.rate:g} pictures a second are looked at"
+        return f"{rates}: this machine keeps up with no more"
 
 
 class _Eye:

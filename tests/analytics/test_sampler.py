@@ -204,7 +204,9 @@ async def test_overload_thins_every_camera_alike_and_is_said(
     for status in said:
         assert status.thinned > 0
         assert 1.5 <= status.achieved_rate <= 5
-        assert status.detail.endswith("of 10 pictures a second are looked at: this machine keeps up with no more")
+        assert status.detail.endswith(
+            "of 10 pictures a second are looked at: this machine keeps up with no more"
+        )
 
 
 async def _drain(running: Sampler) -> None:
