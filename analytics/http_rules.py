@@ -145,8 +145,8 @@ class RuleRoutes:
                 f"{CAMERAS}/{{id}}/analysis",
                 self.analysis,
                 "How the analysis of a camera does",
-                view,
-                camera,
+                Action.LIST_CAMERAS,
+                self._known_camera,
                 returns=AnalysisOut,
             ),
         )
@@ -154,10 +154,17 @@ class RuleRoutes:
     # --- permission's resources ---------------------------------------------------------------------
 
     async def _camera_resource(self, exchange: Exchange) -> Resource:
+        return await self._found(exchange, Action.VIEW_VIOLATIONS)
+
+    async def _known_camera(self, exchange: Exchange) -> Resource:
+        """Who runs the cameras must learn why one is not analysed."""
+        return await self._found(exchange, Action.LIST_CAMERAS)
+
+    async def _found(self, exchange: Exchange, action: Action) -> Resource:
         camera = await self._camera(exchange.path["id"])
         if camera is None:
             raise _no_camera(exchange.path["id"])
-        return self._seen(exchange, camera, _no_camera(camera.id))
+        return self._seen(exchange, action, camera, _no_camera(camera.id))
 
     async def _rule_resource(self, exchange: Exchange) -> Resource:
         async with self._database.reading() as tx:
@@ -165,11 +172,11 @@ class RuleRoutes:
         camera = None if rule is None else await self._camera(rule.camera_id)
         if camera is None:
             raise _no_rule(exchange.path["id"])
-        return self._seen(exchange, camera, _no_rule(exchange.path["id"]))
+        return self._seen(exchange, Action.VIEW_VIOLATIONS, camera, _no_rule(exchange.path["id"]))
 
-    def _seen(self, exchange: Exchange, camera: Camera, otherwise: Problem) -> Resource:
+    def _seen(self, exchange: Exchange, action: Action, camera: Camera, otherwise: Problem) -> Resource:
         resource = Resource("camera", camera.id, camera.site_id)
-        if not self._authorisation.allowed(exchange.who, Action.VIEW_VIOLATIONS, resource):
+        if not self._authorisation.allowed(exchange.who, action, resource):
             raise otherwise
         return resource
 

@@ -202,8 +202,12 @@ async def test_nobody_learns_of_another_countys_violations(house: House) -> None
     assert (await house.json("GET", "/violations/summary", house.neighbour))["open"] == 0
     assert (await house.json("GET", f"/violations/{violation.id}"))["version"] == 1
     viewer = await house.service.user(Role.VIEWER, site="nanning")
-    for path in (one, unknown, "/violations", "/rule-kinds"):
+    for path in (one, unknown, "/violations", "/rule-kinds", "/cameras/gate/analysis"):
         await problem(await house.ask("GET", path, viewer), 403)
+    operator = await house.service.user(Role.OPERATOR, site="nanning")
+    await problem(await house.ask("GET", "/cameras/gate/rules", operator), 403)
+    await problem(await house.ask("GET", "/cameras/pier/analysis", operator), 404)
+    assert (await house.json("GET", "/cameras/gate/analysis", operator))["state"] == "waiting"
 
 
 async def test_a_review_from_claim_to_decision_with_its_log_and_audit(house: House) -> None:
