@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -12,7 +13,7 @@ from pathlib import Path
 from media.fragments import Began, StreamFragments
 from media.opus_sound import AS_IT_IS, OPUS, OpusMaker, UnsupportedSound
 from media.packet import Format, Packet
-from protocols.isobmff.box import Box, MalformedBox, boxes, child
+from protocols.isobmff.box import Box, MalformedBox, boxes, child, field
 from protocols.isobmff.fragmenter import PICTURES, SOUND, MediaFragment
 from protocols.isobmff.reader import Fragment, Init, read_fragments, read_init
 from protocols.isobmff.tracks import VIDEO_TIMESCALE
@@ -146,7 +147,7 @@ def _entries(data: memoryview) -> Iterator[Box]:
     for trak in boxes(data, moov.body, moov.end):
         if trak.kind == b"trak":
             stsd = child(data, trak, b"mdia", b"minf", b"stbl", b"stsd")
-            yield next(boxes(data, stsd.body + 8, stsd.end))
+            yield from itertools.islice(boxes(data, stsd.body + 8, stsd.end), 1)
 
 
 def _parameter_sets(data: memoryview) -> bytes:
@@ -154,16 +155,21 @@ def _parameter_sets(data: memoryview) -> bytes:
     for entry in _entries(data):
         for one in boxes(data, entry.body + SAMPLE_ENTRY, entry.end):
             if entry.kind == b"avc1" and one.kind == b"avcC":
-                record = bytes(data[one.body : one.end])
-                sets, at, count = b"", 6, record[5] & 0x1F
-                for _ in range(2):
-                    for _ in range(count):
-                        size = int.from_bytes(record[at : at + 2], "big")
-                        sets += START_CODE + record[at + 2 : at + 2 + size]
-                        at += 2 + size
-                    count, at = (record[at], at + 1) if at < len(record) else (0, at)
-                return sets
+                sps, after = _sets(data, one.body + 5, one.end, 0x1F)
+                pps, _ = _sets(data, after, one.end, 0xFF)
+                return sps + pps
     raise MalformedBox("no H.264 in this file")
+
+
+def _sets(data: memoryview, at: int, end: int, mask: int) -> tuple[bytes, int]:
+    """The parameter sets of an array behind its count, and where it ends. Raises MalformedBox."""
+    sets, count = b"", field(data, at, 1, end) & mask
+    at += 1
+    for _ in range(count):
+        size = field(data, at, 2, end)
+        sets += START_CODE + bytes(data[at + 2 : min(at + 2 + size, end)])
+        at += 2 + size
+    return sets, at
 
 
 def _sound_format(data: memoryview, init: Init) -> Format | None:
@@ -172,13 +178,12 @@ def _sound_format(data: memoryview, init: Init) -> Format | None:
         if entry.kind == b"Opus":
             return OPUS
         if entry.kind == b"mp4a":
-            esds = next(
-                one for one in boxes(data, entry.body + SOUND_ENTRY, entry.end) if one.kind == b"esds"
-            )
-            descriptors = bytes(data[esds.body + 4 : esds.end])
-            size = descriptors[SPECIFIC_INFO - 1]
-            config = descriptors[SPECIFIC_INFO : SPECIFIC_INFO + size]
-            return Format("MPEG4-GENERIC", rates["mp4a"], parameters={"config": config.hex()})
+            for one in boxes(data, entry.body + SOUND_ENTRY, entry.end):
+                if one.kind == b"esds":
+                    at = one.body + 4 + SPECIFIC_INFO
+                    size = field(data, at - 1, 1, one.end)
+                    config = bytes(data[at : min(at + size, one.end)])
+                    return Format("MPEG4-GENERIC", rates["mp4a"], parameters={"config": config.hex()})
     return None
 
 
