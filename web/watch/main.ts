@@ -61,8 +61,9 @@ function describe(): void {
   if (info === null) return;
   document.title = info.title ? `${info.title} · ${words.brand}` : words.brand;
   element("title").textContent = info.title;
-  element("viewers").textContent = info.state === "live" ? words.viewers(info.viewers) : "";
-  element("delay").textContent = info.delay_seconds > 0 ? words.delay(info.delay_seconds) : "";
+  element("viewers").textContent = info.state === "live" ? words.viewers(Math.max(info.viewers, 1)) : ""; // whoever reads this is one
+  element("delay").textContent =
+    info.delay_seconds > 0 && info.state !== "ended" ? words.delay(info.delay_seconds) : "";
 }
 
 // Ask how things are, and do what follows from it.
