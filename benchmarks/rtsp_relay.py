@@ -25,6 +25,8 @@ from tests.peers.nginx_rtmp import nginx_rtmp
 from tests.peers.ports import PortBlock
 
 READERS, STALLED, SECONDS = 50, 20, 5
+ROUNDS = 3
+"""In turn; the least of each counts: what else the machine does only adds."""
 FRAME_RATE = 25
 KEY_FRAME, FRAME = 60_000, 13_000
 """Bytes; with a key frame a second 3 Mbit/s."""
@@ -32,8 +34,9 @@ START_CODE = b"\x00\x00\x00\x01"
 
 
 def run() -> list[Result]:
-    alone = uvloop.run(_relay(stalled=0))
-    peer = uvloop.run(_nginx_relay())
+    rounds = [(uvloop.run(_relay(stalled=0)), uvloop.run(_nginx_relay())) for _ in range(ROUNDS)]
+    alone = min((one for one, _ in rounds), key=lambda one: one.cpu_per_gigabit)
+    peer = min(one for _, one in rounds)
     crowded = uvloop.run(_relay(stalled=STALLED))
     name = f"rtsp/tcp to {READERS} readers"
     ours = alone.cpu_per_gigabit
