@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import cast
 
 import pytest
@@ -21,6 +20,7 @@ from foundation.tasks import TaskScope
 from orchestrator.workers_watch import take_event
 from signaling.meetings import Meetings
 from signaling.viewings import VIEW
+from tests.peers.waiting import until_true
 
 MEETING, CAMERA = "8b1c", "view:camera:gate"
 
@@ -57,8 +57,7 @@ async def follow(*events: Event) -> tuple[Heard, Heard, list[Event]]:
     async with bus.subscribe(Event) as published, TaskScope("test") as scope:
         for event in events:
             take_event(event, scope, cast(Meetings, meetings), bus, {VIEW: viewings})
-        while len(scope):
-            await asyncio.sleep(0)
+        await until_true(lambda: not len(scope), "every reaction to be over", 5.0)
         bus.close()
         return meetings, viewings, [event async for event in published]
 
