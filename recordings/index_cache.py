@@ -14,8 +14,8 @@ from recordings.disk import Disk
 from recordings.playlist import FileIndex, ListedFile, read_index
 from recordings.recording_folder import OutsideFolder, RecordingFolder
 
-REMEMBERED = 20_000
-"""Closed files: about two weeks of one camera."""
+REMEMBERED = 3_000
+"""Closed files: two days of one camera, about 10 MB."""
 AT_ONCE = 100
 
 _log = structlog.get_logger("index_cache")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -130,8 +131,8 @@ def _joined(pieces: list[_Piece], begin: int) -> Segment:
 def _indexed(head: memoryview, sidx: Box) -> Iterator[_Piece]:
     """The entries of a sidx of version 1 as ours are (ISO/IEC 14496-12 8.16.3)."""
     offset = sidx.end + field(head, sidx.body + 20, 8, sidx.end)
-    for row in range(sidx.body + 32, sidx.end - 11, 12):
-        size, duration, access = (field(head, row + 4 * n, 4, sidx.end) for n in range(3))
+    entries = head[sidx.body + 32 : sidx.end]
+    for size, duration, access in struct.iter_unpack(">3I", entries[: len(entries) // 12 * 12]):
         yield _Piece(offset, size & 0x7FFFFFFF, duration, bool(access >> 31))
         offset += size & 0x7FFFFFFF
 

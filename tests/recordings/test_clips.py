@@ -208,14 +208,19 @@ async def test_without_preroll_and_recording_the_clip_is_missing(evidence: Evide
     assert len(evidence.events) == 1
 
 
-@pytest.mark.parametrize("still_open", [False, True])
-async def test_when_the_preroll_is_gone_the_recording_serves(evidence: Evidence, still_open: bool) -> None:
+@pytest.mark.parametrize(("still_open", "codec"), [(False, "libopus"), (True, "aac")])
+async def test_when_the_preroll_is_gone_the_recording_serves(
+    evidence: Evidence, still_open: bool, codec: str
+) -> None:
     """Files cut every 8 s: the clip is out of two of them; the last may still be written."""
     subject = Subject(RecordingKind.CAMERA, "gate", "nanning")
     folder, database, disk, clock = evidence.folder, evidence.database, evidence.disk, evidence.clock
     recorder = Recorder(subject, folder, database, disk, clock, file_seconds=8.0, reserve_bytes=0)
-    pictures, tone = Stream("gate", H264), Stream("gate/sound", Format("OPUS", 48_000, 2))
-    heard, _ = sound("libopus", 21.0, arrival=0.0)
+    heard, config = sound(codec, 21.0, arrival=0.0)
+    coded_sound = Format("OPUS", 48_000, 2)
+    if codec == "aac":
+        coded_sound = Format("MPEG4-GENERIC", 48_000, 2, {"config": config.hex()})
+    pictures, tone = Stream("gate", H264), Stream("gate/sound", coded_sound)
     clock.advance(21.0)
     running = asyncio.create_task(recorder.run(pictures, tone))
     await asyncio.sleep(0)
