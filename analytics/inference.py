@@ -17,8 +17,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
-from analytics.detection import Detection
+from analytics.detection import Bgr, Detection
 from analytics.detector import Detector
 from analytics.model_package import ModelPackage
 from analytics.picture_decoder import Glimpse
@@ -58,12 +59,17 @@ class LookInbox(LatestInbox[Look]):
         return super().put(item)
 
 
+class Looker(Protocol):
+    """Whoever finds things in a picture, in a worker thread."""
+
+    def detect(self, picture: Bgr) -> tuple[Detection, ...]: ...
+
+
 class InferencePool:
     """See the module's head. Made by `open`, as reading a model takes a moment."""
 
-    def __init__(self, detectors: Sequence[Detector]) -> None:
+    def __init__(self, detectors: Sequence[Looker]) -> None:
         """Runs as many threads as there are detectors."""
-        self.package = detectors[0].package
         self.looks = 0
         self._idle = deque(detectors)
         self._threads = len(detectors)

@@ -88,6 +88,8 @@ class VideoDecoder:
         self.counts.frames += 1
         if packet.damaged:
             self._fault()
+        if not packet.data:
+            return []  # to libav it would be the end of the stream, and nothing could follow
         coded = av.Packet(packet.data)
         coded.pts = coded.dts = packet.pts
         try:

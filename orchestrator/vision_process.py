@@ -7,14 +7,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import cast
 
 import structlog
 
 from analytics.detection import Bgr, Detection
-from analytics.detector import Detector
 from analytics.inference import InferencePool
-from analytics.model_package import DEFAULT_MODEL, ModelFault, ModelPackage, load
+from analytics.model_package import DEFAULT_MODEL, ModelFault, load
 from analytics.sampler import Sampler, SamplerSettings
 from analytics.violation_writer import ModelName, ViolationWriter
 from analytics.vision_keeper import VisionKeeper
@@ -41,8 +39,6 @@ PICTURE_THREADS = 2
 
 class _NoDetector:
     """Stands where a detector would when there is no usable model: nobody heeds what it does not find."""
-
-    package: ModelPackage | None = None
 
     def detect(self, _picture: Bgr) -> tuple[Detection, ...]:
         return ()
@@ -107,6 +103,5 @@ async def _open_model(folder: Path, threads: int) -> tuple[ModelName, InferenceP
         pool = await InferencePool.open(package, threads)
     except ModelFault as fault:
         log.error("model_not_usable", why=str(fault), consequence="nobody is seen; tamper checks go on")
-        nobody = cast(Detector, _NoDetector())  # it has what the pool asks of one
-        return ModelName(fault=f"no usable model: {fault}"), InferencePool([nobody])
+        return ModelName(fault=f"no usable model: {fault}"), InferencePool([_NoDetector()])
     return ModelName(package.name, package.digest), pool

@@ -27,7 +27,7 @@ from orchestrator.demo import stamp
 from orchestrator.demo.browser import JoinFailed
 from orchestrator.demo.cameras import STREET
 from orchestrator.demo.node import Refused
-from orchestrator.demo.premises import Premises
+from orchestrator.demo.premises import Premises, renew_rule
 from orchestrator.demo.viewer import Viewer, ViewerLook
 
 PERIOD = 1.5
@@ -85,6 +85,7 @@ class Chain:
     async def _await_violation(self, seconds: float) -> None:
         """The first one of this run whose evidence is complete, or as far as it came."""
         monitor, until = self.premises.people.monitor, time.monotonic() + seconds
+        await renew_rule(monitor)
         while time.monotonic() < until:
             rows = (await monitor.get(f"/violations?camera_id={STREET}&from={self.began}"))["items"]
             if rows:

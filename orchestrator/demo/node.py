@@ -215,6 +215,9 @@ class Api:
     async def patch(self, path: str, body: object) -> Any:
         return await self._request("PATCH", path, body)
 
+    async def delete(self, path: str) -> None:
+        await self._request("DELETE", path)
+
     async def download(self, path: str) -> bytes:
         """A file of the service. Raises Refused, aiohttp.ClientError."""
         async with self._session.get(f"/api/v1{path}", headers=self._headers) as answer:

@@ -112,6 +112,13 @@ async def _camera(administrator: Api, camera_id: str, url: str) -> None:
     await administrator.patch(f"/cameras/{camera_id}", {"url": url, "enabled": True})
 
 
+async def renew_rule(monitor: Api) -> None:
+    """The rule anew: what an earlier run flagged and still goes on is over, and is flagged again."""
+    for rule in await monitor.get(f"/cameras/{STREET}/rules"):
+        await monitor.delete(f"/rules/{rule['id']}")
+    await _rule(monitor, STREET)
+
+
 async def _rule(monitor: Api, camera_id: str) -> None:
     if not await monitor.get(f"/cameras/{camera_id}/rules"):
         rule = {"kind": "person-in-zone", "name": "大门前有人逗留", "zone": ZONE}

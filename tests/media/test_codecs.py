@@ -304,3 +304,10 @@ def test_an_enormous_picture_is_refused() -> None:
     decoder = VideoDecoder(VideoCodec.H264)
     assert decoder.decode(Packet(data, 0, 0.0)) == []
     assert decoder.needs_keyframe
+
+
+def test_empty_frame_does_not_end_a_decoder() -> None:
+    decoder = VideoDecoder(VideoCodec.H264)
+    packets = encode(VideoEncoder(target()), moving(640, 360, 4))
+    shown = [decoder.decode(packet) for packet in (packets[0], Packet(b"", 0, 0.0), *packets[1:])]
+    assert [len(pictures) for pictures in shown] == [1, 0, 1, 1, 1]
