@@ -137,7 +137,7 @@ class Surveillance:
     async def _end_what_is_over(self) -> None:
         async with self._parts.database.reading() as tx:
             conferences, kind = ConferenceRepository(tx), RecordingKind.CONFERENCE
-            subjects = {one.subject for one in await OrderRepository(tx).in_force() if one.kind is kind}
+            subjects = {one.subject for one in await OrderRepository(tx).all() if one.kind is kind}
             subjects |= {
                 one.subject
                 for one in await BroadcastRepository(tx).running()
