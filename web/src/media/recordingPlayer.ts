@@ -10,6 +10,7 @@ import { playlistAddress, type RecordedKind } from "@/api/recordings";
 
 const BEFORE_MS = 5 * 60_000;
 const AFTER_MS = 25 * 60_000;
+const MOST_RECOVERIES = 8;
 
 export type PlayerTrouble = { kind: "service"; status: number } | { kind: "media"; detail: string };
 
@@ -78,7 +79,14 @@ export class RecordingPlayer {
     });
     hls.on(Hls.Events.MANIFEST_PARSED, () => void this.video.play().catch(() => undefined));
     hls.on(Hls.Events.BUFFER_APPENDED, () => this.arrive());
-    hls.on(Hls.Events.ERROR, (_name, data) => this.failed(data));
+    let recoveries = 0;
+    hls.on(Hls.Events.ERROR, (_name, data) => {
+      // a file with sound after one without wants other buffers than the browser has
+      const media = data.fatal && data.type === Hls.ErrorTypes.MEDIA_ERROR;
+      if (!media || ++recoveries > MOST_RECOVERIES) return this.failed(data);
+      hls.recoverMediaError();
+      void this.video.play().catch(() => undefined);
+    });
     hls.loadSource(
       playlistAddress({
         ...this.subject,
