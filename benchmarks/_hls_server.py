@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 import uvloop
 from av.video.codeccontext import VideoCodecContext
 
@@ -56,7 +57,8 @@ def key_frame() -> bytes:
     encoder.width, encoder.height, encoder.pix_fmt = 1280, 720, "yuv420p"
     encoder.time_base = Fraction(1, RATE)
     encoder.options = {"preset": "ultrafast", "tune": "zerolatency"}
-    (packet,) = encoder.encode(av.VideoFrame(1280, 720, "yuv420p"))
+    picture = av.VideoFrame.from_ndarray(np.full((1080, 1280), 128, np.uint8), "yuv420p")  # grey, thus small
+    (packet,) = encoder.encode(picture)
     return bytes(packet)
 
 

@@ -1,7 +1,7 @@
 """HLS parts of 200 kB from the edge's memory, beside nginx with a file of the same size: CPU a gigabyte.
 
-Both over TLS 1.3 with the same certificate, as viewers come, and both without; the same client asks over kept
-connections. The servers' own CPU counts, user and system; the edge's includes making the broadcast meanwhile.
+Both over TLS 1.3 with the same certificate, as viewers come: that is what the bar is for. Both without TLS too,
+for information: there nginx never touches the bytes. The same client asks over kept connections. The servers' own CPU counts, user and system; the edge's includes making the broadcast meanwhile.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 def run() -> list[Result]:
     results = []
-    for tls, words in ((True, "over TLS"), (False, "without TLS")):
+    for tls, words, bar in ((True, "over TLS", 3.0), (False, "without TLS", None)):
         ours, peer = _measure(tls)
         results.append(
             Result.against(
@@ -40,7 +40,7 @@ def run() -> list[Result]:
                 "CPU-s/GB",
                 peer="nginx, static file",
                 peer_value=peer,
-                at_most=3.0,
+                at_most=bar,
             )
         )
     return results
