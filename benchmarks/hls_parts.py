@@ -1,7 +1,8 @@
 """HLS parts of 200 kB from the edge's memory, beside nginx with a file of the same size: CPU a gigabyte.
 
-Both over TLS 1.3 with the same certificate, as viewers come: that is what the bar is for. Both without TLS too,
-for information: there nginx never touches the bytes. The same client asks over kept connections. The servers' own CPU counts, user and system; the edge's includes making the broadcast meanwhile.
+Both over TLS 1.3 with the same certificate, as viewers come: that is what the bar is for. Both without TLS
+too, for information: there nginx never touches the bytes. The same client asks over kept connections. The
+servers' own CPU counts, user and system; the edge's includes making the broadcast meanwhile.
 """
 
 import asyncio

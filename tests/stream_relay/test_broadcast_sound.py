@@ -1,6 +1,7 @@
 """Sound of a broadcast as AAC: the tone stays, at its time, over holes and jumps."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 import numpy as np
@@ -30,7 +31,7 @@ def test_a_tone_keeps_its_pitch_its_beginning_and_its_clock() -> None:
     packets, _ = sound("libopus", 4.0)
     made = transcoded(packets)
     assert [one.pts for one in made[:3]] == [-1024, 0, 1024]
-    assert all(after.pts - before.pts == 1024 for before, after in zip(made, made[1:], strict=False))
+    assert all(after.pts - before.pts == 1024 for before, after in pairwise(made))
     assert made[50].arrival == pytest.approx(100.0 + made[50].pts / 48_000, abs=0.001)
     heard = decoded(made)
     assert np.argmax(np.abs(np.fft.rfft(heard[48_000:96_000]))) == 440
@@ -40,7 +41,7 @@ def test_a_tone_keeps_its_pitch_its_beginning_and_its_clock() -> None:
 def test_a_hole_is_silence_and_what_follows_keeps_its_time() -> None:
     packets, _ = sound("libopus", 4.0)
     made = transcoded([*packets[:100], *packets[120:]])
-    assert all(after.pts - before.pts == 1024 for before, after in zip(made, made[1:], strict=False))
+    assert all(after.pts - before.pts == 1024 for before, after in pairwise(made))
     heard = decoded(made)[1024:]
     quiet, loud = heard[98_000:113_000], heard[120_000:140_000]
     assert np.abs(quiet[2000:-2000]).max() < 0.05
@@ -51,7 +52,7 @@ def test_a_jump_begins_anew_at_its_own_time() -> None:
     packets, _ = sound("libopus", 2.0)
     moved = [Packet(one.data, one.pts + 480_000, one.arrival + 10) for one in packets]
     made = transcoded([*packets, *moved])
-    steps = {after.pts - before.pts for before, after in zip(made, made[1:], strict=False)}
+    steps = {after.pts - before.pts for before, after in pairwise(made)}
     assert len(steps) == 2
     assert max(steps) > 380_000
     late = next(one for one in made if one.pts > 400_000)
