@@ -34,7 +34,8 @@ PERIOD = 1.5
 GLASS_TO_GLASS = 3.0
 ENOUGH = 0.8
 SHARE = 0.04
-CLIP_SECONDS = (8.0, 14.0)
+CLIP_SECONDS = (6.0, 14.0)
+"""Of ten; the seconds before are fewer where the camera has only just come up."""
 EVIDENCE_SECONDS = 30.0
 """Beyond the measuring: what a violation of the last second needs for its clip."""
 

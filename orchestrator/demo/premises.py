@@ -113,16 +113,24 @@ async def _camera(administrator: Api, camera_id: str, url: str) -> None:
 
 
 async def renew_rule(monitor: Api) -> None:
-    """The rule anew: what an earlier run flagged and still goes on is over, and is flagged again."""
-    for rule in await monitor.get(f"/cameras/{STREET}/rules"):
+    """The rule anew: what an earlier run flagged and still goes on is over, and is flagged again.
+
+    The new one comes first: without any rule the camera's last seconds would not be kept for clips.
+    """
+    before = await monitor.get(f"/cameras/{STREET}/rules")
+    await _add_rule(monitor, STREET)
+    for rule in before:
         await monitor.delete(f"/rules/{rule['id']}")
-    await _rule(monitor, STREET)
 
 
 async def _rule(monitor: Api, camera_id: str) -> None:
     if not await monitor.get(f"/cameras/{camera_id}/rules"):
-        rule = {"kind": "person-in-zone", "name": "大门前有人逗留", "zone": ZONE}
-        await monitor.post(f"/cameras/{camera_id}/rules", rule)
+        await _add_rule(monitor, camera_id)
+
+
+async def _add_rule(monitor: Api, camera_id: str) -> None:
+    rule = {"kind": "person-in-zone", "name": "大门前有人逗留", "zone": ZONE}
+    await monitor.post(f"/cameras/{camera_id}/rules", rule)
 
 
 async def _into_meeting(operator: Api, meeting_id: str) -> None:

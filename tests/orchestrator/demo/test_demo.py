@@ -26,7 +26,7 @@ from foundation.repositories.users import UserRepository
 from media.picture import Picture
 from orchestrator.control import StartFailure
 from orchestrator.demo.glimpse import Glimpse, coarse, spectrum
-from orchestrator.demo.node import configure, demo_folder, free_block
+from orchestrator.demo.node import Ports, configure, demo_folder, free_block
 from orchestrator.demo.seed import ACCOUNTS, LINKS, SITES, read_secrets, seed, write_secrets
 from orchestrator.demo.show import wide
 from orchestrator.demo.terminal.footage import COLOURS, Footage, to_yuv
@@ -40,14 +40,14 @@ RED, GREEN = COLOURS["red"], COLOURS["green"]
 
 
 @pytest.fixture
-def ports() -> Iterator[tuple[int, int, int]]:
-    """Of HTTPS, SIP (and its TLS) and WebRTC."""
+def ports() -> Iterator[Ports]:
     with PortBlock() as block:
-        yield block.take(), block.take(2), block.take()
+        sip = block.take(2)  # with its TLS
+        yield Ports(block.take(), sip, block.take(), block.take(), block.take())
 
 
 @pytest.fixture
-def settings(tmp_path: Path, ports: tuple[int, int, int]) -> Settings:
+def settings(tmp_path: Path, ports: Ports) -> Settings:
     return configure(tmp_path, "127.0.0.1", ports).settings
 
 
@@ -61,25 +61,24 @@ def test_a_second_run_in_the_same_folder_says_who_runs(tmp_path: Path) -> None:
         pass  # the first one has ended
 
 
-def test_usual_ports_are_taken_where_they_are_free(tmp_path: Path, ports: tuple[int, int, int]) -> None:
+def test_usual_ports_are_taken_where_they_are_free(tmp_path: Path, ports: Ports) -> None:
     plan = configure(tmp_path, "127.0.0.1", ports)
     network = plan.settings.networks[0]
-    assert (plan.settings.http.port, network.sip.udp, network.webrtc_port) == ports
+    edge = plan.settings.edge.port
+    assert (plan.settings.http.port, network.sip.udp, network.webrtc_port, edge, network.rtsp) == ports
     assert plan.notes == ()
-    assert plan.sip_uri("800800") == f"sip:800800@127.0.0.1:{ports[1]}"
+    assert plan.sip_uri("800800") == f"sip:800800@127.0.0.1:{ports.sip}"
 
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
-def test_another_port_is_taken_and_said(
-    tmp_path: Path, ports: tuple[int, int, int], kind: socket.SocketKind
-) -> None:
+def test_another_port_is_taken_and_said(tmp_path: Path, ports: Ports, kind: socket.SocketKind) -> None:
     with socket.socket(type=kind) as holder:
-        holder.bind(("127.0.0.1", ports[1]))
+        holder.bind(("127.0.0.1", ports.sip))
         if kind == socket.SOCK_STREAM:
             holder.listen(1)
         plan = configure(tmp_path, "127.0.0.1", ports)
-    assert plan.sip_port != ports[1]
-    assert plan.notes == (f"port {ports[1]} is taken: SIP is on {plan.sip_port}",)
+    assert plan.sip_port != ports.sip
+    assert plan.notes == (f"port {ports.sip} is taken: SIP is on {plan.sip_port}",)
 
 
 def test_a_block_of_ports_is_free() -> None:
@@ -229,7 +228,7 @@ def side(
     async def nothing() -> Glimpse:
         return Glimpse(0)
 
-    looks = [Look(float(n), 25 * (n + 1), (1280, 720), share, level, None) for n in range(10)]
+    looks = [Look(float(n), 25 * (n + 1), (1280, 720), share, 0.2, level, None) for n in range(10)]
     return Side(name, nothing, name, 440.0, GREEN, 1000.0, lambda: peaks, looks)
 
 
@@ -243,7 +242,7 @@ FINE = {"room": (250_000, 375_000), "browser": (1, 1)}
 
 def test_all_holds() -> None:
     seen = watch(side("room"), side("browser"), FINE).verdict()
-    assert len(seen) == 6
+    assert len(seen) == 8
     assert all(seen.values())
     assert side("room").facts()["fps"] == 25.0
 
@@ -267,10 +266,11 @@ def test_what_does_not_hold_is_named(one: Side, peaks: dict[str, tuple[int, int]
 # --- the whole ------------------------------------------------------------------------------------------
 
 
-def test_a_short_check_with_terminals_of_our_own(tmp_path: Path, ports: tuple[int, int, int]) -> None:
+def test_a_short_check_with_terminals_of_our_own(tmp_path: Path, ports: Ports) -> None:
     """A node, two terminals, every fact; then the same folder again, and nothing left running."""
     folder = tmp_path / "demo"
     script = "import sys; from pathlib import Path; from orchestrator.demo import run; "
+    script += "from orchestrator.demo.node import Ports; "
     script += f"sys.exit(run.run(run.Options(True, Path({str(folder)!r}), seconds=8, ports={ports!r}, "
     script += "without_peers=True)))"
     command = [sys.executable, "-c", script]
