@@ -4,7 +4,7 @@ import asyncio
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ READ_NUMBER = f"""() => {{
     return number;
 }}"""
 
+DECODED = "document.querySelector('video').getVideoPlaybackQuality().totalVideoFrames"
 LOUDEST = """async () => {
     const video = document.querySelector("video");
     if (!window.heard) {
@@ -103,7 +104,7 @@ async def state(page: Page) -> str:
 
 @requires("chromium")
 async def test_the_watch_page_plays_soon_tells_the_end_and_outlives_the_edge(
-    tmp_path: Path, port: int
+    tmp_path: Path, port: int, record_property: Callable[[str, object], None]
 ) -> None:
     settings = settings_of(tmp_path, port)
     programme = Programme("programme:c1", RED)
@@ -111,12 +112,6 @@ async def test_the_watch_page_plays_soon_tells_the_end_and_outlives_the_edge(
         async with edge(settings, programme, SPEC) as broadcasts:
             page = await browser.open(f"https://127.0.0.1:{port}/watch/meeting")
             await browser.sees(page, (255, 0, 0), region=LOWER, tolerance=40)
-            late = await until(
-                lambda: seconds_late(page, programme),
-                lambda seen: seen is not None and seen <= 3,
-                "the picture to be at most 3 s late",
-                15,
-            )
             await page.click("#unmute")
             await until(
                 lambda: page.evaluate(LOUDEST), lambda tone: abs(tone - 440) < 10, "a tone of 440 Hz", 15
@@ -127,10 +122,9 @@ async def test_the_watch_page_plays_soon_tells_the_end_and_outlives_the_edge(
             )
             (status,) = await broadcasts.report()
             assert status.viewers == 1
-            decoded = await page.evaluate(
-                "document.querySelector('video').getVideoPlaybackQuality().totalVideoFrames"
-            )
-            assert decoded > 25
+            await until(lambda: page.evaluate(DECODED), lambda frames: frames > 75, "three seconds of it", 15)
+            late = [await seconds_late(page, programme) for _ in range(10)]
+            assert max(one for one in late if one is not None) <= 3
         await until(lambda: state(page), lambda one: one in ("offline", "stalled"), "the page to notice", 15)
         programme.colour = GREEN
         async with edge(settings, programme) as broadcasts:  # main has not said yet what there is
@@ -146,7 +140,7 @@ async def test_the_watch_page_plays_soon_tells_the_end_and_outlives_the_edge(
             await broadcasts.set_plan(BroadcastPlan())
             await until(lambda: state(page), lambda one: one == "ended", "the page to say the end", 8)
             assert await page.inner_text("#veil-title") == "The broadcast has ended"
-    print(f"glass to glass {late:.2f} s, after the edge's restart {later:.2f} s")
+    record_property("glass to glass", f"{late[-1]} s, after the edge's restart {later} s")
 
 
 @requires("chromium")
