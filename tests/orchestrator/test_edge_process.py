@@ -14,9 +14,12 @@ import pytest
 from playwright.async_api import Page
 
 from config.settings import Edge, Http, Network, Node, Settings
-from foundation.desks import BroadcastPlan, BroadcastSpec
+from foundation.desk_socket import DeskClient
+from foundation.desks import BroadcastDesk, BroadcastPlan, BroadcastSpec
+from media.link import LinkServer
 from orchestrator import edge_door
-from orchestrator.edge_process import edge_part
+from orchestrator.control import WorkerAddress
+from orchestrator.edge_process import DESK, edge_part, run_edge
 from stream_relay.broadcasts import Broadcasts
 from tests.media.coded_pictures import GREEN, RED
 from tests.peers.chromium import Chromium
@@ -246,3 +249,33 @@ async def _rest(reader: asyncio.StreamReader) -> bytes:
         return await reader.read()
     except ConnectionError:
         return b""
+
+
+async def test_the_process_serves_its_desk_takes_streams_over_a_link_and_stops_at_once(
+    tmp_path: Path, port: int
+) -> None:
+    programme = Programme("programme:c1", RED)
+    media = WorkerAddress("media-0", tmp_path / "media-0.sock")
+    stop, ready = asyncio.Event(), asyncio.Event()
+    socket = tmp_path / "edge.sock"
+    async with playing(programme), LinkServer(media.link, programme):
+        running = asyncio.create_task(run_edge(settings_of(tmp_path, port), socket, [media], stop, ready.set))
+        await asyncio.wait_for(ready.wait(), 5)
+        desks = DeskClient(socket)
+        await desks.connect(wait=5)
+        desk = desks.desk(BroadcastDesk, DESK)
+        await desk.set_plan(BroadcastPlan((SPEC,)))
+        (status,) = await until(desk.report, lambda found: found[0].state == "live", "the broadcast", 8)
+        assert (status.name, status.push_state) == ("meeting", "")
+        async with client() as session:
+            address = f"https://127.0.0.1:{port}/live/meeting"
+            async with session.get(f"{address}/index.m3u8") as answer:
+                assert answer.status == 200
+            waiting = asyncio.create_task(session.get(f"{address}/media.m3u8?_HLS_msn=1&_HLS_part=0"))
+            assert (await waiting).status == 200
+            began = time.monotonic()
+            stop.set()
+            await asyncio.wait_for(running, 3)
+            assert time.monotonic() - began < 2
+        await desks.aclose()
+        await programme.wants(0)
