@@ -29,6 +29,7 @@ from tests.media.coded_pictures import coded, sound
 from tests.peers.ffmpeg import probe, run_ffmpeg
 from tests.peers.requirement import requires
 from tests.recordings.stage import COLOURS, H264, Stage, colours, heard_seconds, near
+from tests.recordings.test_chromium import looked_at
 from tests.recordings.test_recording_keeper import g711
 
 VIOLATION = "a" * 32
@@ -140,6 +141,18 @@ async def test_the_clip_has_five_seconds_before_and_after(evidence: Evidence, tm
         tmp_path, "-v", "warning", "-ss", "5.5", "-i", str(file), "-frames:v", "1", "-f", "null", "-"
     )
     assert "rror" not in sought
+
+
+@requires("chromium")
+async def test_the_clip_plays_and_seeks_in_a_browser(evidence: Evidence) -> None:
+    evidence.keep(seconds_of_colour(0, 21))
+    await evidence.flag(13.0)
+    looks = [(second - 8 + 0.5, second % 4) for second in (13, 8, 17, 10)]
+    found = await looked_at(evidence.file(await evidence.cut()), looks)
+    for (_, meant), (duration, pixel) in zip(looks, found, strict=True):
+        assert duration == pytest.approx(10.0, abs=0.1)
+        assert pixel.index(max(pixel)) == meant
+        assert max(pixel) > 100
 
 
 async def test_digests_enter_the_audit_and_a_second_cut_changes_nothing(evidence: Evidence) -> None:

@@ -244,7 +244,10 @@ async def test_the_clip_of_a_violation_is_cut_from_the_preroll(node: Node1) -> N
     async with node.database.transaction() as tx:
         await OrderRepository(tx).end(RecordingKind.CAMERA, "gate")  # it is analysed, and not recorded
     process = await node.start()
-    await until_true(lambda: len(node.published) > 25 * 8, "8 s of the camera", 20)
+    await until_true(
+        lambda: node.book.report is not None and "gate" in node.book.report.preroll, "a ring", 20
+    )
+    await asyncio.sleep(7.0)
     violation = await node.flag()
     cut = await until(
         lambda: node.violation(violation.id), lambda one: one.clip_state != ClipState.PENDING, "a clip", 15
