@@ -53,11 +53,22 @@ class BroadcastBook:
 
     async def conference_ended(self, conference_id: str) -> None:
         """What was broadcast of the meeting is over; no error when nothing was."""
+        await self._end_ended(conference_id)
+
+    async def _end_ended(self, conference_id: str | None = None) -> None:
+        """Stop the broadcasts of this meeting; without one, of all that have ended while nobody looked."""
         ended = []
         async with self._database.transaction() as tx:
             rows = BroadcastRepository(tx)
             for one in await rows.running():
-                if one.kind is BroadcastKind.CONFERENCE and one.subject == conference_id:
+                if one.kind is not BroadcastKind.CONFERENCE:
+                    continue
+                if conference_id is None:
+                    meeting = await rows.subject(one.kind, one.subject)
+                    over = meeting is None or not meeting.running
+                else:
+                    over = one.subject == conference_id
+                if over:
                     await rows.stop(one.id, self._clock.now())
                     ended.append(one)
         for one in ended:
@@ -67,6 +78,7 @@ class BroadcastBook:
 
     async def run(self) -> None:
         """Until cancelled."""
+        await self._end_ended()
         while True:
             if self._behind:
                 await self._tell()

@@ -192,6 +192,20 @@ async def test_the_end_of_a_meeting_ends_its_broadcast_and_no_other(studio: Stud
     assert "has ended" in (await problem(late, 409))["detail"]
 
 
+async def test_a_meeting_that_ended_while_nobody_looked_is_not_broadcast_for_ever(studio: Studio) -> None:
+    operator = await studio.service.user(Role.OPERATOR)
+    meeting = await studio.service.meeting()
+    await studio.started(operator, kind="conference", subject=meeting.conference_id)
+    await studio.started(operator, kind="camera", subject="cam-nanning")
+    await studio.service.meetings.end(meeting.conference_id, "over")
+    polling = asyncio.create_task(studio.book.run())
+    async with asyncio.timeout(5):
+        while len(studio.edge.plans[-1].broadcasts) != 1:  # noqa: ASYNC110 - the double has no event
+            await asyncio.sleep(0.01)
+    polling.cancel()
+    assert studio.edge.plans[-1].broadcasts[0].stream_id == "camera:cam-nanning"
+
+
 async def test_a_private_broadcast_of_a_camera_is_known_to_those_who_may_see_the_camera(
     studio: Studio,
 ) -> None:
