@@ -29,7 +29,7 @@ from recordings.recording_folder import RecordingFolder
 
 SOUND_SECONDS = 1.0
 """How long the first file waits for sound; later sound begins another file."""
-SOUND_AGAIN_SECONDS = 5.0
+SOUND_AGAIN_SECONDS = 10.0
 UNFIT_SECONDS = 15.0
 """Until a stream that cannot be recorded is tried again: it may have been set up otherwise."""
 INDEX_SECONDS = 5.0

@@ -26,7 +26,7 @@ from protocols.isobmff.tracks import VIDEO_TIMESCALE
 RING_BYTES = 32 << 20
 JUMP_SECONDS = 10.0
 """Media time that is so far from arrival's is another time."""
-SOUND_AGAIN_SECONDS = 5.0
+SOUND_AGAIN_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
