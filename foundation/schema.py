@@ -18,6 +18,7 @@ from sqlalchemy import (
     Dialect,
     Double,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
@@ -44,6 +45,7 @@ __all__ = [
     "RuleRow",
     "SessionRow",
     "SipAccountRow",
+    "SipBindingRow",
     "SiteAddressRow",
     "SiteRow",
     "UserGrantRow",
@@ -142,6 +144,33 @@ class SipAccountRow(Base):
     ha1_md5: Mapped[str] = mapped_column(String(32))
     ha1_sha256: Mapped[str] = mapped_column(String(64))
     site_id: Mapped[str] = mapped_column(ForeignKey("sites.id", ondelete="CASCADE"), index=True)
+
+
+class SipBindingRow(Base):
+    """Where a registered terminal is; `q` in thousandths, `call_key` the SHA-256 of its Call-ID."""
+
+    __tablename__ = "sip_bindings"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["username", "realm"], ["sip_accounts.username", "sip_accounts.realm"], ondelete="CASCADE"
+        ),
+    )
+
+    username: Mapped[str] = mapped_column(String(128), primary_key=True)
+    realm: Mapped[str] = mapped_column(String(128), primary_key=True)
+    contact: Mapped[str] = mapped_column(String(500), primary_key=True)
+    parameters: Mapped[str] = mapped_column(String(500))
+    q: Mapped[int]
+    call_key: Mapped[str] = mapped_column(String(64))
+    cseq: Mapped[int] = mapped_column(BigInteger)
+    registered_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    network: Mapped[str] = mapped_column(String(64))
+    transport: Mapped[str] = mapped_column(String(8))
+    host: Mapped[str] = mapped_column(String(64))
+    port: Mapped[int]
+    latched: Mapped[bool]
+    user_agent: Mapped[str] = mapped_column(String(200))
 
 
 class UserRow(Base):

@@ -28,6 +28,7 @@ from orchestrator.surveillance import Surveillance
 from orchestrator.web_app import Edge, build_app
 from signaling.browser_calls import BrowserCalls
 from signaling.http_conferences import ConferenceRoutes
+from signaling.http_registrations import RegistrationRoutes
 from signaling.http_streams import StreamRoutes
 from signaling.meeting_history import MeetingHistory
 
@@ -110,11 +111,12 @@ class MainHttp:
                 meetings=signalling.meetings,
                 history=self._history,
                 browsers=BrowserCalls(signalling.meetings, None if network is None else network.name),
-                sip=signalling.sip,
+                sip=signalling.sip.calls,
                 authorisation=parts.authorisation,
                 passwords=parts.passwords,
                 cameras=signalling.cameras,
             ).routes,
+            *RegistrationRoutes(registrar=signalling.sip.registrar, authorisation=parts.authorisation).routes,
             *StreamRoutes(
                 viewings=signalling.viewings,
                 cameras=signalling.known_cameras,
@@ -147,6 +149,7 @@ class MainHttp:
                 database=parts.database,
                 bus=parts.bus,
                 workers=lambda: meetings.workers_ready,
+                services=lambda: self._surveillance.processes,
                 telemetry=parts.telemetry,
             ).routes,
             *IceRoutes(turn=settings.turn, clock=parts.clock).routes,

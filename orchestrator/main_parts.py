@@ -14,7 +14,7 @@ from foundation.telemetry import Telemetry
 from orchestrator.site_book import SiteBook
 from signaling.camera_calls import CameraCalls, CameraRows
 from signaling.meetings import Meetings
-from signaling.sip_calls import SipCalls
+from signaling.sip_service import SipService
 from signaling.viewings import Viewings
 
 
@@ -40,7 +40,7 @@ class Signalling:
     """Who talks to whom: meetings, calls, cameras in meetings and on pages."""
 
     meetings: Meetings
-    sip: SipCalls
+    sip: SipService
     cameras: CameraCalls
     viewings: Viewings
     known_cameras: CameraRows

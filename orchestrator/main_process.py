@@ -42,9 +42,8 @@ from signaling.camera_calls import CameraCalls, CameraRows
 from signaling.media_workers import MediaWorkers
 from signaling.meeting_rows import MeetingRows
 from signaling.meetings import Meetings
-from signaling.sip_calls import SipCalls
-from signaling.sip_endpoint import SipEndpoint
 from signaling.sip_listener import ListenerSettings
+from signaling.sip_service import SipService
 from signaling.viewings import VIEW, Viewings
 
 log = structlog.get_logger(__name__)
@@ -135,8 +134,9 @@ class MainProcess:
         await meetings.restore()
         others = {VIEW: viewings}
         watch.on_ready(surveillance.cameras.worker_ready)
+        stack.push_async_callback(watch.aclose)
+        sip = await self._sip(stack, scope, meetings)  # before workers: their media may need their lines
         if self._around.workers:
-            stack.push_async_callback(watch.aclose)
             watch.run(scope, meetings, bus, others)
         else:
             await surveillance.cameras.worker_ready(INSIDE)
@@ -150,7 +150,6 @@ class MainProcess:
         scope.supervise("cameras in meetings", lambda: calls.run(bus))
         scope.supervise("viewings", lambda: viewings.run(bus))
         scope.supervise("vitals", VitalSigns(self._telemetry, desks, meetings).run)
-        sip = await self._sip(stack, meetings)
         signalling = Signalling(meetings, sip, calls, viewings, self._known_cameras)
         await MainHttp(parts, signalling, surveillance).start(stack, scope)
 
@@ -181,24 +180,22 @@ class MainProcess:
             network=None if network is None else network.name,
         )
 
-    async def _sip(self, stack: AsyncExitStack, meetings: Meetings) -> SipCalls:
+    async def _sip(self, stack: AsyncExitStack, scope: TaskScope, meetings: Meetings) -> SipService:
         settings = self._settings
         attempts = AttemptThrottle(self._clock, free=DIGEST_ATTEMPTS_FREE)
-        callers = CallerDirectory(self._database, self._clock, self._passwords, self._realm, attempts)
-        calls = SipCalls(meetings, callers, settings.networks[0].name)
         context = server_context(settings) if any(n.sip.tls for n in settings.networks) else None
-        endpoint = SipEndpoint(
+        service = SipService(
             [_listener(network, context) for network in settings.networks],
             realm=self._realm,
-            on_call=calls.take,
-            authenticator=callers,
+            meetings=meetings,
+            callers=CallerDirectory(self._database, self._clock, self._passwords, self._realm, attempts),
+            database=self._database,
+            clock=self._clock,
         )
-        calls.connect(endpoint)
-        await endpoint.start()
-        stack.push_async_callback(endpoint.aclose, GOODBYE_SECONDS)
-        stack.push_async_callback(calls.aclose)
+        await service.start(scope)
+        stack.push_async_callback(service.aclose, GOODBYE_SECONDS)
         stack.push_async_callback(_say_goodbye, meetings)
-        return calls
+        return service
 
 
 async def _say_goodbye(meetings: Meetings) -> None:

@@ -14,7 +14,7 @@ from foundation.audit import AuditEntry, AuditTrail
 from foundation.clock import Clock
 from foundation.database import Database
 from foundation.passwords import HasherBusy, Passwords
-from foundation.repositories.sites import SiteRepository
+from foundation.repositories.sites import SipAccount, SiteRepository
 from foundation.throttle import AttemptThrottle
 from protocols.sip.digest import HashedPassword, Outcome, Secret, Verdict
 from signaling.meeting import Caller, Meeting
@@ -67,6 +67,8 @@ class CallerDirectory:
 
     async def lookup(self, username: str, realm: str) -> Secret | None:
         """The digest secret of an account (fulfils the endpoint's Authenticator)."""
+        if not username.isprintable():
+            return None  # bytes that are no text: no database takes them
         async with self._database.reading() as tx:
             account = await SiteRepository(tx).sip_account(username, realm)
         if account is None:
@@ -75,43 +77,77 @@ class CallerDirectory:
 
     async def resolve(self, claim: Claim, meeting: Meeting) -> Caller:
         """The caller as a site or guest. Raises Unidentified."""
-        wait = self._attempts.wait(claim.source)
-        if wait:
+        site = await self.site(claim, f"conference:{meeting.conference_id}")
+        if site is not None:
+            return site
+        if claim.pin is not None and meeting.pin_hash is not None:
+            return await self.guest(claim, claim.pin, meeting)
+        await self.challenge_known(claim)
+        raise Unidentified(403, "Caller has no identity here and gave no meeting PIN")
+
+    async def site(self, claim: Claim, subject: str) -> Caller | None:
+        """The caller as a site, None for a stranger. Raises Unidentified for wrong or stale credentials,
+        which are audited as an attempt on `subject`."""
+        await self._check(claim, subject)
+        account = await self._account(claim)
+        if account is not None:
+            site_id: str | None = account.site_id
+        else:
+            async with self._database.reading() as tx:
+                site_id = await SiteRepository(tx).site_at(claim.network, claim.source)
+        if site_id is None:
+            return None
+        return Caller(await self._site_name(site_id), site_id, claim.network, claim.address)
+
+    async def account(self, claim: Claim, subject: str) -> SipAccount:
+        """The account that proved itself by digest or certificate; an address is not enough.
+
+        Raises Unidentified.
+        """
+        await self._check(claim, subject)
+        account = await self._account(claim)
+        if account is None:
+            raise Unidentified(401, "Unauthorized", challenge=True)
+        return account
+
+    async def known_account(self, username: str) -> SipAccount | None:
+        """An account of this node by its name, which proves nothing."""
+        if not username.isprintable():
+            return None
+        async with self._database.reading() as tx:
+            return await SiteRepository(tx).sip_account(username, self._realm)
+
+    async def challenge_known(self, claim: Claim) -> None:
+        """Raise the challenge for a stranger who claims to be an account of ours."""
+        if await self.known_account(claim.claimed) is not None:
+            raise Unidentified(401, "Unauthorized", challenge=True)
+
+    async def _check(self, claim: Claim, subject: str) -> None:
+        if self._attempts.wait(claim.source):
             raise Unidentified(503, "Too many wrong credentials")
         if claim.verdict.outcome is Outcome.STALE:
             raise Unidentified(401, "Unauthorized", challenge=True)
         if claim.verdict.outcome is Outcome.WRONG:
-            await self._wrong(claim, meeting, f"account {claim.verdict.username}")
+            await self._wrong(claim, subject, f"account {claim.verdict.username}")
             raise Unidentified(403, "Wrong user name or password")
-        site_id = await self._site(claim)
-        if site_id is not None:
-            return Caller(await self._site_name(site_id), site_id, claim.network, claim.address)
-        if claim.pin is not None and meeting.pin_hash is not None:
-            return await self._guest(claim, claim.pin, meeting)
-        async with self._database.reading() as tx:
-            known = await SiteRepository(tx).sip_account(claim.claimed, self._realm)
-        if known is not None:
-            raise Unidentified(401, "Unauthorized", challenge=True)
-        raise Unidentified(403, "Caller has no identity here and gave no meeting PIN")
 
-    async def _site(self, claim: Claim) -> str | None:
-        async with self._database.reading() as tx:
-            sites = SiteRepository(tx)
-            names = [claim.certified] if claim.certified is not None else []
-            if claim.verdict.outcome is Outcome.VERIFIED:
-                names.insert(0, claim.verdict.username)
-            for name in names:
-                account = await sites.sip_account(name, self._realm)
-                if account is not None:
-                    return account.site_id
-            return await sites.site_at(claim.network, claim.source)
+    async def _account(self, claim: Claim) -> SipAccount | None:
+        names = [claim.certified] if claim.certified is not None else []
+        if claim.verdict.outcome is Outcome.VERIFIED:
+            names.insert(0, claim.verdict.username)
+        for name in names:
+            account = await self.known_account(name)
+            if account is not None:
+                return account
+        return None
 
     async def _site_name(self, site_id: str) -> str:
         async with self._database.reading() as tx:
             site = await SiteRepository(tx).get(site_id)
         return site_id if site is None else site.name
 
-    async def _guest(self, claim: Claim, pin: str, meeting: Meeting) -> Caller:
+    async def guest(self, claim: Claim, pin: str, meeting: Meeting) -> Caller:
+        """Somebody who knows the meeting's PIN. Raises Unidentified."""
         self._attempts.attempt(claim.source)
         try:
             check = await self._passwords.verify(meeting.pin_hash, pin)
@@ -119,19 +155,19 @@ class CallerDirectory:
             self._attempts.undo(claim.source)
             raise Unidentified(503, "Busy") from None
         if not check.correct:
-            await self._wrong(claim, meeting, "PIN", counted=True)
+            await self._wrong(claim, f"conference:{meeting.conference_id}", "PIN", counted=True)
             raise Unidentified(403, "Wrong meeting PIN")
         self._attempts.succeeded(claim.source)
         name = "".join(c for c in claim.display_name if c.isprintable())[:LONGEST_NAME].strip()
         return Caller(name or claim.source, None, claim.network, claim.address)
 
-    async def _wrong(self, claim: Claim, meeting: Meeting, what: str, *, counted: bool = False) -> None:
+    async def _wrong(self, claim: Claim, subject: str, what: str, *, counted: bool = False) -> None:
         if not counted:
             self._attempts.attempt(claim.source)
         entry = AuditEntry(
             claim.claimed or "unknown caller",
             "call",
-            f"conference:{meeting.conference_id}",
+            subject,
             "refused",
             claim.source,
             {"wrong": what, "network": claim.network},

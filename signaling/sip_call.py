@@ -62,12 +62,13 @@ class Call:
         flow: Flow,
         *,
         adjacent: bool,
+        latched: bool = False,
         login: Login | None = None,
         peer: Message | None = None,
     ) -> None:
         self._core = core
         self._dialog = dialog
-        self._way = PeerWay(core.listeners, flow, adjacent)
+        self._way = PeerWay(core.listeners, flow, adjacent, latched)
         self._client = DialogClient(core, dialog, self._way, login)
         self._events: EventQueue[CallEvent] = EventQueue(_MAX_EVENTS)
         self._ended: Ended | None = None
@@ -162,8 +163,13 @@ class Call:
     def restored(cls, core: SipCore, snapshot: CallSnapshot) -> Call:
         """A call from its snapshot. A stream of the former process is gone: the next request opens one."""
         flow = Flow(snapshot.network, snapshot.transport, snapshot.host, snapshot.port)
-        call = cls(core, Dialog(snapshot.dialog), flow, adjacent=snapshot.adjacent)
-        call._way.behind_nat = snapshot.behind_nat
+        call = cls(
+            core,
+            Dialog(snapshot.dialog),
+            flow,
+            adjacent=snapshot.adjacent,
+            latched=snapshot.behind_nat,
+        )
         call.local_sdp, call.remote_sdp = snapshot.local_sdp, snapshot.remote_sdp
         call.peer_allows = snapshot.peer_allows
         # Whoever was down for a while is given a moment to refresh, or to be refreshed.

@@ -79,7 +79,7 @@ from signaling.sip_listener import (
     Transport,
 )
 from signaling.sip_outgoing import OutgoingCall
-from signaling.sip_routing import way_to
+from signaling.sip_routing import Reach, way_back, way_to
 from signaling.sip_transactions import FlowTransaction, SipCounters
 
 CallHandler = Callable[[IncomingCall], Awaitable[None]]
@@ -108,6 +108,7 @@ class SipEndpoint:
         limits: ListenerLimits | None = None,
     ) -> None:
         self.policy = policy or SipPolicy()
+        self._realm = realm
         self._on_call = on_call
         self._handlers = dict(handlers or {})
         self._inbox: Inbox = asyncio.Queue(_INBOX)
@@ -185,6 +186,17 @@ class SipEndpoint:
         """By network, with their counters."""
         return self._listeners.by_network
 
+    def is_ours(self, uri: SipUri) -> bool:
+        """Whether a URI leads to this endpoint: its realm as the host, or an address and port it has."""
+        if uri.host.lower() == self._realm.lower():
+            return True
+        for listener in self._listeners.by_network.values():
+            known = [listener.advertised(transport) for transport in listener.transports]
+            known += [(listener.settings.host, listener.bound_port(one)) for one in listener.transports]
+            if any(uri.host == host and uri.port in (None, port) for host, port in known):
+                return True
+        return False
+
     def port(self, network: str, transport: Transport) -> int:
         """The local port really bound."""
         return self._listeners.of(network).bound_port(transport)
@@ -209,8 +221,10 @@ class SipEndpoint:
         login: Login | None = None,
         headers: Fields = (),
         outbound: Uri | str | None = None,
+        reach: Reach | None = None,
     ) -> OutgoingCall:
-        """Call ``target``. Without ``sdp`` the callee makes the offer. ``outbound`` names a proxy on the way.
+        """Call ``target``. Without ``sdp`` the callee makes the offer. ``outbound`` names a proxy on the way,
+        ``reach`` where a registered callee was heard.
 
         A peer that cannot be reached is a Refused outcome, not an exception. Raises SipSyntaxError for a
         ``target`` or ``from_`` that is no URI.
@@ -222,9 +236,13 @@ class SipEndpoint:
         request = self._composed("INVITE", target, from_, (*extra, *headers), outbound)
         if sdp:
             request = replace(request, headers=request.headers.having(("Content-Type", SDP)), body=sdp)
-        outgoing = OutgoingCall(self._core, request, login)
+        outgoing = OutgoingCall(self._core, request, login, reach)
         try:
-            flow = await self._way(request, network, target, outbound)
+            if reach is not None:
+                size = len(request.to_bytes()) + 200
+                flow = await way_back(reach, request.target, size, network, self._listeners)
+            else:
+                flow = await self._way(request, network, target, outbound)
         except NoWay as error:
             outgoing.fail(503, str(error))
             return outgoing

@@ -353,6 +353,11 @@ class SipListener:
             return error.errno == errno.ECONNREFUSED
         return True
 
+    def connection_to(self, transport: Transport, host: str, port: int) -> Flow | None:
+        """The connection there is with that address, whoever opened it."""
+        known = self._by_address.get((transport, host, port))
+        return known.flow if known is not None and not known.writer.is_closing() else None
+
     async def connect(self, transport: Transport, host: str, port: int) -> Flow:
         """A flow to that numeric address: the connection there is, else a new one. Raises NoWay."""
         network = self.settings.network
@@ -364,10 +369,8 @@ class SipListener:
         if (lock := self._opening.get(address)) is None:
             lock = self._opening[address] = asyncio.Lock()
         async with lock:
-            known = self._by_address.get(address)
-            if known is not None and not known.writer.is_closing():
-                return known.flow
-            return await self._open(transport, host, port)
+            known = self.connection_to(transport, host, port)
+            return known if known is not None else await self._open(transport, host, port)
 
     async def _open(self, transport: Transport, host: str, port: int) -> Flow:
         network = self.settings.network

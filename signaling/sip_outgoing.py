@@ -19,6 +19,7 @@ from signaling.sip_core import Credentials, FinalResponse, SipCore
 from signaling.sip_event_queue import EventQueue
 from signaling.sip_events import Answered, Progress, Provisional, Refused
 from signaling.sip_listener import Flow
+from signaling.sip_routing import Reach
 from signaling.sip_transactions import FlowTransaction
 
 _MAX_PROVISIONAL = 32
@@ -32,9 +33,12 @@ class OutgoingCall:
         ...
     """
 
-    def __init__(self, core: SipCore, request: Request, login: Login | None) -> None:
+    def __init__(
+        self, core: SipCore, request: Request, login: Login | None, reach: Reach | None = None
+    ) -> None:
         self._core = core
         self._request = request
+        self._reach = reach
         self._flow: Flow | None = None
         self._contact = ""
         self._login = login
@@ -176,9 +180,14 @@ class OutgoingCall:
         assert self._flow is not None
         try:
             dialog = Dialog.of_client(self._request, response, self._contact)
-            route = dialog.state.route_set
             call = Call(
-                self._core, dialog, self._flow, adjacent=bool(route), login=self._login, peer=response
+                self._core,
+                dialog,
+                self._flow,
+                adjacent=bool(dialog.state.route_set) or self._reach is not None,
+                latched=self._reach is not None and self._reach.latched,
+                login=self._login,
+                peer=response,
             )
             call.agree(session_of(response))
         except SipSyntaxError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+from dataclasses import dataclass
 
 from protocols.sip.uri import SipUri, Uri
 from signaling.sip_listener import Flow, ListenerTable, NoWay, SipListener, Transport
@@ -46,6 +47,30 @@ async def way_to(uri: Uri, size: int, network: str, listeners: ListenerTable) ->
         except NoWay as error:
             problem = error
     raise problem
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Where a peer was heard. ``latched``: it is reached there only, whatever its Contact says (a NAT)."""
+
+    transport: Transport
+    host: str
+    port: int
+    latched: bool
+
+
+async def way_back(reach: Reach, uri: Uri, size: int, network: str, listeners: ListenerTable) -> Flow:
+    """The flow to a peer that came to us: its connection if that is up, else where ``uri`` points.
+
+    Raises NoWay.
+    """
+    listener = listeners.of(network)
+    if reach.transport == "UDP":
+        if reach.latched:
+            return await listener.connect("UDP", reach.host, reach.port)
+        return await way_to(uri, size, network, listeners)
+    known = listener.connection_to(reach.transport, reach.host, reach.port)
+    return known if known is not None else await way_to(uri, size, network, listeners)
 
 
 async def _resolve(host: str, port: int, family: socket.AddressFamily) -> str:

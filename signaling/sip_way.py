@@ -14,14 +14,16 @@ _HEADERS_SIZE = 800
 
 
 class PeerWay:
-    """``adjacent``: the flow leads to the next hop of our requests, no proxy has stepped out of between."""
+    """``adjacent``: the flow leads to the next hop of our requests, no proxy has stepped out of between.
 
-    def __init__(
-        self, listeners: ListenerTable, flow: Flow, adjacent: bool, behind_nat: bool = False
-    ) -> None:
+    ``latched``: a NAT is known to be in the way, whatever the peer's messages show.
+    """
+
+    def __init__(self, listeners: ListenerTable, flow: Flow, adjacent: bool, latched: bool = False) -> None:
         self.flow = flow
         self.adjacent = adjacent
-        self.behind_nat = False
+        self.behind_nat = latched
+        self._latched = latched
         self._listeners = listeners
 
     def heard(self, flow: Flow) -> None:
@@ -41,7 +43,8 @@ class PeerWay:
             translated = via.parameters.get("received") not in (None, via.host)
         elsewhere = uri.host != self.flow.host
         hidden = is_hidden(uri.host, self.flow.host)
-        self.behind_nat = self.adjacent and direct and (hidden or (translated and elsewhere))
+        seen = hidden or (translated and elsewhere) or self._latched
+        self.behind_nat = self.adjacent and direct and seen
 
     def at_once(self, hop: Uri) -> Flow | None:
         """The flow where it is plainly right, without opening or resolving anything."""

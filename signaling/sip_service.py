@@ -1,0 +1,59 @@
+"""All of SIP at one node: the endpoint, and who takes what arrives at it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from foundation.clock import Clock
+from foundation.database import Database
+from foundation.tasks import TaskScope
+from signaling.callers import CallerDirectory
+from signaling.meetings import Meetings
+from signaling.registrar import Registrar
+from signaling.sip_calls import SipCalls
+from signaling.sip_core import SipPolicy
+from signaling.sip_endpoint import SipEndpoint
+from signaling.sip_listener import ListenerSettings
+
+GOODBYE_SECONDS = 1.0
+
+
+class SipService:
+    """`calls` brings participants in and out, `registrar` knows where terminals are.
+
+    The first listener's network is the one that calls go out on when nothing names another.
+    """
+
+    def __init__(
+        self,
+        listeners: Sequence[ListenerSettings],
+        *,
+        realm: str,
+        meetings: Meetings,
+        callers: CallerDirectory,
+        database: Database,
+        clock: Clock,
+        policy: SipPolicy | None = None,
+    ) -> None:
+        self.registrar = Registrar(database, clock, callers, realm)
+        self.calls = SipCalls(meetings, callers, listeners[0].network, self.registrar)
+        self.endpoint = SipEndpoint(
+            listeners,
+            realm=realm,
+            on_call=self.calls.take,
+            authenticator=callers,
+            handlers={"REGISTER": self.registrar.take},
+            policy=policy,
+        )
+        self.calls.connect(self.endpoint)
+
+    async def start(self, scope: TaskScope) -> None:
+        """Take calls. Raises OSError that names a port in use."""
+        await self.calls.take_up(self.endpoint)
+        await self.endpoint.start()
+        scope.supervise("sip bindings", self.registrar.run)
+
+    async def aclose(self, timeout: float = GOODBYE_SECONDS) -> None:
+        """Calls that are still there get their BYE; nobody is followed any more."""
+        await self.calls.aclose()
+        await self.endpoint.aclose(timeout)
