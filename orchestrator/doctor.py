@@ -44,6 +44,7 @@ LIBRARIES = {
     "cv2": "opencv-python-headless",
     "msgspec": "msgspec",
     "numpy": "numpy",
+    "onnxruntime": "onnxruntime",
     "PIL": "pillow",
     "prometheus_client": "prometheus-client",
     "pydantic": "pydantic",
@@ -305,6 +306,40 @@ def folder(settings: Settings) -> Iterator[Check]:
     yield report("data folder", f"{settings.data}, writable, {free / 2**30:.1f} GiB free")
 
 
+def recordings(settings: Settings) -> Iterator[Check]:
+    if not settings.recordings.enabled:
+        yield ok("recordings", "switched off")
+        return
+    place = settings.recordings_folder
+    existing = next(path for path in (place, *place.parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        yield lacking("recordings", f"{existing} is not writable: nothing can be recorded")
+        return
+    free, reserve = shutil.disk_usage(existing).free, settings.recordings.reserve_megabytes << 20
+    room = f"{place}, {free / 2**30:.1f} GiB free"
+    if free <= reserve:
+        yield lacking("recordings", f"{room}: not more than the {reserve >> 20} MiB that stay free")
+    else:
+        yield ok("recordings", room)
+
+
+def detector(settings: Settings) -> Iterator[Check]:
+    """Whether the model that looks at cameras can be used, and how long a look takes."""
+    if not settings.analytics.enabled:
+        yield ok("detector", "switched off")
+        return
+    from analytics.detector import Detector
+    from analytics.model_package import DEFAULT_MODEL, ModelFault, load
+
+    try:
+        package = load(settings.analytics.model or DEFAULT_MODEL)
+        seconds = Detector(package).first_seconds
+    except ModelFault as fault:
+        yield lacking("detector", f"{fault}; tamper checks go on, nobody is seen")
+        return
+    yield ok("detector", f"{package.name} {package.digest[:12]}, {1000 * seconds:.0f} ms a look")
+
+
 def ports(settings: Settings) -> Iterator[Check]:
     holder = running_node(settings.data)
     if holder is not None:
@@ -349,6 +384,8 @@ def certificate(settings: Settings) -> Iterator[Check]:
 NODE: dict[str, Callable[[Settings], Iterator[Check]]] = {
     "configuration": configuration,
     "data folder": folder,
+    "recordings": recordings,
+    "detector": detector,
     "ports": ports,
     "certificate": certificate,
 }

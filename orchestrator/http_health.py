@@ -46,12 +46,14 @@ class HealthOut(BaseModel):
     version: str
     node: NodeOut
     workers: list[WorkerOut]
+    services: list[WorkerOut]
     database: Literal["ok", "away"]
     bus: Literal["ok", "away"]
 
 
 class HealthRoutes:
-    """`workers` says which media workers answer now: their process ids by name."""
+    """`workers` says which media workers answer now: their process ids by name; `services` names the other
+    processes, with None for one that is away."""
 
     def __init__(
         self,
@@ -61,6 +63,7 @@ class HealthRoutes:
         database: Database,
         bus: EventBus,
         workers: Callable[[], Mapping[str, int]],
+        services: Callable[[], Mapping[str, int | None]],
         telemetry: Telemetry,
     ) -> None:
         self._node = NodeOut(id=settings.node.id, name=settings.node.name, level=settings.node.level)
@@ -69,6 +72,7 @@ class HealthRoutes:
         self._database = database
         self._bus = bus
         self._workers = workers
+        self._services = services
         self._telemetry = telemetry
         self._asking: asyncio.Task[bool] | None = None
 
@@ -82,16 +86,19 @@ class HealthRoutes:
     async def health(self, _exchange: Exchange) -> web.Response:
         database, bus, workers = await self._database_answers(), self._bus_up(), self._worker_list()
         ready = [worker for worker in workers if worker.state == "ready"]
+        services = [_worker(name, pid) for name, pid in self._services().items()]
+        away = [one for one in (*workers, *services) if one.state == "away"]
         status: Literal["ok", "degraded", "unavailable"] = "ok"
         if not database or not ready:
             status = "unavailable"
-        elif not bus or len(ready) < len(workers):
+        elif not bus or away:
             status = "degraded"
         body = HealthOut(
             status=status,
             version=self._version,
             node=self._node,
             workers=workers,
+            services=services,
             database="ok" if database else "away",
             bus="ok" if bus else "away",
         )
@@ -110,10 +117,7 @@ class HealthRoutes:
     def _worker_list(self) -> list[WorkerOut]:
         answering = dict(self._workers())
         names = [*self._expected, *sorted(answering.keys() - set(self._expected))]
-        return [
-            WorkerOut(name=name, pid=answering.get(name), state="ready" if name in answering else "away")
-            for name in names
-        ]
+        return [_worker(name, answering.get(name)) for name in names]
 
     async def _database_answers(self) -> bool:
         """However many ask at once, the database is asked once."""
@@ -129,3 +133,7 @@ class HealthRoutes:
             log.warning("database_away", why=str(error) or "no answer in time")
             return False
         return True
+
+
+def _worker(name: str, pid: int | None) -> WorkerOut:
+    return WorkerOut(name=name, pid=pid, state="away" if pid is None else "ready")

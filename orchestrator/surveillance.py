@@ -11,6 +11,7 @@ main is away.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from zoneinfo import ZoneInfo
 
@@ -29,6 +30,7 @@ from foundation.tasks import TaskScope
 from orchestrator.camera_book import CameraBook
 from orchestrator.main_parts import MainParts
 from orchestrator.services_watch import ServicesWatch
+from orchestrator.surveillance_gauges import SurveillanceGauges
 from recordings.disk import Disk
 from recordings.http_recordings import RecordingRoutes
 from recordings.recording_book import RecordingBook
@@ -37,6 +39,7 @@ from stream_relay.broadcast_book import BroadcastBook
 from stream_relay.http_broadcasts import BroadcastRoutes
 from stream_relay.http_cameras import CameraRoutes
 
+GAUGE_SECONDS = 5.0
 DISK_THREADS = 2
 """They read what pages play back."""
 
@@ -46,6 +49,8 @@ class Surveillance:
 
     def __init__(self, parts: MainParts, services: ServicesWatch, cameras: Mapping[str, CameraDesk]) -> None:
         self._parts = parts
+        self._services = services
+        self._gauges = SurveillanceGauges(parts.telemetry)
         self._disk = Disk(DISK_THREADS)
         database, bus = parts.database, parts.bus
         self.cameras = CameraBook(database, parts.authorisation, parts.settings.node.id, cameras)
@@ -59,6 +64,11 @@ class Surveillance:
         edge = services.desk("edge", BroadcastDesk, "broadcast")
         self.broadcasts = BroadcastBook(database, parts.clock, edge, bus.publish)
         services.on_ready("edge", self.broadcasts.edge_ready)
+
+    @property
+    def processes(self) -> Mapping[str, int | None]:
+        """Recorder, vision and edge, as far as this node has them; None for one that is away."""
+        return self._services.pids
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -119,10 +129,17 @@ class Surveillance:
             scope.supervise("recordings", self.recordings.run)
         scope.supervise("broadcasts", self.broadcasts.run)
         scope.supervise("ended meetings", self._follow_meetings)
+        scope.supervise("surveillance gauges", self._measure)
 
     async def sites_changed(self) -> None:
         """The tree, links or accounts were edited: who may play which camera follows."""
         await self.cameras.changed()
+
+    async def _measure(self) -> None:
+        while True:
+            report = None if self.recordings is None else self.recordings.report
+            self._gauges.set(self.cameras.status, self.vision.report, report, self.broadcasts.statuses)
+            await asyncio.sleep(GAUGE_SECONDS)
 
     async def _follow_meetings(self) -> None:
         """What was recorded and broadcast of a meeting ends with it; one that ended unheard is looked up."""

@@ -365,6 +365,7 @@ async def serving(
             database=database,
             bus=bus,
             workers=lambda: workers,
+            services=dict,
             telemetry=telemetry,
         ).routes,
         *IceRoutes(turn=settings.turn, clock=clock).routes,
