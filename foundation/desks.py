@@ -25,6 +25,7 @@ class RefusalKind(StrEnum):
     NOT_RESUMABLE = "not-resumable"
     UNKNOWN_CAMERA = "unknown-camera"
     CAMERA_FAULT = "camera-fault"
+    LOCKED = "locked"
 
 
 class Refusal(Exception):
@@ -174,10 +175,36 @@ class ViewMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the participants see: everyone in a mosaic, or one of them on the full screen."""
+    """What the participants see: everyone in a mosaic, or one of them on the full screen.
+
+    With a `page`, the mosaic has these only, in this order.
+    """
 
     mode: ViewMode = ViewMode.MOSAIC
     participant_id: str | None = None
+    page: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """What meeting control makes of a meeting beyond its view; whole and declarative, by participant id.
+
+    `views`: who sees something else than the meeting's view. `prompts`: who waits outside, sees this text
+    only, and is neither seen nor heard and hears nothing. `deafened` are sent no sound. `cameras_off` are
+    seen by nobody. `without_self` get a mosaic without their own tile. `gains_db` makes sites louder or
+    quieter. `banner` is drawn on composed pictures; with `banner_everywhere` no picture is forwarded
+    untouched, so that all have it. `next_shown` are shown soon: their pictures are made ready.
+    """
+
+    views: dict[str, View] = field(default_factory=dict)
+    prompts: dict[str, str] = field(default_factory=dict)
+    deafened: frozenset[str] = frozenset()
+    cameras_off: frozenset[str] = frozenset()
+    without_self: frozenset[str] = frozenset()
+    gains_db: dict[str, float] = field(default_factory=dict)
+    banner: str = ""
+    banner_everywhere: bool = False
+    next_shown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +215,7 @@ class ConferenceSpec:
     number: str
     title: str
     view: View = View()
+    staging: Staging = Staging()
 
 
 class Dialled(StrEnum):
@@ -270,6 +298,14 @@ class ConferenceReport:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldConference:
+    """A meeting that a worker holds, and the ids of those whose media run in it."""
+
+    conference_id: str
+    participants: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerVitals:
     """What a worker process holds and how it does; anything that grows without meetings is a leak."""
 
@@ -289,6 +325,10 @@ class ConferenceDesk(Protocol):
     Every method raises `Refusal`. `admit`, `offer` and `open` are idempotent by id: asked again they
     replace what was there, so that a caller may retry after a lost answer.
     """
+
+    async def holdings(self) -> tuple[HeldConference, ...]:
+        """What the worker holds: main asks when it (or its connection) was gone, and takes it up."""
+        ...
 
     async def open(self, spec: ConferenceSpec) -> None:
         """Make the meeting, or change its title and view."""
@@ -339,6 +379,14 @@ class ConferenceDesk(Protocol):
         ...
 
     async def set_view(self, conference_id: str, view: View) -> None: ...
+
+    async def set_staging(self, conference_id: str, view: View, staging: Staging) -> None:
+        """Change all that control decides at once.
+
+        `Refusal(NO_CAPACITY)`, and nothing changed, when the worker cannot make another mosaic for a site
+        that newly asks not to see itself.
+        """
+        ...
 
     async def set_muted(self, participant_id: str, muted: bool) -> None:
         """Take a participant's sound out of the mix, or back in."""

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 import structlog
@@ -23,10 +23,12 @@ from foundation.desks import (
     ConferenceReport,
     ConferenceSpec,
     Dialled,
+    HeldConference,
     MediaDescription,
     ParticipantSpec,
     Refusal,
     RefusalKind,
+    Staging,
     View,
     WorkerVitals,
 )
@@ -51,6 +53,10 @@ TICK = 0.020
 _PICTURE_EVERY = 2
 _SAMPLE_EVERY = 5
 _ATTEND_EVERY = 25
+MOST_WITHOUT_SELF = 3
+"""Each site that does not see itself has a screen and an encoder of its own."""
+ROOM_FOR_MOSAICS = 0.7
+"""Share of the limit from which on nobody gets one more."""
 CODEC_NICENESS = 0
 """Raised, others take the core from a thread that holds the interpreter, and sound waits for it."""
 
@@ -117,6 +123,12 @@ class Bridge:
         return bool(known)
 
     # --- the desk ---------------------------------------------------------------------------------
+
+    async def holdings(self) -> tuple[HeldConference, ...]:
+        return tuple(
+            HeldConference(conference_id, (*conference.participants, *conference.streamed))
+            for conference_id, conference in self._conferences.items()
+        )
 
     async def open(self, spec: ConferenceSpec) -> None:
         conference = self._conferences.get(spec.conference_id)
@@ -202,8 +214,20 @@ class Bridge:
 
     async def set_view(self, conference_id: str, view: View) -> None:
         conference = self._conference(conference_id)
+        conference.set_spec(replace(conference.spec, view=view))
+
+    async def set_staging(self, conference_id: str, view: View, staging: Staging) -> None:
+        conference = self._conference(conference_id)
         spec = conference.spec
-        conference.set_spec(ConferenceSpec(spec.conference_id, spec.number, spec.title, view))
+        asking = staging.without_self - spec.staging.without_self
+        if asking and len(staging.without_self) > MOST_WITHOUT_SELF:
+            raise Refusal(
+                RefusalKind.NO_CAPACITY,
+                f"a meeting can have {MOST_WITHOUT_SELF} mosaics of sites that do not see themselves",
+            )
+        if asking and self._load.share > ROOM_FOR_MOSAICS * self._settings.cpu_limit:
+            raise Refusal(RefusalKind.NO_CAPACITY, f"no room for another mosaic: {self._load}", 15)
+        conference.set_spec(replace(spec, view=view, staging=staging))
 
     async def set_muted(self, participant_id: str, muted: bool) -> None:
         self._place_of(participant_id).set_muted(participant_id, muted)

@@ -10,6 +10,7 @@ Overlays are cached by text and size; drawing one costs two passes over its own 
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -80,6 +81,16 @@ class CaptionPainter:
     def card(self, text: str, size: int, most_width: int) -> Overlay:
         """The same without a plate."""
         return self._cached(text, size, most_width, plate=False)
+
+    def line(self, text: str, size: int) -> Plane:
+        """Letters of `size` pixels in one line of any length, as their coverage: 0 to 255, even sizes."""
+        shown = "".join(sign for sign in text if sign.isprintable())
+        with self._lock:
+            font = self._font(size)
+        ascent, descent = font.getmetrics()
+        mask = Image.new("L", (max(_even(math.ceil(font.getlength(shown))), 2), _even(ascent + descent)), 0)
+        ImageDraw.Draw(mask).text((0, 0), shown, font=font, fill=255)
+        return np.asarray(mask, np.uint8)
 
     def _cached(self, text: str, size: int, most_width: int, *, plate: bool) -> Overlay:
         key = (text, size, most_width, plate)

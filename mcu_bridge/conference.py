@@ -17,6 +17,7 @@ from foundation.desks import (
     LegReport,
     MediaDescription,
     ParticipantSpec,
+    Staging,
 )
 from foundation.events import (
     Event,
@@ -77,6 +78,7 @@ class Conference:
         self.sound = MeetingSound(loop, self._sound_ready, OPUS_BITRATE)
         self.picture = MeetingPicture(pool, captions, canvas, loop)
         self.picture.set_view(spec.view)
+        self.picture.set_staging(spec.staging)
         self.picture.set_title(spec.title)
         self.programme = Programme(spec.conference_id, canvas.ladder[0], epoch, self._programme_changed)
         self.picture.connect_viewer(self.programme)
@@ -119,7 +121,7 @@ class Conference:
             self.streamed[participant_id] = StreamParticipant(spec, stream_id, streams, listeners, self._loop)
         self.picture.add(participant_id, spec.name, expected=True)
         self._plan_due = True
-        self.set_muted(participant_id, spec.muted)
+        self._stage_sound(participant_id)
 
     def described(self, participant: Participant) -> None:
         """The participant's legs are as agreed: connect them to sound and pictures."""
@@ -129,7 +131,7 @@ class Conference:
         receives = leg is not None and leg.terms.direction.receives
         sends = leg is not None and leg.terms.direction.sends
         self.sound.add(participant_id, codec if receives else None, codec if sends else None)
-        self.sound.set_muted(participant_id, participant.spec.muted)
+        self._stage_sound(participant_id)
         if participant.only_looks_on:
             self.picture.hide(participant_id)
         else:
@@ -160,8 +162,12 @@ class Conference:
         self._plan_due = True
 
     def set_spec(self, spec: ConferenceSpec) -> None:
-        self.spec = spec
+        """Title, view and staging."""
+        before, self.spec = self.spec.staging, spec
         self.picture.set_view(spec.view)
+        self.picture.set_staging(spec.staging)
+        for participant_id in _with_other_sound(before, spec.staging):
+            self._stage_sound(participant_id)
         self.picture.set_title(spec.title)
         self._plan_due = True
 
@@ -175,7 +181,18 @@ class Conference:
     def set_muted(self, participant_id: str, muted: bool) -> None:
         participant = self.participants.get(participant_id) or self.streamed[participant_id]
         participant.spec = replace(participant.spec, muted=muted)
-        self.sound.set_muted(participant_id, muted)
+        self._stage_sound(participant_id)
+
+    def _stage_sound(self, participant_id: str) -> None:
+        """Who is heard, how loud, and who hears, as control says."""
+        participant = self.participants.get(participant_id) or self.streamed.get(participant_id)
+        if participant is None:
+            return
+        staging = self.spec.staging
+        outside = participant_id in staging.prompts
+        self.sound.set_muted(participant_id, participant.spec.muted or outside)
+        self.sound.set_gain(participant_id, staging.gains_db.get(participant_id, 0.0))
+        self.sound.set_deafened(participant_id, outside or participant_id in staging.deafened)
 
     # --- what streams tell ------------------------------------------------------------------------
 
@@ -189,7 +206,7 @@ class Conference:
 
     def _stream_sound_began(self, participant_id: str, coded: Format) -> None:
         self.sound.add(participant_id, coded, None)
-        self.sound.set_muted(participant_id, self.streamed[participant_id].spec.muted)
+        self._stage_sound(participant_id)
 
     def _programme_changed(self) -> None:
         listens = SoundCodec.OPUS if self.programme.wants_sound else None
@@ -308,3 +325,10 @@ class Conference:
         self._clock.remove(self.sound.tick)
         await self.picture.aclose()
         await asyncio.gather(*self._closing, return_exceptions=True)
+
+
+def _with_other_sound(before: Staging, after: Staging) -> set[str]:
+    """Whose sound is another, one way or the other."""
+    outside = before.prompts.keys() ^ after.prompts.keys()
+    louder = {key for key, _gain in before.gains_db.items() ^ after.gains_db.items()}
+    return {*outside, *louder, *(before.deafened ^ after.deafened)}

@@ -13,9 +13,9 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from foundation.desks import EncoderReport, View, ViewMode
+from foundation.desks import EncoderReport, Staging, View, ViewMode
 from mcu_bridge.captions import CaptionPainter
-from mcu_bridge.layouts import FULL, TileOrder, layout_for
+from mcu_bridge.layouts import FULL, Layout, TileOrder, layout_for
 from mcu_bridge.outlet import Outlet, PictureReceiver
 from mcu_bridge.picture_plan import (
     Canvas,
@@ -34,6 +34,8 @@ from media.packet import Packet
 from media.stream import Stream
 from protocols.payloads.h264_fmtp import smallest_level
 
+PATIENCE = 54_000
+"""1/90000 s that a new screen waits for its pictures: 0.6 s."""
 SMALL_FROM = 4
 """With so many tiles each is small enough to be decoded without the loop filter."""
 _TITLE = "the meeting's title"
@@ -101,13 +103,14 @@ class MeetingPicture:
         self._canvas = canvas
         self._loop = loop
         self._view = View()
+        self._staging = Staging()
         self._title = ""
         self._names: dict[str, str] = {}
         self._expected: set[str] = set()
         self._senders: dict[str, PictureSender] = {}
         self._viewers: dict[str, PictureViewer] = {}
         self._speakers: tuple[str, ...] = ()
-        self._order = TileOrder(FULL)
+        self._orders: dict[Content, TileOrder] = {}
         self._counterpart: str | None = None
         self._feeds: dict[str, Feed] = {}
         self._screens: dict[Content, Screen] = {}
@@ -177,6 +180,24 @@ class MeetingPicture:
             self._counterpart = before.participant_id
         self._view = view
 
+    def set_staging(self, staging: Staging) -> None:
+        before, self._staging = self._staging, staging
+        for screen in self._screens.values():
+            screen.composer.set_banner(_banner(staging, screen.content))
+        for participant_id in staging.next_shown:
+            if participant_id not in before.next_shown:
+                self._prepare(participant_id)
+        for participant_id in (staging.cameras_off | staging.prompts.keys()) - (
+            before.cameras_off | before.prompts.keys()
+        ):
+            self.clear_tile(participant_id)
+
+    def _prepare(self, participant_id: str) -> None:
+        """Soon to be shown: whoever is given its stream begins with the key frame asked for now."""
+        sender = self._senders.get(participant_id)
+        if sender is not None and sender.stream is not None:
+            sender.stream.request_keyframe()
+
     def set_title(self, title: str) -> None:
         """What a meeting shows while nobody is in it."""
         self._title = title
@@ -199,6 +220,7 @@ class MeetingPicture:
             self._shown_to_the_shown(sources.keys()),
             self._canvas.ladder[ceiling:] or self._canvas.ladder[-1:],
             self._expected,
+            self._staging,
         )
         for participant_id, feed in feeds.items():
             old = self._feeds.get(participant_id)
@@ -213,7 +235,10 @@ class MeetingPicture:
         """Whom the site on the full screen sees: who spoke beside it, was shown before it, or is there."""
         shown = self._view.participant_id
         candidates = [*self._speakers, self._counterpart, *present]
-        senders = [key for key in candidates if key is not None and key != shown and key in self._senders]
+        unseen = {shown, None, *self._staging.cameras_off, *self._staging.prompts}
+        senders = [
+            key for key in candidates if key is not None and key not in unseen and key in self._senders
+        ]
         return next((key for key in senders if self._senders[key].source is not None), None)
 
     def _move(self, viewer: PictureViewer, feed: Feed) -> None:
@@ -240,6 +265,7 @@ class MeetingPicture:
                 what.content, width, height, pool=self._pool, loop=self._loop, captions=self._captions
             )
             screen.composer.highlight(next(iter(self._speakers), None))
+            screen.composer.set_banner(_banner(self._staging, what.content))
             self._screens[what.content] = screen
         return screen.encoder(what, encoder_profile(what)).outlet
 
@@ -260,41 +286,62 @@ class MeetingPicture:
     # --- who sits where ---------------------------------------------------------------------------
 
     def _arrange(self, now: float) -> None:
-        """Tiles of every screen, and the decoders that they need."""
+        """Tiles of every screen, and the decoders that they need: a picture first, then its place."""
+        scenes = [(screen, *self._scene(content, now)) for content, screen in self._screens.items()]
         wanted: dict[str, list[Screen]] = {}
         small = False
-        for content, screen in self._screens.items():
-            if content.full_screen is not None:
-                screen.arrange(FULL, (content.full_screen,))
-                tiles: Sequence[str | None] = (content.full_screen,)
-            else:
-                tiles = self._mosaic(screen, now)
-                small = len(tiles) >= SMALL_FROM
+        for screen, _layout, tiles in scenes:
+            small = small or (screen.content.full_screen is None and len(tiles) >= SMALL_FROM)
             for site in tiles:
                 if site is not None:
-                    wanted.setdefault(site, []).append(screen)
-                    screen.composer.name(site, self._names.get(site, ""))
-        for participant_id in self._decoders.keys() - wanted.keys():
-            self._close_decoder(participant_id)
+                    screen.composer.name(site, screen.content.prompt or self._caption(site))
+                    if site not in self._staging.cameras_off:
+                        wanted.setdefault(site, []).append(screen)
+        if self._screens:
+            for site in self._staging.next_shown:
+                wanted.setdefault(site, [])
         for participant_id, screens in wanted.items():
             in_tiles = all(screen.content.full_screen is None for screen in screens)
             self._decode(participant_id, screens, small=small and in_tiles)
+        for screen, layout, tiles in scenes:
+            screen.arrange(layout, tiles)
+        for participant_id in self._decoders.keys() - wanted.keys():
+            self._close_decoder(participant_id)
 
-    def _mosaic(self, screen: Screen, now: float) -> tuple[str | None, ...]:
+    def _caption(self, site: str) -> str:
+        return self._title if site == _TITLE else self._names.get(site, "")
+
+    def _scene(self, content: Content, now: float) -> tuple[Layout, tuple[str | None, ...]]:
+        """How a screen's cells lie, and who sits in them."""
+        if content.prompt:
+            return FULL, (content.prompt,)
+        if content.full_screen is not None:
+            return FULL, (content.full_screen,)
+        return self._mosaic(content, now)
+
+    def _mosaic(self, content: Content, now: float) -> tuple[Layout, tuple[str | None, ...]]:
         """Those who send a picture first; who speaks unseen takes a silent site's cell."""
-        senders = [key for key, site in self._senders.items() if site.source is not None]
-        others = [key for key in self._names if key not in senders]
+        if content.page:
+            page = [key for key in self._page if key in self._names]
+            return layout_for(len(page)), tuple(page)
+        hidden = {content.without, *self._staging.prompts}
+        seen = [key for key, site in self._senders.items() if site.source is not None]
+        senders = [key for key in seen if key not in hidden and key not in self._staging.cameras_off]
+        others = [key for key in self._names if key not in senders and key not in hidden]
         present = [*senders, *others]
         if not present:
-            screen.arrange(FULL, (_TITLE,))
-            screen.composer.name(_TITLE, self._title)
-            return ()
+            return FULL, (_TITLE,)
         layout = layout_for(len(present))
-        if layout is not self._order.layout:
-            self._order.use(layout)
-        tiles = self._order.assign(present, [s for s in self._speakers if s in present], now)
-        screen.arrange(layout, tiles)
-        return tiles
+        order = self._orders.setdefault(content, TileOrder(layout))
+        if layout is not order.layout:
+            order.use(layout)
+        return layout, order.assign(present, [s for s in self._speakers if s in present], now)
+
+    @property
+    def _page(self) -> tuple[str, ...]:
+        """The page that somebody sees; there is one at a time."""
+        views = (self._view, *self._staging.views.values())
+        return next((view.page for view in views if view.page), ())
 
     def _decode(self, participant_id: str, screens: Sequence[Screen], *, small: bool) -> None:
         site = self._senders.get(participant_id)
@@ -311,7 +358,24 @@ class MeetingPicture:
     def tick(self, time: int) -> None:
         """A frame's time (1/90000 s): compose and encode what somebody sees."""
         for screen in self._screens.values():
-            screen.tick(time)
+            if self._ready(screen, time):
+                screen.tick(time)
+
+    def _ready(self, screen: Screen, time: int) -> bool:
+        """A new screen waits a moment for the pictures that are to be on it, so that none flashes a card."""
+        if screen.began is None:
+            screen.began = time
+        if screen.shown or time - screen.began >= PATIENCE:
+            screen.shown = True
+            return True
+        awaited = (site for site in screen.composer.sites if self._has_picture(site))
+        screen.shown = all(screen.composer.has_picture(site) for site in awaited)
+        return screen.shown
+
+    def _has_picture(self, site: str) -> bool:
+        sender = self._senders.get(site)
+        off = self._staging.cameras_off
+        return sender is not None and sender.source is not None and site not in off
 
     def tidy(self) -> None:
         """Close what nobody is fed by any more."""
@@ -322,6 +386,8 @@ class MeetingPicture:
                     self._close(screen.stop(encoder.key))
             if not screen.encoders:
                 del self._screens[content]
+                if content.without is not None:  # the mosaic of all keeps its order for the next time
+                    self._orders.pop(content, None)
                 self._close(screen.aclose())
         for participant_id, forwarding in tuple(self._forwardings.items()):
             if PassThrough(participant_id) not in used and forwarding.outlet.receivers == 0:
@@ -400,6 +466,10 @@ class MeetingPicture:
             self._close(screen.aclose())
         self._screens.clear()
         await asyncio.gather(*self._closing, return_exceptions=True)
+
+
+def _banner(staging: Staging, content: Content) -> str:
+    return "" if content.prompt else staging.banner
 
 
 def encoder_profile(key: EncoderClass) -> str:

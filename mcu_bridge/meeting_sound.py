@@ -109,6 +109,15 @@ class MeetingSound:
         if participant_id in self._sources:
             self.mixer.set_muted(participant_id, muted)
 
+    def set_gain(self, participant_id: str, decibels: float) -> None:
+        if participant_id in self._sources:
+            self.mixer.set_gain(participant_id, decibels)
+
+    def set_deafened(self, participant_id: str, deafened: bool) -> None:
+        """A listener hears nothing, or hears again."""
+        if participant_id in self._listening:
+            self.mixer.set_deafened(participant_id, deafened)
+
     def push(self, participant_id: str, payload: bytes, lost_samples: int = 0) -> None:
         """A payload came, after `lost_samples` at 48 kHz that will not come."""
         source = self._sources.get(participant_id)

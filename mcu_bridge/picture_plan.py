@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from foundation.desks import View, ViewMode
+from foundation.desks import Staging, View, ViewMode
 
 MACROBLOCK = 16
 
@@ -53,12 +53,25 @@ class PictureSource:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What is composed: the mosaic, or one site on the whole canvas."""
+    """What is composed: the mosaic, or one site on the whole canvas.
+
+    Other mosaics are the `page` that is shown just now, and the one `without` a site that asked not to
+    see itself. A `prompt` is a text and nothing else.
+    """
 
     full_screen: str | None = None
+    page: bool = False
+    without: str | None = None
+    prompt: str = ""
 
     def __str__(self) -> str:
-        return "mosaic" if self.full_screen is None else f"full-screen:{self.full_screen}"
+        if self.prompt:
+            return "prompt"
+        if self.full_screen is not None:
+            return f"full-screen:{self.full_screen}"
+        if self.page:
+            return "page"
+        return "mosaic" if self.without is None else f"mosaic without {self.without}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +155,9 @@ class Canvas:
         return tuple(replace(step, frame_rate=min(step.frame_rate, self.frame_rate)) for step in fitting)
 
 
+_NOTHING_STAGED = Staging()
+
+
 def plan(
     view: View,
     sources: Mapping[str, PictureSource],
@@ -149,19 +165,36 @@ def plan(
     counterpart: str | None = None,
     ladder: Sequence[Step] = LADDER,
     expected: Collection[str] = (),
+    staging: Staging = _NOTHING_STAGED,
 ) -> dict[str, Feed]:
     """The feed of every receiver, by participant id. A receiver with no room at all is left out.
 
     A site on the full screen does not see itself but its `counterpart`: whoever spoke or was shown
     before it. `ladder` has the rungs that encoders may use. For a full screen that is `expected` but has no
-    picture yet, its card is shown; for any other the mosaic.
+    picture yet, its card is shown; for any other the mosaic. `staging` has the exceptions: its `prompts`
+    and `cameras_off` are no sources, whatever they send.
     """
+    seen = {
+        key: source
+        for key, source in sources.items()
+        if key not in staging.prompts and key not in staging.cameras_off
+    }
+    awaited = {*expected, *staging.cameras_off} - staging.prompts.keys()
+    drawn_over = bool(staging.banner) and staging.banner_everywhere
     feeds = {}
     for participant_id, limits in receivers.items():
-        shown = view.participant_id if view.mode is ViewMode.FULL_SCREEN else None
-        if shown is not None and shown in sources and shown == participant_id:
-            shown = counterpart if counterpart != participant_id else None
-        feed = _feed(limits, shown, sources, ladder, expected)
+        prompt = staging.prompts.get(participant_id)
+        if prompt is not None:
+            feed = _encoded(Content(prompt=prompt), limits, "waits outside", ladder)
+        else:
+            own = staging.views.get(participant_id, view)
+            shown = own.participant_id if own.mode is ViewMode.FULL_SCREEN else None
+            if shown is not None and shown in seen and shown == participant_id:
+                shown = counterpart if counterpart != participant_id else None
+            mosaic = Content(page=bool(own.page))
+            if participant_id in staging.without_self and not own.page:
+                mosaic = Content(without=participant_id)
+            feed = _feed(limits, shown, seen, ladder, awaited, mosaic=mosaic, drawn_over=drawn_over)
         if feed is not None:
             feeds[participant_id] = feed
     return _with_shared_slices(feeds)
@@ -189,16 +222,19 @@ def _feed(
     sources: Mapping[str, PictureSource],
     ladder: Sequence[Step],
     expected: Collection[str],
+    *,
+    mosaic: Content,
+    drawn_over: bool,
 ) -> Feed | None:
     source = None if shown is None else sources.get(shown)
     if limits.always is not None:
-        content = Content() if source is None and shown not in expected else Content(shown)
+        content = mosaic if source is None and shown not in expected else Content(shown)
         return Feed(_class(content, limits, limits.always), "programme")
     if shown is not None and source is None and shown in expected:
         return _encoded(Content(shown), limits, "no picture yet", ladder)
     if shown is None or source is None:
-        return _encoded(Content(), limits, "mosaic", ladder)
-    obstacle = cannot_forward(source, limits)
+        return _encoded(mosaic, limits, "mosaic", ladder)
+    obstacle = "the banner is drawn on every picture" if drawn_over else cannot_forward(source, limits)
     if obstacle is None:
         return Feed(PassThrough(shown), "full screen")
     return _encoded(Content(shown), limits, obstacle, ladder)

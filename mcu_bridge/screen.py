@@ -101,6 +101,9 @@ class Screen:
         captions: CaptionPainter | None,
     ) -> None:
         self.content = content
+        self.began: int | None = None
+        """When it was to be composed first, 1/90000 s."""
+        self.shown = False
         self.composer = VideoComposer(width, height, captions)
         self._pool = pool
         self._loop = loop

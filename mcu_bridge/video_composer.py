@@ -5,6 +5,7 @@
     composer.show(site, picture); composer.clear(site)   the newest picture; none: a card with the site's name
     composer.name(site, text); composer.forget(site)
     composer.highlight(site | None)                      a border around who speaks
+    composer.set_banner(text)                            over all tiles, running if it is long; "" for none
     composer.compose(time) -> Picture | None             None: every canvas is still in use downstream
     composer.counts: composed, unchanged, drawn, starved
 
@@ -23,6 +24,7 @@ from enum import Enum
 import cv2
 import numpy as np
 
+from mcu_bridge.banner import Banner
 from mcu_bridge.captions import CaptionPainter, Overlay
 from mcu_bridge.layouts import FULL, Layout, Rect
 from media.picture import BLACK, Colour, Picture, Plane
@@ -76,6 +78,7 @@ class _Canvas:
     def __init__(self, width: int, height: int) -> None:
         self.picture = Picture.blank(width, height)
         self.tiles: tuple[_Tile, ...] = ()
+        self.banner: tuple[Banner, int] | None = None
         self.lent: weakref.WeakSet[Picture] = weakref.WeakSet()
 
     def lend(self, time: int) -> Picture:
@@ -95,6 +98,7 @@ class VideoComposer:
         self._pictures: dict[str, Picture] = {}
         self._names: dict[str, str] = {}
         self._highlighted: str | None = None
+        self._banner: Banner | None = None
         self._canvases = [_Canvas(width, height)]
         self._last = self._canvases[0]
 
@@ -123,19 +127,40 @@ class VideoComposer:
     def highlight(self, site: str | None) -> None:
         self._highlighted = site
 
+    def set_banner(self, text: str) -> None:
+        """A line of text over the whole canvas; without a font there is none."""
+        current = "" if self._banner is None else self._banner.text
+        if text == current or self._captions is None:
+            return
+        self._banner = Banner(text, self.width, self.height, self._captions) if text else None
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Who has a cell."""
+        return tuple(site for site in self._scene.sites if site is not None)
+
+    def has_picture(self, site: str) -> bool:
+        return site in self._pictures
+
     def compose(self, time: int) -> Picture | None:
         """The canvas as of now, with `time` (1/90000 s) as its media time."""
         scene = self._scene
         tiles = self._tiles(scene)
+        banner = None if self._banner is None else (self._banner, self._banner.offset(time))
         self.counts.composed += 1
-        if tiles == self._last.tiles:
+        if tiles == self._last.tiles and banner == self._last.banner:
             self.counts.unchanged += 1
             return self._last.lend(time)
         canvas = self._free_canvas()
         if canvas is None:
             self.counts.starved += 1
             return None
+        if (canvas.banner is None) is not (banner is None):
+            canvas.tiles = ()  # what was or comes under the banner is drawn again
         self._draw(canvas, tiles, scene.overlapping)
+        if banner is not None:
+            banner[0].draw(canvas.picture.planes, banner[1])
+        canvas.banner = banner
         self._last = canvas
         return canvas.lend(time)
 
