@@ -1,0 +1,175 @@
+"""Fuzzes every RTP payload format: `python -m fuzz.payloads [seconds] [seed] [format]`.
+
+Mutations of fuzz/corpus/payloads/FORMAT (streams: two bytes of length before each payload) go through the
+depacketizer with losses, lies of the marker and other timestamps; every frame that comes out goes into the
+packetizers of its format. Each format gets `seconds`. Faults: any exception but a packetizer's ValueError, a
+payload above the limit, memory that grows, an input that takes longer than a second. Culprits are kept in
+build/fuzz/payloads.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from protocols.payloads import Depacketizer, Packetizer
+from protocols.payloads.aac import AacDepacketizer, AacPacketizer, AacParameters
+from protocols.payloads.g711 import G711Depacketizer, G711Packetizer
+from protocols.payloads.h261 import H261Depacketizer, H261Packetizer
+from protocols.payloads.h263 import H263Depacketizer, H263Packetizer
+from protocols.payloads.h263_plus import H263PlusDepacketizer, H263PlusPacketizer
+from protocols.payloads.h264 import H264Packetizer
+from protocols.payloads.h264_depacketizer import H264Depacketizer
+from protocols.payloads.opus import OpusDepacketizer, OpusPacketizer
+from protocols.payloads.telephone_event import TelephoneEventReceiver
+from protocols.payloads.vp8 import Vp8Depacketizer, Vp8Packetizer
+
+HERE = Path(__file__).parent
+CORPUS = HERE / "corpus" / "payloads"
+FAILURES = HERE.parent / "build" / "fuzz" / "payloads"
+LIMIT = 1200
+AAC = AacParameters.of({"config": "1190", "sizelength": "13", "indexlength": "3", "indexdeltalength": "3"})
+SLOW = 1.0
+MOST_FAILURES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A payload format: what is fuzzed, and into what its frames go again."""
+
+    depacketizer: Callable[[], Depacketizer]
+    packetizers: tuple[Callable[[], Packetizer], ...]
+
+
+FORMATS: Mapping[str, Format] = MappingProxyType(
+    {
+        "h261": Format(H261Depacketizer, (H261Packetizer,)),
+        "h263": Format(H263Depacketizer, (H263Packetizer, H263PlusPacketizer)),
+        "h263_plus": Format(H263PlusDepacketizer, (H263PlusPacketizer, H263Packetizer)),
+        "h264": Format(
+            H264Depacketizer, (lambda: H264Packetizer(1, LIMIT), lambda: H264Packetizer(0, LIMIT))
+        ),
+        "vp8": Format(Vp8Depacketizer, (Vp8Packetizer,)),
+        "opus": Format(OpusDepacketizer, (OpusPacketizer,)),
+        "g711": Format(G711Depacketizer, (G711Packetizer,)),
+        "aac": Format(lambda: AacDepacketizer(AAC), (lambda: AacPacketizer(LIMIT),)),
+    }
+)
+EVENTS = "telephone_event"
+
+
+def read_stream(path: Path) -> list[bytes]:
+    """The payloads of a corpus entry."""
+    data, payloads, at = path.read_bytes(), [], 0
+    while at + 2 <= len(data):
+        size = int.from_bytes(data[at : at + 2], "big")
+        payloads.append(data[at + 2 : at + 2 + size])
+        at += 2 + size
+    return payloads
+
+
+def mutated(chance: random.Random, payloads: list[bytes]) -> list[bytes]:
+    """Some payloads lost, doubled, swapped or damaged, mostly in their first bytes."""
+    stream = [bytes(payload) for payload in payloads]
+    for _ in range(chance.randint(0, 6)):
+        at = chance.randrange(len(stream))
+        match chance.randrange(7):
+            case 0:
+                del stream[at]
+            case 1:
+                stream.insert(chance.randrange(len(stream)), stream[at])
+            case 2:
+                stream[at] = stream[at][: chance.randrange(len(stream[at]) + 1)]
+            case 3:
+                stream[at] = chance.randbytes(chance.choice((1, 4, 40, 400))) + stream[at]
+            case 4:
+                stream[at] = stream[at] + stream[chance.randrange(len(stream))]
+            case _:
+                damaged = bytearray(stream[at] or b"\0")
+                reach = min(len(damaged), chance.choice((4, 16, 2000)))
+                for _ in range(chance.randint(1, 4)):
+                    damaged[chance.randrange(reach)] ^= 1 << chance.randrange(8)
+                stream[at] = bytes(damaged)
+        if not stream:
+            return [b""]
+    return stream
+
+
+def try_stream(fuzzed: Format, stream: list[bytes], chance: random.Random) -> None:
+    """Raises whatever is not the peer's fault."""
+    receiver = fuzzed.depacketizer()
+    senders = [make() for make in fuzzed.packetizers]
+    frames = []
+    timestamp = 0
+    for payload in stream:
+        marker = chance.random() < 0.3
+        frames += receiver.push(payload, timestamp, marker, chance.random() < 0.1)
+        if marker or chance.random() < 0.05:
+            timestamp += chance.choice((3600, 3000, -3000, 1 << 31))
+    frames += receiver.flush()
+    if sum(len(frame.data) for frame in frames) > 16 * sum(map(len, stream)) + 65_536:
+        raise AssertionError("more came out than went in")
+    for frame in frames:
+        for sender in senders:
+            try:
+                payloads = sender.packetize(frame.data)
+            except ValueError:
+                continue
+            if isinstance(sender, OpusPacketizer | G711Packetizer):
+                continue
+            if max(map(len, payloads), default=0) > LIMIT:
+                raise AssertionError(f"a payload of {max(map(len, payloads))} bytes")
+
+
+def try_events(stream: list[bytes], chance: random.Random) -> None:
+    receiver = TelephoneEventReceiver()
+    timestamp = 0
+    for payload in stream:
+        event = receiver.push(payload, timestamp, chance.random() < 0.3)
+        if event is not None:
+            bytes(event)
+            _ = event.digit
+        timestamp += chance.choice((0, 0, 160, 8000, -160))
+
+
+def fuzz(name: str, seconds: float, seed: int) -> int:
+    """How many faults were found."""
+    chance = random.Random(f"{name}{seed}")
+    corpus = [read_stream(path) for path in sorted((CORPUS / name).iterdir())]
+    end = time.monotonic() + seconds
+    tried = failures = 0
+    while time.monotonic() < end and failures < MOST_FAILURES:
+        stream = mutated(chance, chance.choice(corpus))
+        tried += 1
+        began = time.monotonic()
+        try:
+            if name == EVENTS:
+                try_events(stream, chance)
+            else:
+                try_stream(FORMATS[name], stream, chance)
+            if time.monotonic() - began > SLOW:
+                raise AssertionError(f"took {time.monotonic() - began:.1f} s")
+        except Exception as error:
+            failures += 1
+            FAILURES.mkdir(parents=True, exist_ok=True)
+            culprit = b"".join(len(payload).to_bytes(2, "big") + payload for payload in stream)
+            (FAILURES / f"{name}-{seed}-{tried}").write_bytes(culprit)
+            print(f"{name}: input {tried} of seed {seed}: {type(error).__name__}: {error}")
+    print(f"{name}: {tried} inputs, seed {seed}, {failures} failures")
+    return failures
+
+
+def main(arguments: list[str]) -> int:
+    seconds = float(arguments[0]) if arguments else 60.0
+    seed = int(arguments[1]) if len(arguments) > 1 else int(time.time())
+    names = arguments[2:] or [*FORMATS, EVENTS]
+    return 1 if sum(fuzz(name, seconds, seed) for name in names) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
