@@ -89,7 +89,8 @@ export class RecordingPlayer {
     });
     hls.loadSource(
       playlistAddress({
-        ...this.subject,
+        kind: this.subject.kind,
+        subject: this.subject.subject,
         from: new Date(this.span.from).toISOString(),
         to: new Date(this.span.to).toISOString(),
       }),
