@@ -58,12 +58,13 @@ def server_context(settings: Settings) -> ssl.SSLContext:
 def certificate_names(settings: Settings) -> list[x509.GeneralName]:
     """What the subject alternative name says (RFC 5280 4.2.1.6): host names, then addresses."""
     hosts = {"localhost", socket.gethostname()}
-    addresses = {"127.0.0.1", "::1", settings.http.bind}
+    addresses = {"127.0.0.1", "::1", settings.http.bind, settings.edge.bind}
     for network in settings.networks:
         addresses |= {network.bind, network.advertised}
-    if settings.http.external_url is not None:
-        outside = urlsplit(settings.http.external_url).hostname or ""
-        (addresses if _is_address(outside) else hosts).add(outside)
+    for url in (settings.http.external_url, settings.edge.external_url):
+        if url is not None:
+            outside = urlsplit(url).hostname or ""
+            (addresses if _is_address(outside) else hosts).add(outside)
     if ipaddress.ip_address(settings.http.bind).is_unspecified:
         addresses |= _own_addresses()
     usable = {ipaddress.ip_address(address) for address in addresses}
