@@ -51,13 +51,15 @@ _log = structlog.get_logger("desk_server")
 class DeskServer:
     """Serves `desks` (name -> Protocol and the object that fulfils it) while the context is open.
 
-    `abandoned` is set when the last client leaves and cleared when one comes. Raises OSError when the
+    `abandoned` is set when the last client leaves and cleared when one comes, `occupied` is set while there
+    is one. Raises OSError when the
     socket cannot be made, TypeError for a Protocol that cannot cross.
     """
 
     def __init__(self, path: Path, desks: Mapping[str, tuple[Callable[..., object], object]]) -> None:
         self.path = path
         self.abandoned = asyncio.Event()
+        self.occupied = asyncio.Event()
         self.events_missed = 0
         self._desks = {name: (methods_of(protocol), desk) for name, (protocol, desk) in desks.items()}
         self._calls: set[asyncio.Task[bytes]] = set()
@@ -95,10 +97,12 @@ class DeskServer:
     def joined(self, connection: _ServerConnection) -> None:
         self._connections.add(connection)
         self.abandoned.clear()
+        self.occupied.set()
 
     def left(self, connection: _ServerConnection) -> None:
         self._connections.discard(connection)
         if not self._connections:
+            self.occupied.clear()
             self.abandoned.set()
 
     def start(self, call: Call) -> asyncio.Task[bytes]:

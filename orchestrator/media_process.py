@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -37,7 +38,8 @@ log = structlog.get_logger(__name__)
 
 DESK = "conference"
 CAMERAS = "cameras"
-ABANDONED_LOOK = 0.5
+ABANDONED_GRACE = 60.0
+"""Seconds for which meetings go on without main: its restart takes a few."""
 SWITCH_INTERVAL = 0.001
 """Seconds a thread may keep the interpreter while another waits: sound beside pictures needs it short."""
 
@@ -170,10 +172,17 @@ async def run_media_worker(
             await stop.wait()
 
 
-async def _end_abandoned(server: DeskServer, bridge: Bridge) -> None:
-    """Main is gone, and with it the calls and permissions behind its meetings: none goes on without it."""
+async def _end_abandoned(server: DeskServer, bridge: Bridge, grace: float = ABANDONED_GRACE) -> None:
+    """Main is gone. Its successor takes up what it has rows for; when none comes, nobody is left to end
+    calls or to withdraw permissions, and no meeting goes on."""
     while True:
         await server.abandoned.wait()
-        if await bridge.clear():
-            log.warning("meetings_abandoned")
-        await asyncio.sleep(ABANDONED_LOOK)
+        log.warning("main_is_gone", waiting=grace)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await server.occupied.wait()
+                continue
+        if server.abandoned.is_set():
+            if await bridge.clear():
+                log.warning("meetings_abandoned")
+            await server.occupied.wait()

@@ -6,19 +6,17 @@ that stays silent is let go by meeting control, since only its ICE consent says 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from foundation.desks import MediaDescription, Refusal, RefusalKind
 from signaling.media_description import read_sdp, write_sdp
 from signaling.meeting import Access, Caller, MemberState
 from signaling.meetings import Meetings
 
+BROWSER = "browser:"
+"""What the address of a page begins with; the rest is its owner, the user's name."""
 
-@dataclass(slots=True)
+
 class BrowserLine:
     """A page has no signalling channel of its own to hang up; it reads its state from the events."""
-
-    owner: str
 
     async def hang_up(self, reason: str) -> None:
         return None
@@ -45,8 +43,10 @@ class BrowserCalls:
         return self._meetings.state(participant_id) is not MemberState.LEFT
 
     def owner(self, participant_id: str) -> str | None:
-        line = self._meetings.member(participant_id).line
-        return line.owner if isinstance(line, BrowserLine) else None
+        member = self._meetings.member(participant_id)
+        if member.access is not Access.BROWSER:
+            return None
+        return member.caller.address.removeprefix(BROWSER)  # the line itself may be of an earlier process
 
     async def join(
         self, conference_id: str, *, owner: str, name: str, site_id: str | None, sdp: bytes
@@ -54,10 +54,10 @@ class BrowserCalls:
         """Participant id and answer. Raises Refusal, NotAdmitted, UnknownMeeting."""
         if self._network is None:
             raise Refusal(RefusalKind.NO_PORT, "no network of this node takes browsers")
-        caller = Caller(name, site_id, self._network, f"browser:{owner}")
+        caller = Caller(name, site_id, self._network, f"{BROWSER}{owner}")
         offer = read_sdp(sdp)
         member, answer = await self._meetings.join(
-            conference_id, caller, offer, Access.BROWSER, BrowserLine(owner)
+            conference_id, caller, offer, Access.BROWSER, BrowserLine()
         )
         return member.participant_id, write_sdp(answer)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 from foundation.desks import ConferenceDesk, Refusal, RefusalKind
@@ -14,6 +15,8 @@ class MediaWorkers:
         self._desks = dict(desks)
         self._ready: dict[str, int] = {}
         self._placed: dict[str, str] = {}
+        self._settled = asyncio.Event()
+        self._settled.set()
 
     @property
     def ready(self) -> Mapping[str, int]:
@@ -31,8 +34,27 @@ class MediaWorkers:
             raise Refusal(RefusalKind.WORKER_LOST, f"media worker {worker} is not ready", retry_after=2)
         return self._desks[worker]
 
+    def asked(self, worker: str) -> ConferenceDesk:
+        """The desk of this worker, ready or not: to hear from it what it holds."""
+        return self._desks[worker]
+
+    def await_all(self, seconds: float) -> None:
+        """Main is back: until every worker has told what it holds, or for so long, `settled` waits."""
+        self._settled.clear()
+        asyncio.get_running_loop().call_later(seconds, self._settled.set)
+
+    async def settled(self) -> None:
+        """Meetings without a place may be given one: none is held by a worker that was not heard yet."""
+        await self._settled.wait()
+
     def became_ready(self, worker: str, pid: int) -> None:
         self._ready[worker] = pid
+        if len(self._ready) == len(self._desks):
+            self._settled.set()
+
+    def found(self, conference_id: str, worker: str) -> bool:
+        """A worker says that it holds this meeting; False when the meeting is on another one by now."""
+        return self._placed.setdefault(conference_id, worker) == worker
 
     def became_lost(self, worker: str) -> list[str]:
         """The meetings that were on it and now have no place."""

@@ -62,6 +62,7 @@ class CallRecord:
     muted: bool = False
     media: MediaRecord | None = None
     dialog: dict[str, Any] | None = None
+    budget_set: bool = False
 
     def to_json(self) -> dict[str, Any]:
         encoded: dict[str, Any] = msgspec.to_builtins(self)
@@ -119,6 +120,7 @@ class Member:
             muted=self.muted,
             media=self.media,
             dialog=self.dialog,
+            budget_set=self.budget_set,
         )
 
 

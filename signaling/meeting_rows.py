@@ -113,21 +113,21 @@ class MeetingRows:
             rows = await ConferenceRepository(tx).participants(conference_id, present=True)
         return [row.id for row in rows]
 
-    async def streams(self, conference_id: str) -> list[Member]:
-        """The streams that the rows hold to be in the meeting; nobody has to call for them to be in again."""
+    async def members(self, conference_id: str) -> list[Member]:
+        """Those whom the rows hold to be in the meeting and whose media can be taken up."""
         async with self._database.reading() as tx:
             rows = await ConferenceRepository(tx).participants(conference_id, present=True)
-        found = (_stream(row) for row in rows if row.state is ParticipantState.JOINED)
+        found = (_member(row) for row in rows if row.state is ParticipantState.JOINED)
         return [member for member in found if member is not None]
 
 
-def _stream(row: Participant) -> Member | None:
-    """The member of a row; None for a caller, and for what another version wrote."""
+def _member(row: Participant) -> Member | None:
+    """The member of a row; None for one without media, and for what another version wrote."""
     try:
         record = CallRecord.from_json(row.description or {})
     except msgspec.ValidationError:
         return None
-    if record.access is not Access.STREAM:
+    if record.media is None and record.access is not Access.STREAM:
         return None
     return Member(
         row.id,
@@ -138,4 +138,7 @@ def _stream(row: Participant) -> Member | None:
         record.budget,
         state=MemberState.CONNECTED,
         muted=record.muted,
+        budget_set=record.budget_set,
+        media=record.media,
+        dialog=record.dialog,
     )

@@ -97,6 +97,8 @@ class Roster:
     async def desk(self, meeting: Meeting) -> ConferenceDesk:
         """The desk of the meeting's worker, which knows the meeting from now on."""
         conference_id = meeting.conference_id
+        if self.workers.worker_of(conference_id) is None:
+            await self.workers.settled()
         known = self.workers.worker_of(conference_id) is not None
         desk = self.workers.place(conference_id)
         if known:

@@ -22,6 +22,7 @@ from signaling.sip_endpoint import SipEndpoint
 from signaling.sip_events import CallCancelled, CallOver
 from signaling.sip_incoming import IncomingCall
 from signaling.sip_line import PendingLine, SdpSession, SipLine
+from signaling.sip_referrals import SipReferrals
 from signaling.sip_revival import SipRevival
 
 __all__ = ["CallFailed", "SipCalls"]
@@ -45,10 +46,13 @@ class SipCalls:
         self._callers = callers
         self._conversations = SipConversations(meetings)
         self._dialler = SipDialler(meetings, self._conversations, default_network, registrar)
+        self._referrals = SipReferrals(meetings, callers, self._dialler, self._conversations)
+        self._conversations.refer_to(self._referrals.take)
         self._revival = SipRevival(meetings, self._conversations)
 
     def connect(self, endpoint: SipEndpoint) -> None:
         self._dialler.connect(endpoint)
+        self._referrals.connect(endpoint)
 
     async def take_up(self, endpoint: SipEndpoint) -> None:
         """Go on with the calls of an earlier process, before the first message can arrive."""
@@ -148,6 +152,7 @@ class SipCalls:
 
     async def aclose(self) -> None:
         """Stop following calls that we made or took up; the endpoint hangs them up."""
+        await self._referrals.aclose()
         await self._dialler.aclose()
         await self._revival.aclose()
 

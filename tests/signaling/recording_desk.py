@@ -10,6 +10,7 @@ from foundation.desks import (
     ConferenceReport,
     ConferenceSpec,
     Dialled,
+    HeldConference,
     MediaDescription,
     ParticipantSpec,
     Refusal,
@@ -52,6 +53,15 @@ class RecordingDesk:
         if participant.conference_id not in self.conferences:
             raise Refusal(RefusalKind.UNKNOWN_CONFERENCE, f"no conference {participant.conference_id}")
         self.participants[participant.participant_id] = participant
+
+    async def holdings(self) -> tuple[HeldConference, ...]:
+        return tuple(
+            HeldConference(
+                conference_id,
+                tuple(p for p, spec in self.participants.items() if spec.conference_id == conference_id),
+            )
+            for conference_id in self.conferences
+        )
 
     async def open(self, spec: ConferenceSpec) -> None:
         await self._called("open", spec)

@@ -190,8 +190,9 @@ async def test_a_worker_lost_again_meanwhile_leaves_the_camera_in(house: House) 
 
 @pytest.mark.parametrize("stopped", [True, False])
 async def test_after_a_restart_a_camera_is_in_its_meeting_again(
-    house: House, database: Database, clock: FakeClock, stopped: bool
+    house: House, database: Database, clock: FakeClock, stopped: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("signaling.recovery.SETTLE_SECONDS", 0.05)
     member = await shown(house)
     room = await house.join("room", "guangxi")
     await house.meetings.set_muted(member.participant_id, True)
@@ -203,7 +204,8 @@ async def test_after_a_restart_a_camera_is_in_its_meeting_again(
     await again.meetings.restore()
     (meeting,) = again.meetings.running
     again.meeting = meeting
-    (back,) = meeting.members.values()
+    back, *others = meeting.members.values()
+    assert [m.participant_id for m in others] == ([] if stopped else [room.participant_id])
     assert (back.participant_id, back.access, back.caller) == (
         member.participant_id,
         Access.STREAM,
@@ -211,13 +213,15 @@ async def test_after_a_restart_a_camera_is_in_its_meeting_again(
     )
     assert meeting.view == view
     assert again.admission.carried_bps("gx-nn") == 3 * MBIT
-    assert (await again.row(room.participant_id)).state is ParticipantState.LEFT
+    left = ParticipantState.LEFT if stopped else ParticipantState.JOINED
+    assert (await again.row(room.participant_id)).state is left
     await again.meetings.worker_ready("media-1", 7)
     desk = again.desks["media-1"]
     assert desk.named("open") == [meeting.spec]
     assert desk.streams == {member.participant_id: STREAM}
     assert desk.participants[member.participant_id].muted
-    await again.meetings.leave(member.participant_id, "dropped")
+    for one in (member, *others):
+        await again.meetings.leave(one.participant_id, "dropped")
     again.nothing_held()
 
 

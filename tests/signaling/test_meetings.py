@@ -480,19 +480,71 @@ async def test_an_end_that_cannot_be_written_ends_nothing(house: House) -> None:
     assert await house.state() is ConferenceState.RUNNING
 
 
-async def test_after_a_restart_the_meetings_are_there_and_nobody_is_in_them(
+async def test_after_a_restart_of_main_a_meeting_goes_on_where_its_media_are(
     house: House, database: Database, clock: FakeClock
 ) -> None:
-    room = await house.join("room")
-    await house.meetings.set_view(
-        house.meeting.conference_id, View(ViewMode.FULL_SCREEN, room.participant_id)
-    )
+    """The worker that still holds it is found, whoever is ready first; rows decide what it did not hear."""
+    room, second = await house.join("room"), await house.join("second", "guangxi")
+    late = await house.join("late", None, access=Access.BROWSER)
+    view = View(ViewMode.FULL_SCREEN, room.participant_id)
+    await house.meetings.set_view(house.meeting.conference_id, view)
+    caller = Caller("rings", "guangxi", "lan", "sip:rings@192.0.2.1")
+    ringing, _ = await house.meetings.dial(house.meeting.conference_id, caller, Dialled.PLAIN)
+    holder = house.desk
+    other = next(desk for desk in house.desks.values() if desk is not holder)
     again = House(database, clock)
+    again.desks[holder.name].conferences = {
+        **holder.conferences,
+        "view:x": holder.conferences[house.meeting.conference_id],
+    }
+    again.desks[holder.name].participants = dict(holder.participants)
+    del again.desks[holder.name].participants[second.participant_id]  # its join was cut off midway
     await again.meetings.restore()
     (meeting,) = again.meetings.running
-    assert (meeting.number, meeting.title, meeting.view) == ("8001", "演练", View())
-    assert await house.reason(room.participant_id) == "service restarted"
-    assert (await house.row(room.participant_id)).state is ParticipantState.LEFT
+    assert (meeting.number, meeting.title, meeting.view) == ("8001", "演练", view)
+    assert set(meeting.members) == {m.participant_id for m in (room, second, late)}
+    assert again.admission.carried_bps("gx-nn") == 3 * MBIT
+    assert await house.reason(ringing.participant_id) == "service restarted"
+    await again.meetings.set_muted(room.participant_id, True)  # nobody to tell it to yet
+    first = asyncio.create_task(again.meetings.worker_ready(other.name, 8))
+    await until_true(lambda: bool(again.workers.ready), "the wrong worker to be ready", 1)
+    await again.meetings.worker_ready(holder.name, 7)
+    await first
+    again.meeting = meeting
+    desk = again.desk
+    assert desk.name == holder.name
+    assert again.desks[other.name].conferences == {}
+    assert list(desk.conferences) == [meeting.conference_id]  # nobody knows the other one
+    assert desk.named("admit") == [second.participant_id]
+    assert desk.resumed == {second.participant_id: OURS}
+    assert (room.participant_id, True) in desk.named("set_muted")
+    assert ringing.participant_id not in desk.participants
+    assert (await house.row(room.participant_id)).state is ParticipantState.JOINED
+    for member in (room, second, late):
+        await again.meetings.leave(member.participant_id, "hung up", hang_up=False)
+    assert not desk.participants
+    again.nothing_held()
+
+
+async def test_a_worker_that_never_comes_back_keeps_a_meeting_waiting_for_moments_only(
+    house: House, database: Database, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = await house.join("room")
+    monkeypatch.setattr("signaling.recovery.SETTLE_SECONDS", 0.05)
+    again = House(database, clock)
+    await again.meetings.restore()
+    await again.meetings.worker_ready("media-1", 9)
+    assert again.desks["media-1"].resumed == {room.participant_id: OURS}
+
+
+async def test_what_a_worker_holds_of_a_meeting_that_moved_is_closed_there(house: House) -> None:
+    await house.join("room")
+    desk = house.desk
+    other = next(one for one in house.desks.values() if one is not desk)
+    other.conferences = dict(desk.conferences)
+    await house.meetings.worker_ready(other.name, 5)
+    assert not other.conferences
+    assert house.desk is desk
 
 
 async def test_everybody_is_hung_up_when_the_service_stops_and_the_meeting_stays(house: House) -> None:
