@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 
-from stream_relay.rtmp_messages import Media, RtmpSession, parse_rtmp_url
+from protocols.rtmp.session import Media, RtmpSession, parse_rtmp_url
 
 HOST = "127.0.0.1"
 

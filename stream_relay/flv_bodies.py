@@ -15,7 +15,8 @@ from media.packet import Format, Packet
 from protocols.isobmff.fragmenter import DecodeTimes
 from protocols.isobmff.tracks import VIDEO_TIMESCALE, AvcTrack
 from protocols.payloads.h264_sps import MalformedParameterSet
-from stream_relay.rtmp_messages import AUDIO, DATA, VIDEO, encode_amf
+from protocols.rtmp.amf import encode_amf
+from protocols.rtmp.chunks import AUDIO, DATA, VIDEO
 
 SOUND_WAITING = 512
 _AVC, _KEY, _INTER = 7, 0x10, 0x20

@@ -26,7 +26,7 @@ from foundation.repositories.broadcasts import (
     BroadcastRepository,
     BroadcastSubject,
 )
-from stream_relay.rtmp_messages import parse_rtmp_url
+from protocols.rtmp.session import parse_rtmp_url
 
 BROADCASTS = "/api/v1/broadcasts"
 NAME = r"^[a-z0-9](?:[a-z0-9-]{1,62}[a-z0-9])$"

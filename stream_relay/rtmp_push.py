@@ -20,17 +20,9 @@ import structlog
 from foundation.tasks import Backoff
 from media.packet import Packet
 from media.stream import Stream
+from protocols.rtmp.amf import MalformedRtmp
+from protocols.rtmp.session import Media, Refused, RtmpEvent, RtmpSession, RtmpUrl, Started, parse_rtmp_url
 from stream_relay.flv_bodies import FlvBodies
-from stream_relay.rtmp_messages import (
-    MalformedRtmp,
-    Media,
-    Refused,
-    RtmpEvent,
-    RtmpSession,
-    RtmpUrl,
-    Started,
-    parse_rtmp_url,
-)
 
 CONNECT_SECONDS = 10.0
 STUCK_SECONDS = 10.0

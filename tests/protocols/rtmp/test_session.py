@@ -6,21 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_relay.rtmp_messages import (
-    AUDIO,
-    VIDEO,
-    ChunkReader,
-    MalformedRtmp,
-    Media,
-    Message,
-    Refused,
-    RtmpSession,
-    Started,
-    chunked,
-    decode_amf,
-    encode_amf,
-    parse_rtmp_url,
-)
+from protocols.rtmp.amf import MalformedRtmp, decode_amf, encode_amf
+from protocols.rtmp.chunks import AUDIO, VIDEO, ChunkReader, Message, chunked
+from protocols.rtmp.session import Media, Refused, RtmpSession, Started, parse_rtmp_url
 
 URL = parse_rtmp_url("rtmp://platform.example/app/instance/s3cret?token=t")
 SHAKE = 1536
