@@ -74,7 +74,10 @@ export async function listRecordings(span: Span): Promise<Recording[]> {
 
 export const readRecorderReport = () => call<RecorderReport>("GET", "/recordings/report");
 export const removeRecording = (id: string) => call<undefined>("DELETE", at(id));
-export const playlistAddress = (span: Span) => addressOf(`/recordings/playlist.m3u8${queryOf({ kind: span.kind, subject: span.subject, from: span.from, to: span.to })}`);
+export const playlistAddress = (span: Span) =>
+  addressOf(
+    `/recordings/playlist.m3u8${queryOf({ kind: span.kind, subject: span.subject, from: span.from, to: span.to })}`,
+  );
 export const downloadAddress = (id: string) => addressOf(`${at(id)}/file.mp4?download=1`);
 
 const ofConference = (id: string) => `/conferences/${encodeURIComponent(id)}/recording`;
