@@ -148,6 +148,8 @@ class CallerDirectory:
 
     async def guest(self, claim: Claim, pin: str, meeting: Meeting) -> Caller:
         """Somebody who knows the meeting's PIN. Raises Unidentified."""
+        if self._attempts.wait(claim.source):
+            raise Unidentified(503, "Too many wrong credentials")
         self._attempts.attempt(claim.source)
         try:
             check = await self._passwords.verify(meeting.pin_hash, pin)
@@ -160,6 +162,12 @@ class CallerDirectory:
         self._attempts.succeeded(claim.source)
         name = "".join(c for c in claim.display_name if c.isprintable())[:LONGEST_NAME].strip()
         return Caller(name or claim.source, None, claim.network, claim.address)
+
+    async def note(self, caller: Caller, action: str, subject: str, what: str) -> None:
+        """Audit what a terminal had us do."""
+        entry = AuditEntry(caller.name[:64], action, subject, "done", caller.address[:64], {"address": what})
+        async with self._database.transaction() as tx:
+            await AuditTrail(tx, self._clock).append(entry)
 
     async def _wrong(self, claim: Claim, subject: str, what: str, *, counted: bool = False) -> None:
         if not counted:

@@ -36,6 +36,7 @@ from signaling.sip_events import (
     EndCause,
     Ended,
     InfoReceived,
+    Referred,
     Refreshed,
     Reinvited,
     ReinviteRefused,
@@ -197,6 +198,18 @@ class Call:
         except NoAnswer:
             return 408
         return response.status
+
+    async def notify(self, headers: Fields, body: bytes) -> int:
+        """Send a NOTIFY; its final status, 408 when none came. Raises CallOver.
+
+        A 481 ends what it notifies of, not the call (RFC 5057 5.1).
+        """
+        if self._ended is not None:
+            raise CallOver(self._ended)
+        try:
+            return (await self._client.ask("NOTIFY", headers, body)).status
+        except NoAnswer:
+            return 408
 
     async def probe(self, timeout: float = 4.0) -> bool:
         """Ask for a sign of life (OPTIONS in the dialog): any response but 481 and 408 is one."""
@@ -394,11 +407,21 @@ class Call:
                 self._core.respond(transaction, 200)
                 kind = request.content_type
                 self._events.put(InfoReceived(kind.name if kind else "", request.body, request))
+            case "REFER":
+                self._take_refer(request, transaction)
             case "OPTIONS":
                 self._core.respond(transaction, 200, None, self._core.own.fields())
             case _:
                 return False
         return True
+
+    def _take_refer(self, request: Request, transaction: FlowTransaction) -> None:
+        def answer(status: int, reason: str | None, headers: Fields) -> None:
+            fields = [("Contact", self._dialog.state.local_contact)] if status < 300 else []
+            self._core.respond(transaction, status, reason, [*fields, *headers])
+
+        if not self._events.put(Referred(request, answer)):
+            answer(500, "too many events wait", ())
 
     def _refusal_of(self, request: Request) -> Refusal | None:
         if request.method not in ("INVITE", "UPDATE"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,15 @@ from foundation.desks import Direction, Refusal, RefusalKind
 from signaling.media_description import read_sdp
 from signaling.meetings import Meetings, UnknownMeeting, UnknownMember
 from signaling.sip_dialog_record import DialogRecord
-from signaling.sip_events import CallOver, Ended, InfoReceived, Refreshed, Reinvited, ReinviteRefused
+from signaling.sip_events import (
+    CallOver,
+    Ended,
+    InfoReceived,
+    Referred,
+    Refreshed,
+    Reinvited,
+    ReinviteRefused,
+)
 from signaling.sip_line import SipLine
 
 log = structlog.get_logger(__name__)
@@ -27,11 +35,19 @@ STATUS = {
 """What the refusal of a worker is in SIP; all others are 503."""
 
 
+ReferTaker = Callable[[SipLine, Referred], None]
+
+
 class SipConversations:
     """Follows the calls of participants."""
 
     def __init__(self, meetings: Meetings) -> None:
         self._meetings = meetings
+        self._refer: ReferTaker | None = None
+
+    def refer_to(self, taker: ReferTaker) -> None:
+        """Name who takes REFERs; without one they are declined."""
+        self._refer = taker
 
     async def follow(self, line: SipLine) -> None:
         """What the peer does inside the call, until it ends."""
@@ -41,6 +57,11 @@ class SipConversations:
                     await self._tolerant(self._reinvited(line, event))
                 case InfoReceived() if b"picture_fast_update" in event.body:
                     await self._tolerant(self._meetings.refresh_picture(line.participant_id))
+                case Referred():
+                    if self._refer is None:
+                        event.refuse(603)
+                    else:
+                        self._refer(line, event)
                 case Refreshed():
                     await self.remember(line)
                 case Ended():

@@ -104,6 +104,7 @@ class SipEndpoint:
         on_call: CallHandler,
         authenticator: Authenticator | None = None,
         handlers: Mapping[str, RequestHandler] | None = None,
+        extensions: Sequence[str] = (),
         policy: SipPolicy | None = None,
         limits: ListenerLimits | None = None,
     ) -> None:
@@ -115,7 +116,7 @@ class SipEndpoint:
         self._listeners = ListenerTable(
             {one.network: SipListener(one, self._inbox, limits) for one in listeners}
         )
-        own = Capabilities((*_OWN_METHODS, *self._handlers), ("timer",))
+        own = Capabilities((*_OWN_METHODS, *self._handlers), ("timer", *extensions))
         self._core = SipCore(self._listeners, self.policy, own, self._spawn)
         self._core.transactions.on_ack = self._take_ack
         self._authentication = SipAuthentication(realm, authenticator, self.policy.challenges)

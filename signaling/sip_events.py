@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -80,7 +80,24 @@ class Reinvited:
         self.taker.refuse(status, reason)
 
 
-CallEvent = Reinvited | InfoReceived | Refreshed | Ended
+@dataclass(frozen=True, slots=True)
+class Referred:
+    """The peer sent a REFER, which waits for ``accept`` or ``refuse``; NOTIFYs go by ``Call.notify``."""
+
+    request: Request
+    answer: Callable[[int, str | None, tuple[tuple[str, str], ...]], object] = field(
+        repr=False, compare=False
+    )
+
+    def accept(self, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        """202: what was asked is being done."""
+        self.answer(202, None, headers)
+
+    def refuse(self, status: int, reason: str | None = None) -> None:
+        self.answer(status, reason, ())
+
+
+CallEvent = Reinvited | InfoReceived | Refreshed | Referred | Ended
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,8 @@ class SipLine:
         self.call = call
         self.session = session
         self.participant_id = participant_id
+        self.first_referral: int | None = None
+        """CSeq of the dialog's first REFER, whose NOTIFYs need no id."""
 
     async def hang_up(self, reason: str) -> None:
         await self.call.bye(reason)

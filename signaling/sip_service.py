@@ -13,6 +13,7 @@ from signaling.registrar import Registrar
 from signaling.sip_calls import SipCalls
 from signaling.sip_core import SipPolicy
 from signaling.sip_endpoint import SipEndpoint
+from signaling.sip_incoming import IncomingRequest, Reply
 from signaling.sip_listener import ListenerSettings
 
 GOODBYE_SECONDS = 1.0
@@ -42,7 +43,8 @@ class SipService:
             realm=realm,
             on_call=self.calls.take,
             authenticator=callers,
-            handlers={"REGISTER": self.registrar.take},
+            handlers={"REGISTER": self.registrar.take, "REFER": _refer, "NOTIFY": _notify},
+            extensions=("norefersub",),
             policy=policy,
         )
         self.calls.connect(self.endpoint)
@@ -57,3 +59,13 @@ class SipService:
         """Calls that are still there get their BYE; nobody is followed any more."""
         await self.calls.aclose()
         await self.endpoint.aclose(timeout)
+
+
+async def _refer(incoming: IncomingRequest) -> Reply:
+    """A REFER outside a call: nobody knows whom it would move (RFC 3515 has it inside a dialog, too)."""
+    return Reply(403, "REFER is taken inside a call only")
+
+
+async def _notify(incoming: IncomingRequest) -> Reply:
+    """We subscribe to nothing, so no NOTIFY is ours (RFC 6665 4.1.3)."""
+    return Reply(481)
