@@ -10,6 +10,7 @@ are sites by the loopback address they come from (ADDRESSES); TCP callers all co
 """
 
 import contextlib
+import os
 import signal
 import sys
 import time
@@ -104,6 +105,14 @@ class Api:
             if answer.status >= 400:
                 raise Refused(answer.status, content or {}, answer.headers)
             return content
+
+    async def download(self, path: str) -> tuple[bytes, Mapping[str, str]]:
+        """The answer's body as it is, and its headers. Raises Refused."""
+        async with self._session.get(f"/api/v1{path}", headers=self.headers) as answer:
+            content = await answer.read()
+            if answer.status >= 400:
+                raise Refused(answer.status, await answer.json(content_type=None), answer.headers)
+            return content, answer.headers
 
     @contextlib.asynccontextmanager
     async def live(self) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
@@ -355,6 +364,30 @@ class Node:
         health = await self.health()
         assert health is not None
         return {w["name"]: w["pid"] for w in health["workers"] if w["state"] == "ready"}
+
+    def pid(self, name: str) -> int | None:
+        """The process of this node that is called so ("main", "recorder" ...); None while there is none."""
+        assert self._process is not None
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                called = (folder / "comm").read_text().strip()
+                if parent == self._process.pid and called == f"anshi-{name}":
+                    return int(folder.name)
+        return None
+
+    async def kill(self, name: str) -> int:
+        """kill -9 of one of its processes; the id of the one that took its place, once it is there."""
+        victim = self.pid(name)
+        assert victim is not None, f"no process is called anshi-{name}"
+        os.kill(victim, signal.SIGKILL)
+
+        async def another() -> int | None:
+            return self.pid(name)
+
+        found = await until(another, lambda pid: pid not in (None, victim), f"another {name}", 30.0, 0.05)
+        assert found is not None
+        return found
 
     async def meeting(
         self, title: str = "防汛会商", *, pin: str | None = None, number: str | None = None
