@@ -10,7 +10,7 @@ import time
 from collections import deque
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import cast
 from urllib.parse import unquote, urlsplit
 
 import structlog
@@ -25,11 +25,9 @@ from protocols.rtsp.framing import Framed, FramingLost, RtspFramer, interleaved_
 from protocols.rtsp.headers import Public, Range, RtpInfo, Session, Transport
 from protocols.rtsp.message import MalformedRtsp, Request, Response, parse_message
 from protocols.sdp import Connection, Origin, SessionDescription
+from stream_relay.rtsp_host import RtspHost
 from stream_relay.rtsp_outlet import OutletFrame, RtspOutlet
 from stream_relay.track_formats import media_of
-
-if TYPE_CHECKING:
-    from stream_relay.rtsp_server import RtspServer
 
 _PUBLIC = Public(("OPTIONS", "DESCRIBE", "SETUP", "PLAY", "GET_PARAMETER", "SET_PARAMETER", "TEARDOWN"))
 _MAX_REQUESTS = 16
@@ -71,7 +69,7 @@ class RtspConnection(asyncio.Protocol):
     """Made by the server for each connection. Requests are answered in order by one task; frames are written
     as they come while the socket takes them, else queued within the server's limits."""
 
-    def __init__(self, server: RtspServer) -> None:
+    def __init__(self, server: RtspHost) -> None:
         self._server = server
         self._framer = RtspFramer()
         self._requests: deque[Request | Response] = deque()

@@ -14,61 +14,21 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable
 
 from foundation.throttle import AttemptThrottle
 from media.pacer import PacingClock
-from media.rtp_socket import PortRange
 from media.stream import Stream
 from protocols.rtsp.message import Request
 from protocols.sip.digest import DigestServer, Outcome, Secret
 from protocols.sip.message import Request as SipRequest
 from stream_relay.rtsp_connection import RtspConnection
+from stream_relay.rtsp_host import Admitted, Catalogue, RtspClient, RtspLimits
 from stream_relay.rtsp_outlet import RtspOutlet
 
 __all__ = ["Catalogue", "RtspLimits", "RtspServer"]
 
 _TICK = 0.25
-_PORTS = PortRange(40_000, 49_999)
-
-
-class Catalogue(Protocol):
-    def open(self, path: str, user: str | None) -> AbstractAsyncContextManager[Sequence[Stream]]:
-        """The streams under a path, pictures first, held open while the context is.
-
-        `user` proved who it is; None where nobody is asked to. Entering waits for a source on demand, and
-        raises NoSuchStream (404, also for what this user may not see) or StreamUnavailable (503).
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """Who asks, once proved; else the challenges to answer 401 with, or the seconds until one who guessed
-    too often may try again."""
-
-    user: str | None = None
-    challenges: tuple[str, ...] = ()
-    wait: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class RtspLimits:
-    """Bounds of a client, in seconds and bytes; `ports`, `dscp` and `udp_bitrate` (bit/s on IP level, to
-    which a player's packets are paced) are for UDP."""
-
-    connections: int = 500
-    queue_bytes: int = 8 << 20
-    queue_seconds: float = 3.0
-    stalled_after: float = 10.0
-    session_timeout_said: int = 60
-    session_timeout: float = 80.0
-    ports: PortRange = _PORTS
-    dscp: int = 0
-    udp_bitrate: int = 16_000_000
 
 
 _DEFAULT_LIMITS = RtspLimits()
@@ -94,7 +54,7 @@ class RtspServer:
         self._secret_of = secret_of
         self._attempts = attempts
         self._digest = DigestServer(realm, secrets.token_bytes(32))
-        self._connections: dict[RtspConnection, asyncio.Task[None]] = {}
+        self._connections: dict[RtspClient, asyncio.Task[None]] = {}
         self._outlets: dict[Stream, tuple[RtspOutlet, asyncio.Task[None], int]] = {}
         self._server: asyncio.Server | None = None
         self._ticker: asyncio.Task[None] | None = None
@@ -149,7 +109,7 @@ class RtspServer:
 
     # -- for connections
 
-    def connected(self, connection: RtspConnection) -> asyncio.Task[None]:
+    def connected(self, connection: RtspClient) -> asyncio.Task[None]:
         task = asyncio.create_task(connection.serve(), name="rtsp.connection")
         self._connections[connection] = task
         task.add_done_callback(lambda _: self._connections.pop(connection, None))
@@ -195,7 +155,7 @@ class RtspServer:
         self._outlets[stream] = (outlet, task, users + 1)
         return outlet
 
-    def leave(self, outlet: RtspOutlet, connection: RtspConnection) -> None:
+    def leave(self, outlet: RtspOutlet, connection: RtspClient) -> None:
         outlet.leave(connection)
         _, task, users = self._outlets.pop(outlet.stream)
         if users > 1:

@@ -99,7 +99,9 @@ class Server:
         del self.session._out[:SHAKE]
 
     def commands(self) -> list[list[object]]:
-        return [decode_amf(one.body) for one in self._reader.feed(self.session.take()) if one.type == 20]
+        return [
+            list(decode_amf(one.body)) for one in self._reader.feed(self.session.take()) if one.type == 20
+        ]
 
     def say(self, *said: object, stream: int = 0) -> list[object]:
         body = encode_amf(*said)  # type: ignore[arg-type]  # of a test's own making
