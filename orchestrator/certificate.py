@@ -12,10 +12,13 @@ milliseconds: call it before the event loop serves anybody.
 from __future__ import annotations
 
 import datetime
+import fcntl
 import ipaddress
 import os
 import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -40,10 +43,22 @@ def ensure_certificate(settings: Settings) -> tuple[Path, Path]:
     folder = settings.data / "tls"
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     names = certificate_names(settings)
-    if not _still_good(certificate, key, names):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _make(certificate, key, names, settings.node.id)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _alone(folder):
+        if not _still_good(certificate, key, names):
+            _make(certificate, key, names, settings.node.id)
     return certificate, key
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Main and the edge start at the same moment: one makes the pair, the other waits and takes it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def server_context(settings: Settings) -> ssl.SSLContext:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import datetime
 import ssl
+from concurrent.futures import ProcessPoolExecutor
 from ipaddress import ip_address
+from multiprocessing import get_context
 from pathlib import Path
 
 import msgspec
@@ -46,6 +48,19 @@ def test_one_is_made_for_every_address_and_kept(tmp_path: Path) -> None:
     assert ensure_certificate(settings) == (certificate, key)
     assert (certificate.read_bytes(), key.read_bytes()) == first
     assert sorted(path.name for path in certificate.parent.iterdir()) == ["certificate.pem", "key.pem"]
+
+
+def test_processes_that_start_at_once_get_one_pair(tmp_path: Path) -> None:
+    """Main and the edge do: a key of one beside the certificate of the other would end the node."""
+    settings = node(tmp_path)
+    with ProcessPoolExecutor(4, get_context("fork")) as processes:
+        made = list(processes.map(serial_after_start, [settings] * 12))
+    assert len(set(made)) == 1
+
+
+def serial_after_start(settings: Settings) -> int:
+    server_context(settings)  # raises for a key that does not belong to the certificate
+    return read(ensure_certificate(settings)[0]).serial_number
 
 
 def test_a_wildcard_listener_does_not_put_the_wildcard_in(tmp_path: Path) -> None:
