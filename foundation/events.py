@@ -38,6 +38,14 @@ class ConferenceEnded(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ConferenceEnding(Event):
+    """Its time is over soon: `ends_at` in ISO 8601; extending it announces ConferenceChanged."""
+
+    conference_id: str
+    ends_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class ParticipantChanged(Event):
     """A participant was called, joined, was muted, held, given another budget, or left."""
 
@@ -126,12 +134,13 @@ class CameraChanged(Event):
 
 @dataclass(frozen=True, slots=True)
 class CameraStateChanged(Event):
-    """A worker's word on a camera: `state` as in CameraStatus, `fault` "" for none."""
+    """A worker's word on a camera: `state`, `fault` and `cause` as in CameraStatus, "" for none."""
 
     camera_id: str
     site_id: str
     state: str
     fault: str = ""
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +204,7 @@ EVENT_TYPES: Final[tuple[type[Event], ...]] = (
     ConferenceOpened,
     ConferenceChanged,
     ConferenceEnded,
+    ConferenceEnding,
     ParticipantChanged,
     RenegotiationNeeded,
     WorkerReady,

@@ -213,8 +213,10 @@ class CameraKeeper:
                 seen = (kept.state, "" if fault is None else fault.cause.value)
                 if seen != kept.told and now - kept.told_at >= _BETWEEN_EVENTS:
                     kept.told, kept.told_at = seen, now
+                    state, cause = seen
                     words = "" if fault is None else str(fault)
-                    self._emit(CameraStateChanged(kept.spec.camera_id, kept.spec.site_id, kept.state, words))
+                    spec = kept.spec
+                    self._emit(CameraStateChanged(spec.camera_id, spec.site_id, state, words, cause))
             await asyncio.sleep(_LOOK)
 
 

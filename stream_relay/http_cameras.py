@@ -41,6 +41,7 @@ class CameraOut(BaseModel):
     analysed: bool
     state: str = Field(description="idle, connecting, playing, waiting (to try again) or unknown")
     fault: str
+    cause: str
     codec: str
     width: int
     height: int
@@ -213,6 +214,7 @@ class CameraRoutes:
                     analysed=camera.id in analysed,
                     state=status.state,
                     fault=status.fault,
+                    cause=status.cause,
                     codec=status.codec,
                     width=status.width,
                     height=status.height,
