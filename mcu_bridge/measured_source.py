@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from mcu_bridge.picture_plan import PictureSource
 from mcu_bridge.rates import PAYLOAD
 from media.packet import Packet
+from protocols.payloads import h261
 from protocols.payloads.bit_reader import BitReader, EndOfBits, rbsp
+from protocols.payloads.h263_picture import MalformedPicture, PictureHeader
 from protocols.payloads.h264 import NalType, split_byte_stream
 from protocols.payloads.h264_sps import MalformedParameterSet, SequenceParameterSet
 from protocols.payloads.vp8 import keyframe_size
@@ -110,10 +112,9 @@ class MeasuredSource:
 
     def _learn(self, data: bytes) -> None:
         known = self.source or PictureSource(self._codec, 0)
-        if self._codec == "VP8":
-            size = keyframe_size(data)
-            self.source = known if size is None else replace(known, width=size[0], height=size[1])
-            if _essence(known) != _essence(self.source):
+        if self._codec != "H264":
+            before, self.source = self.source, self._described(known, data)
+            if _essence(before) != _essence(self.source):
                 self._changed()
             return
         self.source = known
@@ -131,6 +132,20 @@ class MeasuredSource:
                     profile=sps.profile_idc,
                     reordered=self._order.reordered,
                 )
+
+    def _described(self, known: PictureSource, data: bytes) -> PictureSource:
+        """What a key frame of another codec than H.264 says of itself."""
+        if self._codec in ("H263", "H263-1998"):
+            try:
+                header = PictureHeader.parse(data)
+            except MalformedPicture:
+                return known
+            # A baseline picture goes to receivers of either payload format, others to none.
+            baseline = not header.extended and not header.options
+            codec = "H263" if baseline else "H263-1998"
+            return replace(known, codec=codec, width=header.width, height=header.height)
+        size = h261.picture_size(data) if self._codec == "H261" else keyframe_size(data)
+        return known if size is None else replace(known, width=size[0], height=size[1])
 
     def follow(self, bitrate: float, now: float, frame_rate: float | None = None) -> None:
         """The measured rate, bit/s, and frames a second where they are known; a few times a second."""
@@ -159,4 +174,4 @@ def _essence(source: PictureSource | None) -> tuple[object, ...]:
     """What the plan turns on at once."""
     if source is None:
         return ()
-    return source.width, source.height, source.profile, source.reordered
+    return source.codec, source.width, source.height, source.profile, source.reordered

@@ -1,8 +1,8 @@
 """Which codec two ends use (RFC 3264 6, RFC 6184 8.2.2), as pure functions.
 
-Sound follows the offerer's order. Pictures prefer H.264 over VP8, mode 1 over mode 0 and baseline
-over main over high: what most sites share can be forwarded, and encoded once. Who only receives is given
-the highest profile that it offers instead: its decoder takes the lower ones too, and cameras send high.
+Sound follows the offerer's order. Pictures prefer H.264 over VP8 over H.263 over H.261, mode 1 over mode 0
+and baseline over main over high: what most sites share can be forwarded, and encoded once. Who only receives
+is given the highest profile that it offers instead: its decoder takes lower ones too, and cameras send high.
 """
 
 from __future__ import annotations
@@ -12,10 +12,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from foundation.desks import CodecDescription, Direction, MediaDescription, MediaSection, SectionKind
+from mcu_bridge.cif_formats import cif_parameters
 from media.srtp import PROFILES
 
-AUDIO_CODECS = {"OPUS": 48_000, "PCMA": 8_000, "PCMU": 8_000}
-VIDEO_CODECS = ("H264", "VP8")
+AUDIO_CODECS = {"OPUS": 48_000, "G722": 8_000, "PCMA": 8_000, "PCMU": 8_000}
+"""Clock rates in RTP; G.722 samples twice as often as its clock ticks (RFC 3551 4.5.2)."""
+VIDEO_CODECS = ("H264", "VP8", "H263-2000", "H263-1998", "H263", "H261")
+"""Best first."""
+CIF_CODECS = frozenset({"H263-2000", "H263-1998", "H263", "H261"})
+"""Of a few fixed picture sizes."""
 VIDEO_FEEDBACK = ("nack", "nack pli", "ccm fir", "goog-remb")
 
 _H264_PROFILES = ("42", "4d", "64")  # profile_idc of baseline, main, high
@@ -30,6 +35,7 @@ VIDEO_EXTENSIONS = AUDIO_EXTENSIONS
 # What we offer when we call: dynamic payload types as terminals like them.
 OFFERED_AUDIO = (
     CodecDescription("OPUS", 96, 48_000, 2, {"useinbandfec": "1", "minptime": "20"}),
+    CodecDescription("G722", 9, 8_000),
     CodecDescription("PCMA", 8, 8_000),
     CodecDescription("PCMU", 0, 8_000),
     CodecDescription("TELEPHONE-EVENT", 101, 8_000, 1, {"0-15": ""}),
@@ -42,6 +48,10 @@ OFFERED_VIDEO = (
         "H264", 98, 90_000, 1, {"profile-level-id": "42e01f", "packetization-mode": "0"}, VIDEO_FEEDBACK
     ),
     CodecDescription("VP8", 99, 90_000, 1, {}, VIDEO_FEEDBACK),
+    # Terminals of that age know no feedback; the shorter the INVITE, the better for them.
+    CodecDescription("H263-1998", 100, 90_000, 1, {"CIF": "1", "QCIF": "1"}),
+    CodecDescription("H263", 34, 90_000, 1, {"CIF": "1", "QCIF": "1"}),
+    CodecDescription("H261", 31, 90_000, 1, {"CIF": "1", "QCIF": "1"}),
 )
 
 
@@ -118,6 +128,11 @@ def _agree_video(codecs: Iterable[CodecDescription], *, only_receives: bool) -> 
     return AgreedCodecs(main, (ours, replace(rtx, feedback=())), rtx=rtx.payload_type)
 
 
+def coding(codec: CodecDescription) -> str:
+    """The codec by its payload format: H263-2000 is H263-1998 with other parameters (RFC 4629)."""
+    return "H263-1998" if codec.name == "H263-2000" else codec.name
+
+
 def packetization_mode(codec: CodecDescription) -> int:
     """RFC 6184 8.1: a missing mode means 0, single NAL units."""
     value = codec.parameters.get("packetization-mode", "0")
@@ -139,7 +154,7 @@ def _h264_usable(codec: CodecDescription, profiles: Sequence[str]) -> bool:
 def _video_rank(codec: CodecDescription, *, profiles: Sequence[str]) -> tuple[int, int, int, int]:
     """Smaller is better."""
     if codec.name != "H264":
-        return (1, 0, 0, 0)
+        return (VIDEO_CODECS.index(codec.name), 0, 0, 0)
     profile = profile_level_id(codec)
     constrained = int(profile[2:4], 16) & 0x40  # constraint_set1: every decoder of ours and theirs
     return (0, -packetization_mode(codec), profiles.index(profile[:2]), 0 if constrained else 1)
@@ -150,6 +165,8 @@ def _our_video_parameters(codec: CodecDescription) -> dict[str, str]:
 
     With level asymmetry allowed we state our own level; without it, the offer's, which both keep.
     """
+    if codec.name in CIF_CODECS:
+        return cif_parameters(codec)
     if codec.name != "H264":
         return {}
     offered = profile_level_id(codec)

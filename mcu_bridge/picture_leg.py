@@ -8,10 +8,11 @@ from dataclasses import replace
 
 from foundation.desks import LegReport
 from mcu_bridge.measured_source import MeasuredSource
-from mcu_bridge.negotiation import packetization_mode
+from mcu_bridge.negotiation import coding, packetization_mode
 from mcu_bridge.outlet import Outlet
 from mcu_bridge.picture_plan import PictureLimits, PictureSource
 from mcu_bridge.rates import PAYLOAD, NetworkLimit
+from mcu_bridge.receiver_limits import receiver_limits
 from mcu_bridge.rtp_leg import LegTerms, RtpLeg, packetizer_for
 from media.frame_packets import FramePackets
 from media.pacer import PacedFlow, Pacer, PacingClock, Precedence
@@ -20,7 +21,6 @@ from media.rtp_sender import BitrateLimit, KeyframeRequested, SenderEvent
 from media.stream import Stream
 from media.transport import MediaTransport
 from protocols.payloads import Frame, Packetizer
-from protocols.payloads.h264_fmtp import LEVELS, H264Format, MalformedFormat
 
 STALE_AFTER = 5.0
 """Seconds without a frame after which a tile shows the site's name only."""
@@ -46,16 +46,16 @@ class PictureLeg(RtpLeg):
         if terms.direction.receives:
             self.stream = Stream(
                 f"picture:{terms.participant_id}",
-                Format(main.name, main.clock_rate),
+                Format(coding(main), main.clock_rate),
                 on_keyframe_wanted=self.ask_keyframe,
             )
         self.frames_sent = 0
         self.last_frame: float | None = None
         self._network = NetworkLimit()
-        self._measured = MeasuredSource(main.name, source_changed)
-        self._limits = _static_limits(terms)
+        self._measured = MeasuredSource(coding(main), source_changed)
+        self._limits = receiver_limits(main, browser=terms.browser)
         self._bitrate = 0
-        self._key = (main.name, packetization_mode(main), PAYLOAD)
+        self._key = (coding(main), packetization_mode(main), PAYLOAD)
 
     # --- what the site sends ----------------------------------------------------------------------
 
@@ -150,36 +150,3 @@ class PictureLeg(RtpLeg):
     def close(self) -> None:
         if self.stream is not None:
             self.stream.close()
-
-
-_BROWSER = LEVELS[42]
-"""Browsers write level 3.1 in every offer, whatever they decode; all take 1920x1080 at 60."""
-
-_PROFILES = {66: {66}, 77: {66, 77}, 88: {66}, 100: {66, 77, 100}, 244: {66, 77, 100}}
-
-
-def _static_limits(terms: LegTerms) -> PictureLimits | None:
-    """What the receiver's description says that it can take, whatever the budget."""
-    codec = terms.agreed.main
-    if codec.name != "H264":
-        return PictureLimits(codec.name, 100_000_000)
-    fmtp = ";".join(f"{name}={value}" for name, value in codec.parameters.items())
-    try:
-        described = H264Format.parse(fmtp)
-    except MalformedFormat:
-        return None
-    limits = described.limits
-    if terms.browser and described.level_asymmetry_allowed:
-        limits = replace(
-            limits,
-            max_fs=max(limits.max_fs, _BROWSER.max_fs),
-            max_mbps=max(limits.max_mbps, _BROWSER.max_mbps),
-        )
-    return PictureLimits(
-        codec="H264",
-        bitrate_bps=limits.max_br * 1000,
-        max_frame_size=limits.max_fs,
-        max_macroblock_rate=limits.max_mbps,
-        profiles=frozenset(_PROFILES.get(described.profile_level.profile_idc, {66})),
-        max_nal=PAYLOAD if described.packetization_mode == 0 else None,
-    )

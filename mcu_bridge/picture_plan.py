@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from foundation.desks import Staging, View, ViewMode
+from mcu_bridge.cif_formats import FixedSize
 
 MACROBLOCK = 16
 
@@ -22,7 +23,7 @@ class PictureLimits:
 
     `profiles` are the H.264 profile_idc values its decoder knows; `max_nal` bounds a NAL unit in
     bytes for packetization mode 0, else None. With `always` it is given that rung and no other, from an
-    encoder, whatever is shown: its size never changes.
+    encoder, whatever is shown: its size never changes. `sizes`: the only ones, of an H.261 or H.263 receiver.
     """
 
     codec: str
@@ -32,6 +33,7 @@ class PictureLimits:
     profiles: frozenset[int] = frozenset({66})
     max_nal: int | None = None
     always: Step | None = None
+    sizes: tuple[FixedSize, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,17 @@ LADDER = (
     Step(56_000, 176, 96, 8),
 )
 
+FIXED_LADDER = (
+    Step(1_600_000, 704, 576, 25),
+    Step(1_000_000, 704, 576, 15),
+    Step(768_000, 352, 288, 25),
+    Step(384_000, 352, 288, 25),
+    Step(256_000, 352, 288, 15),
+    Step(128_000, 176, 144, 15),
+    Step(56_000, 176, 144, 10),
+)
+"""Of the sizes of H.261 and H.263."""
+
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
@@ -242,6 +255,8 @@ def _feed(
 
 def _encoded(content: Content, limits: PictureLimits, reason: str, ladder: Sequence[Step]) -> Feed | None:
     """The highest rung that the receiver can take; None below the last one."""
+    if limits.sizes:
+        return _encoded_in_fixed_size(content, limits, reason)
     for step in ladder:
         fits = (
             step.bitrate_bps <= limits.bitrate_bps
@@ -250,6 +265,15 @@ def _encoded(content: Content, limits: PictureLimits, reason: str, ladder: Seque
         )
         if fits:
             return Feed(_class(content, limits, step), reason)
+    return None
+
+
+def _encoded_in_fixed_size(content: Content, limits: PictureLimits, reason: str) -> Feed | None:
+    for step in FIXED_LADDER:
+        size = next((s for s in limits.sizes if (s.width, s.height) == (step.width, step.height)), None)
+        if size is not None and step.bitrate_bps <= limits.bitrate_bps:
+            fitting = replace(step, frame_rate=max(1, min(step.frame_rate, int(size.frame_rate))))
+            return Feed(_class(content, limits, fitting), reason)
     return None
 
 
@@ -277,6 +301,8 @@ def cannot_forward(source: PictureSource, limits: PictureLimits) -> str | None:
         return "source's frames are not in the order of showing (B-frames)"
     if source.codec == "H264" and source.profile not in limits.profiles:
         return f"source's H.264 profile {source.profile} is above the receiver's"
+    if limits.sizes and (source.width, source.height) not in {(s.width, s.height) for s in limits.sizes}:
+        return f"receiver takes no pictures of {source.width}x{source.height}"
     frame_size = -(-source.width // MACROBLOCK) * -(-source.height // MACROBLOCK)
     if (
         frame_size > limits.max_frame_size

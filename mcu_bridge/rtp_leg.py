@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from foundation.desks import CodecDescription, Direction, LegReport, SectionKind
-from mcu_bridge.negotiation import AgreedCodecs, packetization_mode
+from mcu_bridge.negotiation import AgreedCodecs, coding, packetization_mode
 from mcu_bridge.rates import PAYLOAD
 from media.pacer import PacedFlow, PacedFrame, Pacer, PacingClock, Precedence
 from media.receiver_reports import ReceiverFeedback
@@ -22,6 +22,9 @@ from media.rtp_sender import (
 from media.transport import MediaTransport
 from protocols.payloads import Depacketizer, Frame, Packetizer
 from protocols.payloads.g711 import G711Depacketizer, G711Packetizer
+from protocols.payloads.h261 import H261Depacketizer, H261Packetizer
+from protocols.payloads.h263 import H263Depacketizer, H263Packetizer
+from protocols.payloads.h263_plus import H263PlusDepacketizer, H263PlusPacketizer
 from protocols.payloads.h264 import H264Packetizer
 from protocols.payloads.h264_depacketizer import H264Depacketizer
 from protocols.payloads.opus import OpusDepacketizer, OpusPacketizer
@@ -163,23 +166,35 @@ class RtpLeg(ABC):
 
 def packetizer_for(codec: CodecDescription) -> Packetizer:
     """How frames go out in this codec, in the mode that was agreed."""
-    match codec.name:
+    match coding(codec):
         case "H264":
             return H264Packetizer(packetization_mode(codec), PAYLOAD)
         case "VP8":
             return Vp8Packetizer(max_payload=PAYLOAD)
+        case "H263-1998":
+            return H263PlusPacketizer(PAYLOAD)
+        case "H263":
+            return H263Packetizer(PAYLOAD)
+        case "H261":
+            return H261Packetizer(PAYLOAD)
         case "OPUS":
             return OpusPacketizer()
-        case _:
+        case _:  # G.722 too: bytes of 64 kbit/s
             return G711Packetizer()
 
 
 def _depacketizer_for(codec: CodecDescription) -> Depacketizer:
-    match codec.name:
+    match coding(codec):
         case "H264":
             return H264Depacketizer()
         case "VP8":
             return Vp8Depacketizer()
+        case "H263-1998":
+            return H263PlusDepacketizer()
+        case "H263":
+            return H263Depacketizer()
+        case "H261":
+            return H261Depacketizer()
         case "OPUS":
             return OpusDepacketizer()
         case _:

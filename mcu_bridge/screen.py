@@ -15,21 +15,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-import numpy as np
-
 from mcu_bridge.captions import CaptionPainter
+from mcu_bridge.cif_formats import SAMPLE_ASPECT
 from mcu_bridge.layouts import Layout
 from mcu_bridge.outlet import Outlet
 from mcu_bridge.picture_plan import Content, EncoderClass
-from mcu_bridge.video_composer import VideoComposer, scale
+from mcu_bridge.video_composer import VideoComposer, scaled
 from media.codec_worker import CodecPool, LatestInbox
-from media.codecs import CLOCK, VideoCodec, VideoEncoder, VideoTarget
+from media.codecs import CLOCK, FIXED_SIZES, VideoCodec, VideoEncoder, VideoTarget
 from media.packet import Format, Packet
 from media.picture import Picture
 from media.stream import Stream
 
 # RTP payloads of single NAL unit packets may not exceed this with all headers on a 1500-byte path.
 FRAME_RATE = 25
+_CIF_BUFFER = 4.0
+"""Frame times that a key frame of H.261 or H.263 may take: their coarsest quantizer needs so much."""
 
 
 class EncoderOutlet:
@@ -41,15 +42,17 @@ class EncoderOutlet:
         self.key = key
         self.stream = Stream(str(key), Format(key.codec, CLOCK), on_keyframe_wanted=self._want_keyframe)
         self.outlet = Outlet(self.stream)
+        codec = VideoCodec(key.codec)
         self._encoder = VideoEncoder(
             VideoTarget(
-                codec=VideoCodec(key.codec),
+                codec=codec,
                 width=key.width,
                 height=key.height,
                 fps=key.frame_rate,
                 bitrate=key.bitrate_bps,
                 profile_level_id=profile_level_id,
                 max_slice_bytes=key.max_nal or 0,
+                vbv_frames=_CIF_BUFFER if codec in FIXED_SIZES else 1.0,
             )
         )
         self._interval = CLOCK // key.frame_rate
@@ -71,7 +74,8 @@ class EncoderOutlet:
     def _encode(self, picture: Picture) -> list[Packet]:
         key = self.key
         if (picture.width, picture.height) != (key.width, key.height):
-            picture = _scaled(picture, key.width, key.height)
+            cif = self._encoder.target.codec in FIXED_SIZES
+            picture = scaled(picture, key.width, key.height, SAMPLE_ASPECT if cif else 1.0)
         return self._encoder.encode(picture)
 
     def _publish(self, packets: Sequence[Packet]) -> None:
@@ -153,11 +157,3 @@ class Screen:
             await encoder.aclose()
         self._encoders.clear()
         self._running = ()
-
-
-def _scaled(picture: Picture, width: int, height: int) -> Picture:
-    """The picture in another size, shape kept by the ladder's sizes being 16:9 or nearly so."""
-    scaled = Picture.over(np.empty((height * 3 // 2, width), np.uint8), picture.time)
-    for source, target in zip(picture.planes, scaled.planes, strict=True):
-        scale(source, target)
-    return scaled

@@ -33,6 +33,8 @@ MOST_CANVASES = 6
 """Canvases a composer makes before it says that its pictures are not let go of."""
 NEARLY = 0.02
 """Difference of shape below which a picture is stretched rather than barred."""
+LADDER_UNEVENNESS = 0.05
+"""The same for the sizes that encoders make, whose sides are multiples of 16."""
 CARD: Colour = (40, 134, 124)
 BORDER: Colour = (170, 60, 70)
 
@@ -307,6 +309,18 @@ def _bar(planes: tuple[Plane, Plane, Plane], rect: Rect, wide: float) -> Rect:
     right = rect.width - left - width
     _fill(planes, Rect(rect.x + left + width, rect.y, right, rect.height), BLACK)
     return Rect(rect.x + left, rect.y, width, rect.height)
+
+
+def scaled(picture: Picture, width: int, height: int, sample_aspect: float = 1.0) -> Picture:
+    """The picture in another size, in its shape, with black bars where shapes differ by much."""
+    made = Picture.over(np.empty((height * 3 // 2, width), np.uint8), picture.time, sample_aspect)
+    rect = Rect(0, 0, width, height)
+    wide = picture.aspect / made.aspect
+    if abs(wide - 1) > LADDER_UNEVENNESS:
+        rect = _bar(made.planes, rect, wide)
+    for source, target in zip(picture.planes, _window(made.planes, rect), strict=True):
+        scale(source, target)
+    return made
 
 
 def scale(source: Plane, target: Plane) -> None:

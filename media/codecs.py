@@ -35,6 +35,9 @@ from media.picture import Picture, Plane
 CLOCK = 90_000
 """Media time of pictures, ticks a second (RFC 6184 8.2.1, RFC 7741 6.1)."""
 
+_CIF_ASPECT = 12 / 11
+"""H.261 knows no other (3.1); its decoder does not say so."""
+
 MAX_PIXELS = 4096 * 2304
 """A larger picture than this is refused before memory is taken for it."""
 
@@ -143,7 +146,7 @@ class VideoDecoder:
             _view(frame, 1, *half),
             _view(frame, 2, *half),
             frame.pts or 0,
-            float(aspect) if aspect else 1.0,
+            _CIF_ASPECT if self.codec is VideoCodec.H261 else float(aspect) if aspect else 1.0,
         )
 
 
@@ -361,8 +364,9 @@ _OTHER_OPTIONS: Mapping[VideoCodec, dict[str, str]] = MappingProxyType(
             "max-intra-rate": "300",
             "undershoot-pct": "95",
         },
-        VideoCodec.H263: {"g": "300"},
-        VideoCodec.H263P: {"g": "300"},
+        # A header before each row that begins behind so many bytes: packets can be cut there (RFC 2190).
+        VideoCodec.H263: {"g": "300", "ps": "900"},
+        VideoCodec.H263P: {"g": "300", "ps": "900"},
         VideoCodec.H261: {"g": "300"},
     }
 )

@@ -217,6 +217,8 @@ class _Walk:
     def macroblocks(self) -> Iterator[MacroblockStart]:
         try:
             for row in range(self._first_row, self._rows):
+                if self._cursor.left < 8:  # fewer bits than a row of macroblocks has: what fills a byte
+                    return
                 for column in range(self._columns):
                     if column == 0 and row % self._rows_in_group == 0 and row:
                         self._group_header(row)

@@ -13,6 +13,8 @@ from protocols.payloads.h264 import NalType, split_byte_stream
 from protocols.payloads.h264_sps import SequenceParameterSet
 from tests.mcu_bridge.rtp_peer import VP8, footage
 from tests.media.coded_pictures import RED, coded
+from tests.protocols.payloads.coded_pictures import QCIF
+from tests.protocols.payloads.coded_pictures import coded as cif_coded
 
 SILENT = SequenceParameterSet(0, 100, 0, 40, 1920, 1080)
 """High profile without a word about the order of frames."""
@@ -117,3 +119,18 @@ def test_frame_rate_follows_what_is_counted() -> None:
 def test_the_streams_of_this_test_are_what_they_are_said_to_be() -> None:
     (sps,) = (n for n in split_byte_stream(coded([RED], b_frames=2)[0].data) if n[0] & 0x1F == NalType.SPS)
     assert SequenceParameterSet.parse(sps).profile_idc in (77, 100)
+
+
+@pytest.mark.parametrize(("codec", "coder", "named"), [
+    ("H263", "h263", "H263"), ("H263-1998", "h263", "H263"), ("H263-1998", "h263p", "H263-1998"),
+    ("H261", "h261", "H261"),
+])  # fmt: skip
+def test_cif_sources_say_their_size_with_the_key_frame(codec: str, coder: str, named: str) -> None:
+    """Baseline pictures may be forwarded in either payload format of H.263; libav's h263p are none."""
+    changes: list[None] = []
+    source = MeasuredSource(codec, lambda: changes.append(None))
+    for number, data in enumerate(cif_coded(coder, QCIF, 2)):
+        source.take(Packet(data, 3600 * number, 0.04 * number, keyframe=number == 0))
+    assert source.source is not None
+    assert (source.source.codec, source.source.width, source.source.height) == (named, 176, 144)
+    assert len(changes) == 1

@@ -11,6 +11,7 @@ from mcu_bridge.negotiation import (
     packetization_mode,
     settle,
 )
+from signaling.media_description import read_sdp, write_sdp
 
 
 def h264(payload_type: int, profile: str, mode: int | None, **more: str) -> CodecDescription:
@@ -143,3 +144,33 @@ def test_who_only_receives_is_given_the_profile_that_cameras_send() -> None:
     baseline = agree(replace(section, codecs=section.codecs[:-5]))
     assert baseline is not None
     assert baseline.main.payload_type == 106
+
+
+def test_pictures_prefer_what_most_can_be_forwarded() -> None:
+    names = ("H261", "H263", "H263-1998", "H263-2000", "VP8", "H264")
+    codecs = [CodecDescription(name, number, 90_000) for number, name in enumerate(names, 96)]
+    taken = []
+    while codecs:
+        agreed = agree(video(*codecs))
+        assert agreed is not None
+        taken.append(agreed.main.name)
+        codecs = [codec for codec in codecs if codec.name != agreed.main.name]
+    assert taken == ["H264", "VP8", "H263-2000", "H263-1998", "H263", "H261"]
+
+
+def test_g722_goes_by_the_clock_of_rfc_3551() -> None:
+    codecs = (CodecDescription("G722", 9, 8_000), CodecDescription("PCMA", 8, 8_000))
+    agreed = agree(MediaSection(SectionKind.AUDIO, "192.0.2.1", 30_000, codecs=codecs))
+    assert agreed is not None
+    assert agreed.answer == (codecs[0],)
+
+
+def test_our_offer_fits_an_unfragmented_datagram() -> None:
+    sections = (
+        MediaSection(SectionKind.AUDIO, "192.0.2.100", 40_000, codecs=OFFERED_AUDIO),
+        replace(video(*OFFERED_VIDEO), bandwidth_bps=2_000_000),
+    )
+    sdp = write_sdp(MediaDescription(sections, 3_000_000))
+    # Some 500 bytes of headers come on top: above 1300 in all, UDP gives way to TCP (RFC 3261 18.1.1).
+    assert len(sdp) < 1_400
+    assert [codec.name for codec in read_sdp(sdp).sections[1].codecs][-3:] == ["H263-1998", "H263", "H261"]

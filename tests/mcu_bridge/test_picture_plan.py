@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.desks import View, ViewMode
+from mcu_bridge.cif_formats import FixedSize
 from mcu_bridge.picture_plan import (
     LADDER,
     Canvas,
@@ -145,3 +146,40 @@ def test_the_programme_shares_its_encoder_with_who_has_the_same_class() -> None:
     receivers = {"a": ROOM, "programme": PictureLimits("H264", 1, always=LADDER[0])}
     feeds = plan(View(), {}, receivers)
     assert feeds["a"].what == feeds["programme"].what
+
+
+H263_ROOM = PictureLimits("H263", 2_700_000, sizes=(FixedSize(352, 288, 29.97), FixedSize(176, 144, 29.97)))
+
+
+def test_a_receiver_of_h263_has_a_class_of_its_own_and_drags_nobody() -> None:
+    receivers = {
+        "good": ROOM,
+        "h263": H263_ROOM,
+        "h263-1998": H263_ROOM,
+        "slow": replace(H263_ROOM, bitrate_bps=150_000),
+        "half": replace(H263_ROOM, sizes=(FixedSize(352, 288, 14.985),)),
+        "h261": replace(H263_ROOM, codec="H261"),
+        "narrow": replace(H263_ROOM, bitrate_bps=20_000),
+    }
+    feeds = plan(FULL, {"speaker": SPEAKER}, receivers)
+    assert feeds["good"].what == PassThrough("speaker")
+    assert "narrow" not in feeds
+    shown = {name: str(feed.what) for name, feed in feeds.items() if name != "good"}
+    assert shown == {
+        "h263": "full-screen:speaker H263 352x288@25 768k",
+        "h263-1998": "full-screen:speaker H263 352x288@25 768k",
+        "slow": "full-screen:speaker H263 176x144@15 128k",
+        "half": "full-screen:speaker H263 352x288@14 768k",
+        "h261": "full-screen:speaker H261 352x288@25 768k",
+    }
+
+
+def test_h263_is_forwarded_in_sizes_that_the_receiver_has() -> None:
+    source = PictureSource("H263", 300_000, 352, 288)
+    small = replace(H263_ROOM, sizes=(FixedSize(176, 144, 29.97),))
+    feeds = plan(
+        FULL, {"speaker": source}, {"cif": H263_ROOM, "qcif": small, "h261": replace(ROOM, codec="H261")}
+    )
+    assert feeds["cif"].what == PassThrough("speaker")
+    assert feeds["qcif"].reason == "receiver takes no pictures of 352x288"
+    assert feeds["h261"].reason == "source is H263, receiver takes H261"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import numpy as np
 import pytest
 
 from mcu_bridge.layouts import FULL
@@ -113,3 +114,20 @@ async def test_requests_for_a_key_frame_are_coalesced(screen: Screen) -> None:
         await asyncio.sleep(0)
     coded = await packets(reader, encoder)
     assert sum(packet.keyframe for packet in coded) <= 3
+
+
+@pytest.mark.parametrize("codec", ["H263", "H261"])
+async def test_cif_has_the_canvas_in_its_shape_between_bars(screen: Screen, codec: str) -> None:
+    """16:9 on a picture of 4:3, whose samples are 12:11: 216 of its 288 lines."""
+    key = EncoderClass(MOSAIC, codec, 352, 288, 25, 768_000)
+    encoder = screen.encoder(key, PROFILE)
+    reader = encoder.stream.reader()
+    await turned(screen, 3)
+    decoder = VideoDecoder(VideoCodec(codec))
+    picture = [picture for packet in await packets(reader, encoder) for picture in decoder.decode(packet)][-1]
+    assert (picture.width, picture.height) == (352, 288)
+    assert picture.aspect == pytest.approx(4 / 3, abs=0.01)
+    bright = picture.y.mean(axis=1) > (RED[0] + 16) / 2
+    assert [int(row) for row in np.flatnonzero(np.diff(bright.astype(int)))] == pytest.approx(
+        [35, 251], abs=2
+    )
