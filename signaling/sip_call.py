@@ -43,6 +43,7 @@ from signaling.sip_events import (
 )
 from signaling.sip_listener import Flow
 from signaling.sip_offers import PeerOffer
+from signaling.sip_provisionals import ReliableProvisionals, answer_prack
 from signaling.sip_session import SessionClock
 from signaling.sip_transactions import FlowTransaction
 from signaling.sip_way import PeerWay
@@ -84,6 +85,8 @@ class Call:
         self._their_offer: PeerOffer | None = None
         self._session = SessionClock(self._start_refresh, self._session_expired)
         self._established: asyncio.Future[bytes | None] | None = None
+        self.provisionals: ReliableProvisionals | None = None
+        """Of the INVITE that made the call; their PRACKs may come after its 200."""
         self.peer_allows: frozenset[str] = frozenset()
         self.local_sdp: bytes | None = None
         self.remote_sdp: bytes | None = None
@@ -407,6 +410,8 @@ class Call:
                 self._core.respond(transaction, 200)
                 kind = request.content_type
                 self._events.put(InfoReceived(kind.name if kind else "", request.body, request))
+            case "PRACK":
+                answer_prack(self._core, self.provisionals, request, transaction)
             case "REFER":
                 self._take_refer(request, transaction)
             case "OPTIONS":

@@ -57,6 +57,7 @@ from protocols.sip.digest import Login
 from protocols.sip.grammar import SipSyntaxError
 from protocols.sip.headers import NameAddress
 from protocols.sip.message import Headers, MalformedMessage, Request, Response, parse_message
+from protocols.sip.reliability import OPTION
 from protocols.sip.session_timer import answer_session, request_session
 from protocols.sip.transaction_layer import Overloaded
 from protocols.sip.uri import SipUri, Uri, parse_uri
@@ -90,7 +91,7 @@ Fields = Iterable[tuple[str, str]]
 _log = structlog.get_logger("sip")
 _INBOX = 4096
 _TURN = 32
-_OWN_METHODS = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "INFO")
+_OWN_METHODS = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "INFO", "PRACK")
 
 
 class SipEndpoint:
@@ -116,7 +117,7 @@ class SipEndpoint:
         self._listeners = ListenerTable(
             {one.network: SipListener(one, self._inbox, limits) for one in listeners}
         )
-        own = Capabilities((*_OWN_METHODS, *self._handlers), ("timer", *extensions))
+        own = Capabilities((*_OWN_METHODS, *self._handlers), ("timer", OPTION, *extensions))
         self._core = SipCore(self._listeners, self.policy, own, self._spawn)
         self._core.transactions.on_ack = self._take_ack
         self._authentication = SipAuthentication(realm, authenticator, self.policy.challenges)
@@ -231,7 +232,9 @@ class SipEndpoint:
         ``target`` or ``from_`` that is no URI.
         """
         policy = self.policy
-        extra = [("Allow", ", ".join(self._core.own.methods)), ("Supported", "timer")]
+        # An offer in a reliable provisional response would want its answer in the PRACK: not asked for.
+        supported = f"timer, {OPTION}" if sdp else "timer"
+        extra = [("Allow", ", ".join(self._core.own.methods)), ("Supported", supported)]
         if policy.session_interval is not None:
             extra += request_session(policy.session_interval, policy.least_session_interval)
         request = self._composed("INVITE", target, from_, (*extra, *headers), outbound)

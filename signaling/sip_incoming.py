@@ -10,7 +10,8 @@ from protocols.sip.body import SDP, sdp_of
 from protocols.sip.dialog import Dialog, DialogId
 from protocols.sip.digest import Outcome, Verdict
 from protocols.sip.headers import NameAddress
-from protocols.sip.message import Request
+from protocols.sip.message import Request, Response
+from protocols.sip.reliability import wants_reliable
 from protocols.sip.session_timer import SessionAnswer
 from protocols.sip.uri import SipUri, Uri
 from protocols.sip.validation import Refusal
@@ -19,6 +20,7 @@ from signaling.sip_call import Call
 from signaling.sip_core import SipCore, new_tag
 from signaling.sip_events import CallCancelled
 from signaling.sip_listener import Flow
+from signaling.sip_provisionals import ReliableProvisionals, answer_prack
 from signaling.sip_transactions import FlowTransaction
 
 Fields = Iterable[tuple[str, str]]
@@ -75,6 +77,7 @@ class IncomingCall:
         self._authentication = authentication
         self._tag = new_tag()
         self._done = False
+        self._reliable: ReliableProvisionals | None = None
         self._cancelled = asyncio.Event()
         self.request = request
         self.verdict = Verdict(Outcome.ABSENT)
@@ -134,12 +137,36 @@ class IncomingCall:
         await self._cancelled.wait()
 
     def ring(self, status: int = 180, sdp: bytes | None = None) -> None:
-        """Send a provisional response (101 to 199), with early media if ``sdp``."""
+        """Send a provisional response (101 to 199), with early media if ``sdp``.
+
+        Where the caller requires it (RFC 3262) it is repeated until acknowledged; a caller who never does is
+        refused with 504. After one with ``sdp``, wait for ``acknowledged`` before accepting.
+        """
         self._check()
         fields = [("Contact", self._contact())]
         if sdp:
             fields.append(("Content-Type", SDP))
-        self._core.respond(self._transaction, status, None, fields, sdp or b"", self._tag)
+        if not wants_reliable(self.request):
+            self._core.respond(self._transaction, status, None, fields, sdp or b"", self._tag)
+            return
+        if self._reliable is None:
+            timing = self._core.policy.timing
+            self._reliable = ReliableProvisionals(timing, self._send, self._never_acknowledged)
+        self._reliable.offer(self._core.reply(self.request, status, None, fields, sdp or b"", self._tag))
+
+    async def acknowledged(self) -> None:
+        """Wait until the caller has acknowledged what has to be."""
+        if self._reliable is not None:
+            await self._reliable.settled()
+        self._check()
+
+    def _send(self, response: Response) -> None:
+        self._core.transactions.respond(self._transaction, response)
+
+    def _never_acknowledged(self) -> None:
+        if not self._done:
+            self._cancelled.set()
+            self._finish(504, "No PRACK came", ())
 
     def accept(self, sdp: bytes, headers: Fields = ()) -> Call:
         """Answer 200 with our answer (or, to an offerless INVITE, our offer). The call is live at once;
@@ -156,6 +183,9 @@ class IncomingCall:
             self._transaction, 200, None, [*fields, ("Content-Type", SDP)], sdp, self._tag
         )
         self._done = True
+        if self._reliable is not None:
+            self._reliable.close()
+            call.provisionals = self._reliable
         core.dialogs[call.id] = call
         call.start_answered(self._transaction, response, self._session.agreement)
         return call
@@ -181,6 +211,8 @@ class IncomingCall:
 
     def _finish(self, status: int, reason: str | None, headers: Fields) -> None:
         self._done = True
+        if self._reliable is not None:
+            self._reliable.close()
         if self._core.dialogs.get(self.id) is self:
             del self._core.dialogs[self.id]
         self._core.respond(self._transaction, status, reason, headers, b"", self._tag)
@@ -195,6 +227,8 @@ class IncomingCall:
         if request.method == "BYE":
             self._core.respond(transaction, 200)
             self.on_cancel()
+        elif request.method == "PRACK":
+            answer_prack(self._core, self._reliable, request, transaction)
         else:
             self._core.refuse(transaction, Refusal(491, "Request Pending"))
         return True

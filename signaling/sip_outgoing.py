@@ -11,6 +11,7 @@ from protocols.sip.dialog import Dialog
 from protocols.sip.digest import Login
 from protocols.sip.grammar import SipSyntaxError
 from protocols.sip.message import Headers, Request, Response
+from protocols.sip.reliability import is_reliable
 from protocols.sip.replies import cancel_of
 from protocols.sip.session_timer import larger_interval, request_session
 from protocols.sip.transaction import Trouble
@@ -19,6 +20,7 @@ from signaling.sip_core import Credentials, FinalResponse, SipCore
 from signaling.sip_event_queue import EventQueue
 from signaling.sip_events import Answered, Progress, Provisional, Refused
 from signaling.sip_listener import Flow
+from signaling.sip_provisionals import EarlyDialogs
 from signaling.sip_routing import Reach
 from signaling.sip_transactions import FlowTransaction
 
@@ -47,6 +49,8 @@ class OutgoingCall:
         self._attempt: _Attempt | None = None
         self._progress: EventQueue[Progress] = EventQueue(_MAX_PROVISIONAL)
         self._result: asyncio.Future[Answered | Refused] = asyncio.get_running_loop().create_future()
+        latched = reach is not None and reach.latched
+        self._early = EarlyDialogs(core, login, adjacent=reach is not None, latched=latched)
         self._provisional = False
         self._cancelling = False
         self._cancel_sent = False
@@ -150,7 +154,16 @@ class OutgoingCall:
             self._send_cancel()
         if response.status == 100 or self.is_settled:
             return
+        try:
+            if self._request.body and is_reliable(response) and not self._take_reliable(response):
+                return
+        except SipSyntaxError:
+            return  # what cannot be acknowledged has not been heard
         self._progress.put(Provisional(response.status, response.reason, _sdp_or_none(response)))
+
+    def _take_reliable(self, response: Response) -> bool:
+        assert self._flow is not None
+        return self._early.take(self._request, response, self._contact, self._flow)
 
     def take_success(self, response: Response) -> None:
         """The first 2xx makes the call; repeated ones are acknowledged again, forked ones hung up."""
@@ -169,7 +182,7 @@ class OutgoingCall:
             self._settle(Refused(487, "cancelled", local=True))
             return
         self._call = call
-        call.remote_sdp = _sdp_or_none(response)
+        call.remote_sdp = _sdp_or_none(response) or self._early.sdp_of(response.to.tag)
         if self._request.body:
             call.local_sdp = self._request.body
             call.send_ack(number)
@@ -180,6 +193,7 @@ class OutgoingCall:
         assert self._flow is not None
         try:
             dialog = Dialog.of_client(self._request, response, self._contact)
+            dialog.go_on_from(self._early.number_of(response.to.tag) or 0)
             call = Call(
                 self._core,
                 dialog,

@@ -58,7 +58,7 @@ class SipReferrals:
         self._dialler = dialler
         self._conversations = conversations
         self._endpoint: SipEndpoint | None = None
-        self._busy: set[SipLine] = set()
+        self._busy: dict[SipLine, Referral] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def connect(self, endpoint: SipEndpoint) -> None:
@@ -86,7 +86,7 @@ class SipReferrals:
             event.accept(() if referral.notified else (("Refer-Sub", "false"),))
             work = self._carry_out(line, member, referral, target)
             task = asyncio.get_running_loop().create_task(work, name=f"refer {target}")
-            self._busy.add(line)
+            self._busy[line] = referral
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -106,12 +106,16 @@ class SipReferrals:
             await self._tell(line, referral, _Verdict(100), last=False)
             verdict = await self._verdict(line, member, referral, target)
             log.info("referred", target=str(target), status=verdict.status, by=member.caller.name)
-            self._busy.discard(line)  # the peer may ask anew as soon as it has read how this ended
+            self._free(line, referral)  # the peer may ask anew as soon as it has read how this ended
             await self._tell(line, referral, verdict, last=True)
         except CallOver:
             return  # nobody is left to be told
         finally:
-            self._busy.discard(line)
+            self._free(line, referral)
+
+    def _free(self, line: SipLine, referral: Referral) -> None:
+        if self._busy.get(line) is referral:
+            del self._busy[line]
 
     async def _verdict(self, line: SipLine, member: Member, referral: Referral, target: SipUri) -> _Verdict:
         try:

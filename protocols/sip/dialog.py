@@ -102,6 +102,10 @@ class Dialog:
     def state(self) -> DialogState:
         return self._state
 
+    def go_on_from(self, number: int) -> None:
+        """Requests were sent in the early dialog already, the last with that CSeq number."""
+        self._state = replace(self._state, local_cseq=max(number, self._state.local_cseq))
+
     @property
     def id(self) -> DialogId:
         return self._state.id

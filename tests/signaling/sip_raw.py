@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Self
 
 from protocols.sip.message import Headers, Message, Request, Response, parse_message
 from protocols.sip.replies import respond
@@ -68,7 +68,7 @@ class RawPeer:
         self._protocol = _Datagrams()
         self.port = 0
 
-    async def __aenter__(self) -> RawPeer:
+    async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         self._transport, _ = await loop.create_datagram_endpoint(
             lambda: self._protocol, local_addr=("127.0.0.1", 0)
