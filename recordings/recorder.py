@@ -37,7 +37,7 @@ from protocols.isobmff.fragmenter import MediaFragment
 from protocols.isobmff.writer import INDEX_ROOM
 from recordings.disk import Disk
 from recordings.recording_folder import RecordingFolder
-from recordings.segment_file import SegmentFile
+from recordings.segment_file import SegmentFile, Written
 
 FILE_SECONDS = 60.0
 FRAGMENT_SECONDS = 0.5
@@ -120,6 +120,7 @@ class Recorder:
         self._reserve = reserve_bytes
         self._recording: Recording | None = None
         self._file: SegmentFile | None = None
+        self._written: Written | None = None
         self._readers: list[Reader] = []
         self._stopped = False
         self._last_key = 0
@@ -277,22 +278,26 @@ class Recorder:
 
     async def _close(self) -> None:
         file, recording = self._file, self._recording
-        if file is None or recording is None:
+        if recording is None:
             return
-        written = await self._disk.run(file.close)
-        self._file = None
+        if file is not None:
+            self._written = await self._disk.run(file.close)
+            self._file = None
+        written = self._written
+        if written is None:
+            return
         async with self._database.transaction() as tx:
             ended_at = recording.started_at + timedelta(seconds=written.seconds)
             await RecordingRepository(tx).finish(
                 recording.id, RecordingState.FINISHED, ended_at, written.size
             )
-        self._recording = None
+        self._recording = self._written = None
         self._on_change()
 
     async def _close_after_failure(self) -> None:
         """Keep what is there; if even that fails, the next start mends it."""
         try:
-            if self._file is None and self._recording is not None:
+            if self._file is None and self._written is None and self._recording is not None:
                 async with self._database.transaction() as tx:  # the row came first, the file could not
                     await RecordingRepository(tx).finish(
                         self._recording.id, RecordingState.LOST, self._recording.started_at, 0

@@ -5,13 +5,14 @@ import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
 from foundation.clock import FakeClock
-from foundation.database import Database
+from foundation.database import Database, DatabaseBusy
 from foundation.repositories.recordings import (
     Recording,
     RecordingKind,
@@ -211,6 +212,25 @@ async def test_no_room_beside_the_reserve_stops_with_an_alarm(service: Service) 
     assert "kept for others" in ended.detail
     assert video.readers == 0
     assert [row.state for row in await service.rows()] == [RecordingState.LOST]
+
+
+async def test_a_whole_file_whose_row_could_not_be_closed_is_not_called_lost(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish, refused = RecordingRepository.finish, []
+
+    async def busy_once(rows: RecordingRepository, *arguments: Any) -> bool:
+        if not refused:
+            refused.append(arguments)
+            raise DatabaseBusy("the database is locked")
+        return await finish(rows, *arguments)
+
+    monkeypatch.setattr(RecordingRepository, "finish", busy_once)
+    ended = await record(service, coded([RED] * 50))
+    assert ended.cause is EndCause.INDEX_FAILED
+    (row,) = await service.rows()
+    assert (row.state, row.bytes) == (RecordingState.FINISHED, service.file(row).stat().st_size)
+    assert row.ended_at == row.started_at + timedelta(seconds=2)
 
 
 async def test_a_slow_disk_costs_counted_frames_and_nobody_waits(service: Service) -> None:
