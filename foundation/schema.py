@@ -43,6 +43,8 @@ __all__ = [
     "ParticipantRow",
     "RecordingOrderRow",
     "RecordingRow",
+    "RollCallEntryRow",
+    "RollCallRow",
     "RuleRow",
     "ScheduleRow",
     "SessionRow",
@@ -235,13 +237,44 @@ class ConferenceRow(Base):
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
+    control: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+
+
+class RollCallRow(Base):
+    """A roll call of a conference, under way until `ended_at`."""
+
+    __tablename__ = "roll_calls"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    conference_id: Mapped[str] = mapped_column(ForeignKey("conferences.id", ondelete="CASCADE"), index=True)
+    started_by: Mapped[str] = mapped_column(String(200))
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+
+
+class RollCallEntryRow(Base):
+    """One site of a roll call. It outlives the participant, whose name it keeps."""
+
+    __tablename__ = "roll_call_entries"
+
+    roll_call_id: Mapped[str] = mapped_column(
+        ForeignKey("roll_calls.id", ondelete="CASCADE"), primary_key=True
+    )
+    position: Mapped[int] = mapped_column(primary_key=True)
+    participant_id: Mapped[str] = mapped_column(String(32))
+    name: Mapped[str] = mapped_column(String(200))
+    site_id: Mapped[str | None] = mapped_column(String(64))
+    mark: Mapped[str] = mapped_column(String(16))
+    called_at: Mapped[datetime | None]
+    marked_at: Mapped[datetime | None]
+    marked_by: Mapped[str | None] = mapped_column(String(200))
 
 
 class ScheduleRow(Base):
     """A meeting that is to be held: once, every day or every week; without `starts_at` it is a template.
 
-    `participants` are {"address", "site_id", "name", "on_screen"}. `state`: template, waiting, done or missed; `detail` is
-    the last word on it. `conference_id` is the meeting that was opened last.
+    `participants` are {"address", "site_id", "name", "on_screen"}. `state`: template, waiting, done or
+    missed; `detail` is the last word on it. `conference_id` is the meeting that was opened last.
     """
 
     __tablename__ = "schedules"

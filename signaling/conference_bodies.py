@@ -70,11 +70,6 @@ class ParticipantPatch(BaseModel):
     budget: BudgetBody | None = None
 
 
-class Command(BaseModel):
-    command: Literal["mosaic", "full-screen", "mute", "unmute", "mute-all", "drop", "end"]
-    participant_id: str | None = None
-
-
 class BrowserOffer(BaseModel):
     sdp: str = Field(max_length=100_000)
     participant_id: str | None = None

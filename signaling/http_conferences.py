@@ -10,7 +10,7 @@ from aiohttp import web
 
 from foundation.audit import AuditEntry
 from foundation.authorisation import Action, Authorisation, Resource
-from foundation.desks import Budget, ConferenceReport, Refusal, RefusalKind, View, ViewMode
+from foundation.desks import Budget, ConferenceReport, Refusal, RefusalKind
 from foundation.http_edge import Exchange, Problem, Route, bad_request, conflict, forbidden, not_found
 from foundation.passwords import Passwords
 from foundation.repositories.conferences import NumberTaken
@@ -21,7 +21,6 @@ from signaling.conference_bodies import (
     BrowserAnswer,
     BrowserOffer,
     BudgetOut,
-    Command,
     ConferenceOut,
     NewConference,
     NewParticipant,
@@ -29,6 +28,8 @@ from signaling.conference_bodies import (
     ParticipantPatch,
     ViewOut,
 )
+from signaling.control.orders import Command, Order
+from signaling.http_control import ControlRoutes
 from signaling.meeting import CAMERA, Meeting, Member
 from signaling.meeting_history import ConferenceEntry, MeetingHistory, ParticipantEntry
 from signaling.meetings import AlreadyIn, Meetings, UnknownMeeting, UnknownMember
@@ -59,6 +60,9 @@ class ConferenceRoutes:
         self._cameras = cameras
         self._authorisation = authorisation
         self._passwords = passwords
+        self._control = ControlRoutes(
+            meetings=meetings, history=history, browsers=browsers, place=self._conference
+        )
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -113,9 +117,6 @@ class ConferenceRoutes:
             ),
             Route("DELETE", f"{people}/{{participant}}", self.drop, "Drop", operate, here, status=204),
             Route(
-                "POST", f"{one}/commands", self.command, "Command", operate, here, body=Command, status=204
-            ),
-            Route(
                 "GET", f"{one}/report", self.report, "What is measured", operate, here, returns=dict[str, Any]
             ),
             Route(
@@ -139,6 +140,7 @@ class ConferenceRoutes:
                 status=204,
                 guests=True,
             ),
+            *self._control.routes,
         )
 
     # --- permission's resources ---------------------------------------------------------------------
@@ -184,29 +186,6 @@ class ConferenceRoutes:
     async def report(self, exchange: Exchange) -> web.Response:
         report: ConferenceReport = await self._meetings.report(self._running(exchange).conference_id)
         return web.json_response(body=msgspec.json.encode(report))
-
-    async def command(self, exchange: Exchange) -> None:
-        order = exchange.parsed(Command)
-        meeting = self._running(exchange)
-        match order.command:
-            case "mosaic":
-                await self._meetings.set_view(meeting.conference_id, View())
-            case "full-screen":
-                member = self._member(exchange, order.participant_id)
-                view = View(ViewMode.FULL_SCREEN, member.participant_id)
-                await self._meetings.set_view(meeting.conference_id, view)
-            case "mute" | "unmute":
-                member = self._member(exchange, order.participant_id)
-                await self._meetings.set_muted(member.participant_id, order.command == "mute")
-            case "mute-all":
-                await self._meetings.mute_all(meeting.conference_id)
-            case "drop":
-                member = self._member(exchange, order.participant_id)
-                await self._meetings.leave(member.participant_id, f"dropped by {exchange.name}")
-            case "end":
-                await self._meetings.end(meeting.conference_id, f"ended by {exchange.name}")
-        detail = {} if order.participant_id is None else {"participant": order.participant_id}
-        await self._audit(exchange, order.command, f"conference:{meeting.conference_id}", detail)
 
     # --- participants -------------------------------------------------------------------------------
 
@@ -264,7 +243,9 @@ class ConferenceRoutes:
             raise conflict(f"budget: {member.caller.address} is a camera, it sends what it sends")
         try:
             if wanted.muted is not None:
-                await self._meetings.set_muted(member.participant_id, wanted.muted)
+                command = Command.MUTE if wanted.muted else Command.UNMUTE
+                order = Order(command, exchange.name, participant_id=member.participant_id)
+                await self._meetings.control.give(member.conference_id, order)
             if wanted.budget is not None:
                 budget = Budget(wanted.budget.to_site_bps, wanted.budget.from_site_bps)
                 await self._meetings.set_budget(member.participant_id, budget)
@@ -420,6 +401,7 @@ def refused(error: NotAdmitted | Refusal) -> Problem:
         RefusalKind.BAD_DESCRIPTION: (400, "Bad session description"),
         RefusalKind.UNKNOWN_CONFERENCE: (404, "Not found"),
         RefusalKind.UNKNOWN_PARTICIPANT: (404, "Not found"),
+        RefusalKind.LOCKED: (403, "Locked"),
     }.get(error.kind, (503, "No capacity"))
     headers = {"Retry-After": str(error.retry_after or 5)} if status == 503 else {}
     return Problem(status, title, error.detail, headers=headers, kind=error.kind.value)

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from foundation.desks import Budget, ConferenceSpec, MediaDescription, ParticipantSpec, View
+from foundation.desks import Budget, ConferenceSpec, MediaDescription, ParticipantSpec, Staging, View
+from signaling.control.state import ControlState
 from signaling.line import Line, NoLine
 
 
@@ -126,7 +127,7 @@ class Member:
 
 @dataclass(slots=True)
 class Meeting:
-    """A running meeting."""
+    """A running meeting; `view` and `staging` are what its `control` makes of it."""
 
     conference_id: str
     number: str
@@ -135,7 +136,9 @@ class Meeting:
     pin_hash: str | None
     view: View = field(default_factory=View)
     members: dict[str, Member] = field(default_factory=dict)
+    control: ControlState = field(default_factory=ControlState)
+    staging: Staging = field(default_factory=Staging)
 
     @property
     def spec(self) -> ConferenceSpec:
-        return ConferenceSpec(self.conference_id, self.number, self.title, self.view)
+        return ConferenceSpec(self.conference_id, self.number, self.title, self.view, self.staging)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from foundation.clock import Clock
@@ -14,6 +16,8 @@ from foundation.repositories.conferences import (
     Participant,
     ParticipantState,
 )
+from foundation.repositories.roll_calls import RollCallRecord, RollCallRepository
+from signaling.control.state import ControlState
 from signaling.meeting import Access, Caller, CallRecord, Meeting, Member, MemberState
 
 
@@ -28,17 +32,32 @@ class MeetingRows:
         """The meetings that were running when the rows were last written, oldest first."""
         async with self._database.reading() as tx:
             rows = await ConferenceRepository(tx).all(states=[ConferenceState.RUNNING])
-        return [
-            Meeting(
-                row.id,
-                row.number,
-                row.title,
-                row.host_site_id,
-                row.pin_hash,
-                view=msgspec.convert(row.layout, View) if row.layout else View(),
-            )
-            for row in reversed(rows)
-        ]
+        return [_meeting(row) for row in reversed(rows)]
+
+    def now(self) -> str:
+        """The time as control writes it: ISO 8601 in UTC."""
+        return self._clock.now().isoformat()
+
+    async def controlled(
+        self, conference_id: str, state: ControlState, view: View, muted: Sequence[Member]
+    ) -> None:
+        """What was decided, what is seen, whose sound changed; and the roll call's record."""
+        async with self._database.transaction() as tx:
+            conferences = ConferenceRepository(tx)
+            await conferences.set_layout(conference_id, msgspec.to_builtins(view))
+            await conferences.set_control(conference_id, state.to_json())
+            for member in muted:
+                await conferences.describe(member.participant_id, member.record.to_json())
+            calls = RollCallRepository(tx)
+            under_way = None if state.roll_call is None else state.roll_call.id
+            await calls.close(conference_id, self._clock.now(), but=under_way)
+            if state.roll_call is not None:
+                await calls.save(state.roll_call.record(conference_id))
+
+    async def roll_calls(self, conference_id: str) -> tuple[RollCallRecord, ...]:
+        """The records of a meeting, the latest first."""
+        async with self._database.reading() as tx:
+            return await RollCallRepository(tx).of(conference_id)
 
     async def opened(self, meeting: Meeting) -> None:
         """Raises NumberTaken."""
@@ -64,7 +83,9 @@ class MeetingRows:
 
     async def ended(self, conference_id: str) -> None:
         async with self._database.transaction() as tx:
-            await ConferenceRepository(tx).set_state(conference_id, ConferenceState.ENDED, self._clock.now())
+            now = self._clock.now()
+            await ConferenceRepository(tx).set_state(conference_id, ConferenceState.ENDED, now)
+            await RollCallRepository(tx).close(conference_id, now)
 
     async def joining(self, member: Member) -> None:
         async with self._database.transaction() as tx:
@@ -119,6 +140,12 @@ class MeetingRows:
             rows = await ConferenceRepository(tx).participants(conference_id, present=True)
         found = (_member(row) for row in rows if row.state is ParticipantState.JOINED)
         return [member for member in found if member is not None]
+
+
+def _meeting(row: Conference) -> Meeting:
+    view = msgspec.convert(row.layout, View) if row.layout else View()
+    control = ControlState(view=view) if row.control is None else ControlState.from_json(row.control)
+    return Meeting(row.id, row.number, row.title, row.host_site_id, row.pin_hash, view=view, control=control)
 
 
 def _member(row: Participant) -> Member | None:

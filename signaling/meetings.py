@@ -9,7 +9,6 @@ hear nothing of one another. Commands of operators arrive here too, already perm
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 from collections.abc import Callable
 
@@ -27,12 +26,14 @@ from foundation.desks import (
 )
 from foundation.event_bus import EventBus
 from foundation.events import (
-    ConferenceChanged,
     ConferenceEnded,
     ConferenceOpened,
 )
+from foundation.repositories.roll_calls import RollCallRecord
 from foundation.schema import new_id
 from signaling.admission import Admission
+from signaling.control.controller import MeetingControl
+from signaling.control.orders import Command, Order
 from signaling.line import Line, NoLine
 from signaling.media_workers import MediaWorkers
 from signaling.meeting import Access, Caller, MediaRecord, Meeting, Member, MemberState
@@ -65,6 +66,7 @@ class Meetings:
         self._roster = Roster(rows, bus, workers)
         self._budgets = SiteBudgets(self._roster, admission, site_budget)
         self._recovery = Recovery(self._roster, self._budgets, self.leave)
+        self.control = MeetingControl(self._roster, self.leave, self.end)
 
     # --- who is there -------------------------------------------------------------------------------
 
@@ -98,15 +100,22 @@ class Meetings:
     async def restore(self) -> None:
         """Take up the meetings that the rows say are running; who called has to join again, cameras stay."""
         await self._recovery.restore()
+        await self.control.restored()
 
     async def open(
-        self, title: str, host_site_id: str, *, number: str | None = None, pin_hash: str | None = None
+        self,
+        title: str,
+        host_site_id: str,
+        *,
+        number: str | None = None,
+        pin_hash: str | None = None,
+        conference_id: str | None = None,
     ) -> Meeting:
-        """A new meeting; without a number it gets a free one of six digits."""
+        """A new meeting; without a number it gets a free one of six digits. Raises NumberTaken."""
         if number is None:
             taken = {meeting.number for meeting in self._roster.meetings.values()}
             number = next(n for n in iter(_random_number, "") if n not in taken)
-        meeting = Meeting(new_id(), number, title, host_site_id, pin_hash)
+        meeting = Meeting(conference_id or new_id(), number, title, host_site_id, pin_hash)
         await self._roster.rows.opened(meeting)
         self._roster.meetings[meeting.conference_id] = meeting
         self._roster.bus.publish(ConferenceOpened(meeting.conference_id))
@@ -118,6 +127,7 @@ class Meetings:
         await self._roster.rows.ended(conference_id)
         if self._roster.meetings.pop(conference_id, None) is None:
             return  # ended by somebody else meanwhile
+        self.control.forget(conference_id)
         await asyncio.gather(*(self.leave(member, reason) for member in tuple(meeting.members)))
         desk = self._roster.placed_desk(conference_id)
         self._roster.workers.forget(conference_id)
@@ -125,17 +135,17 @@ class Meetings:
             await tolerant(desk.close(conference_id))
         self._roster.bus.publish(ConferenceEnded(conference_id, reason))
 
-    async def set_view(self, conference_id: str, view: View) -> None:
+    async def set_view(self, conference_id: str, view: View, by: str = "schedule") -> None:
         """Mosaic, or one participant full screen. Raises UnknownMember for one who is not in."""
         meeting = self._roster.meeting(conference_id)
         if view.mode is ViewMode.FULL_SCREEN and view.participant_id not in meeting.members:
             raise UnknownMember(f"participant {view.participant_id} is not in meeting {meeting.number}")
-        await self._roster.rows.view(conference_id, view)
-        meeting.view = view
-        desk = self._roster.placed_desk(conference_id)
-        if desk is not None:
-            await tolerant(desk.set_view(conference_id, view))  # another worker gets it with the meeting
-        self._roster.bus.publish(ConferenceChanged(conference_id))
+        command = Command.FULL_SCREEN if view.mode is ViewMode.FULL_SCREEN else Command.MOSAIC
+        await self.control.give(conference_id, Order(command, by, participant_id=view.participant_id))
+
+    async def roll_calls(self, conference_id: str) -> tuple[RollCallRecord, ...]:
+        """The records of a meeting, the latest first."""
+        return await self._roster.rows.roll_calls(conference_id)
 
     async def report(self, conference_id: str) -> ConferenceReport:
         """What the meeting's worker measures; empty while the meeting has no worker."""
@@ -148,12 +158,18 @@ class Meetings:
     async def join(
         self, conference_id: str, caller: Caller, offer: MediaDescription, access: Access, line: Line
     ) -> tuple[Member, MediaDescription]:
-        """Admit a caller and answer its offer. Raises NotAdmitted, Refusal, UnknownMeeting."""
+        """Admit a caller and answer its offer. Raises NotAdmitted, Refusal, UnknownMeeting.
+
+        A locked meeting takes no newcomers; where there is a lobby, they wait in it.
+        """
         meeting = self._roster.meeting(conference_id)
+        if meeting.control.locked:
+            raise Refusal(RefusalKind.LOCKED, f"meeting {meeting.number} is locked, nobody can join it now")
         member, others = self._admitted(meeting, caller, self._budgets.wanted(caller, offer), access, line)
         try:
             await self._roster.rows.joining(member)
             await self._budgets.share(others)
+            await self.control.arriving(meeting, member)
             desk = await self._roster.desk(meeting)
             answer = await desk.admit(member.spec, offer)
             await self._roster.still_in(desk, member)
@@ -266,27 +282,8 @@ class Meetings:
         await written(self._roster.rows.left(participant_id, reason))
         self._roster.announce(member)
         await self._budgets.give_back(member.caller.site_id)
-        if meeting is not None and meeting.view.participant_id == participant_id:
-            with contextlib.suppress(UnknownMeeting):
-                await written(self.set_view(meeting.conference_id, View()))
-
-    async def set_muted(self, participant_id: str, muted: bool) -> None:
-        member = self._roster.member(participant_id)
-        before, member.muted = member.muted, muted
-        try:
-            await self._roster.rows.changed(member)
-        except BaseException:
-            member.muted = before
-            raise
-        desk = self._roster.placed_desk(member.conference_id)
-        if desk is not None:
-            await tolerant(desk.set_muted(participant_id, muted))  # another worker gets it with its place
-        self._roster.announce(member)
-
-    async def mute_all(self, conference_id: str) -> None:
-        for participant_id in tuple(self._roster.meeting(conference_id).members):
-            with contextlib.suppress(UnknownMember):  # left meanwhile
-                await self.set_muted(participant_id, True)
+        if meeting is not None:
+            await self.control.departed(meeting, participant_id)
 
     async def set_budget(self, participant_id: str, wanted: Budget) -> Budget:
         """Ask for another budget in mid-call; what was granted. Raises NotAdmitted and changes nothing."""
@@ -307,6 +304,7 @@ class Meetings:
         """The service stops: hang everybody up. Meetings, and cameras in them, go on when it runs again."""
         callers = [m.participant_id for m in self._roster.members.values() if m.camera is None]
         await asyncio.gather(*(self.leave(participant_id, "service stopped") for participant_id in callers))
+        await self.control.aclose()
 
     # --- what workers tell ------------------------------------------------------------------------
 
@@ -364,6 +362,7 @@ class Meetings:
         participant_id = new_id()
         conference_id = meeting.conference_id
         member = Member(participant_id, conference_id, caller, access, wanted, wanted, line=line)
+        member.muted = meeting.control.mutes_newcomers
         grant = self._budgets.grant(meeting, member)
         member.budget = grant.budget
         self._roster.members[participant_id] = member
@@ -381,6 +380,7 @@ class Meetings:
             written(self._roster.rows.left(member.participant_id, str(error) or "cancelled"))
         )
         await asyncio.shield(self._budgets.give_back(member.caller.site_id))
+        await asyncio.shield(self.control.departed(meeting, member.participant_id))
 
     async def _connected(self, meeting: Meeting, member: Member, media: MediaRecord | None) -> None:
         member.media = media

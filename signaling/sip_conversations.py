@@ -31,6 +31,7 @@ STATUS = {
     RefusalKind.NO_COMMON_CODEC: 488,
     RefusalKind.BAD_DESCRIPTION: 400,
     RefusalKind.UNKNOWN_CONFERENCE: 404,
+    RefusalKind.LOCKED: 603,
 }
 """What the refusal of a worker is in SIP; all others are 503."""
 

@@ -1,6 +1,6 @@
 """Conferences, who takes part, and what happened to them.
 
-ConferenceRepository(tx): add, get, by_number, all, set_state, set_layout, rename, remove;
+ConferenceRepository(tx): add, get, by_number, all, set_state, set_layout, set_control, rename, remove;
                           add_participant, participant, participants, set_participant_state, describe,
                           log, log_of
 """
@@ -67,6 +67,7 @@ class Conference:
     layout: dict[str, Any] | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    control: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,7 @@ class ConferenceRepository:
                 pin_hash=conference.pin_hash,
                 state=conference.state,
                 layout=conference.layout or {},
+                control=conference.control,
                 created_at=conference.created_at,
                 started_at=conference.started_at,
                 ended_at=conference.ended_at,
@@ -166,6 +168,10 @@ class ConferenceRepository:
 
     async def set_layout(self, conference_id: str, layout: dict[str, Any]) -> bool:
         return await self._change(conference_id, {"layout": layout})
+
+    async def set_control(self, conference_id: str, control: dict[str, Any]) -> bool:
+        """What meeting control has decided, as it writes it."""
+        return await self._change(conference_id, {"control": control})
 
     async def rename(self, conference_id: str, title: str) -> bool:
         return await self._change(conference_id, {"title": title})
@@ -281,6 +287,7 @@ def _conference(row: ConferenceRow) -> Conference:
         layout=row.layout,
         started_at=row.started_at,
         ended_at=row.ended_at,
+        control=row.control,
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from mcu_bridge.banner import STRIP, TEXT_LUMA, WIDTH_SECONDS, Banner
 from mcu_bridge.captions import CaptionPainter
+from mcu_bridge.layouts import FULL
 from mcu_bridge.video_composer import VideoComposer
 from media.codecs import CLOCK
 from media.picture import Picture
@@ -25,8 +26,7 @@ def painter() -> CaptionPainter:
 
 def letters(picture: Picture, banner: Banner) -> np.ndarray:
     """Columns of the strip that have letters."""
-    columns: np.ndarray = (picture.y[: banner.height] > 160).any(axis=0)
-    return columns
+    return np.asarray(picture.y[: banner.height].max(axis=0) > 160)
 
 
 def test_a_short_text_stands_in_the_middle_of_an_opaque_strip(painter: CaptionPainter) -> None:
@@ -64,7 +64,7 @@ def test_a_long_text_runs_from_the_right_and_comes_again(painter: CaptionPainter
 
 def test_a_composer_draws_the_banner_over_its_tiles_and_takes_it_off(painter: CaptionPainter) -> None:
     composer = VideoComposer(640, 360, painter)
-    composer.arrange(*_one("site"))
+    composer.arrange(FULL, ("site",))
     composer.show("site", Picture.blank(320, 180, (81, 90, 240)))
     composer.set_banner("会议纪律")
     with_banner = composer.compose(0)
@@ -78,9 +78,3 @@ def test_a_composer_draws_the_banner_over_its_tiles_and_takes_it_off(painter: Ca
     without = composer.compose(7200)
     assert without is not None
     assert int(without.y[2, 2]) == 145
-
-
-def _one(site: str):  # type: ignore[no-untyped-def]  # a layout and its sites, as arrange takes them
-    from mcu_bridge.layouts import FULL
-
-    return FULL, (site,)

@@ -25,9 +25,11 @@ from foundation.desks import (
     ConferenceReport,
     ConferenceSpec,
     Dialled,
+    HeldConference,
     MediaDescription,
     ParticipantSpec,
     Refusal,
+    Staging,
     View,
 )
 from foundation.event_bus import InProcessBus
@@ -132,6 +134,12 @@ class RecordingDesk:
 
     async def set_budget(self, participant_id: str, budget: Budget) -> None:
         self._note("set_budget", participant_id, budget)
+
+    async def holdings(self) -> tuple[HeldConference, ...]:
+        return ()
+
+    async def set_staging(self, conference_id: str, view: View, staging: Staging) -> None:
+        self._note("set_staging", conference_id, view, staging)
 
     async def set_view(self, conference_id: str, view: View) -> None:
         self._note("set_view", conference_id, view)

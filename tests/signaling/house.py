@@ -6,7 +6,7 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 from foundation.clock import FakeClock
 from foundation.database import Database
@@ -23,6 +23,8 @@ from foundation.repositories.conferences import ConferenceRepository, Conference
 from foundation.repositories.sites import Link
 from foundation.site_tree import SiteTree
 from signaling.admission import Admission
+from signaling.control.orders import Command, Order
+from signaling.control.state import ControlState
 from signaling.media_workers import MediaWorkers
 from signaling.meeting import Access, Caller, CallRecord, Meeting, Member
 from signaling.meeting_rows import MeetingRows
@@ -90,6 +92,16 @@ class House:
         )
         assert answer == OURS
         return member
+
+    async def give(self, command: Command, whom: str | None = None, **values: Any) -> ControlState:
+        """An operator's order."""
+        order = Order(command, "operator", participant_id=whom, **values)
+        return await self.meetings.control.give(self.meeting.conference_id, order)
+
+    async def set_muted(self, participant_id: str, muted: bool) -> None:
+        conference_id = self.meetings.member(participant_id).conference_id
+        order = Order(Command.MUTE if muted else Command.UNMUTE, "operator", participant_id)
+        await self.meetings.control.give(conference_id, order)
 
     async def row(self, participant_id: str) -> Participant:
         async with self.database.reading() as tx:

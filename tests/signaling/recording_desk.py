@@ -15,6 +15,7 @@ from foundation.desks import (
     ParticipantSpec,
     Refusal,
     RefusalKind,
+    Staging,
     View,
 )
 
@@ -116,6 +117,9 @@ class RecordingDesk:
 
     async def set_view(self, conference_id: str, view: View) -> None:
         await self._called("set_view", view)
+
+    async def set_staging(self, conference_id: str, view: View, staging: Staging) -> None:
+        await self._called("set_staging", (view, staging))
 
     async def set_muted(self, participant_id: str, muted: bool) -> None:
         await self._called("set_muted", (participant_id, muted))

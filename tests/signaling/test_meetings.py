@@ -36,6 +36,7 @@ from foundation.repositories.conferences import (
 from foundation.repositories.sites import Link
 from signaling import meetings as meetings_module
 from signaling.admission import NotAdmitted
+from signaling.control.orders import Command
 from signaling.meeting import Access, Caller, Member, MemberState
 from signaling.roster import UnknownMeeting, UnknownMember
 from signaling.site_budgets import SOUND_BPS
@@ -276,12 +277,12 @@ async def test_a_budget_is_changed_and_a_failing_desk_changes_nothing(house: Hou
 async def test_mute_is_kept_where_the_worker_is_gone_and_not_where_it_cannot_be_written(house: House) -> None:
     first, second = await house.join("a", "nation"), await house.join("b", "guangxi")
     house.desk.participants.clear()  # a worker that does not know them yet
-    await house.meetings.mute_all(house.meeting.conference_id)
+    await house.give(Command.MUTE_ALL)
     assert (first.muted, second.muted) == (True, True)
     assert (await house.record(second.participant_id)).muted is True
     assert first.spec.muted
     with locked(house.database), pytest.raises(DatabaseBusy):
-        await house.meetings.set_muted(first.participant_id, False)
+        await house.set_muted(first.participant_id, False)
     assert first.muted
 
 
@@ -374,7 +375,7 @@ async def test_a_lost_worker_s_meeting_goes_on_at_another(house: House) -> None:
     page = await house.join("page", "guangxi", access=Access.BROWSER)
     called = await dial(house, "nanning")
     await house.meetings.answered(called.participant_id, ANSWER, RecordingLine())
-    await house.meetings.set_muted(room.participant_id, True)
+    await house.set_muted(room.participant_id, True)
     await house.meetings.worker_ready("media-1", 200)
     wanted = house.bus.subscribe(RenegotiationNeeded)
     await house.meetings.worker_lost("media-0")
@@ -505,7 +506,7 @@ async def test_after_a_restart_of_main_a_meeting_goes_on_where_its_media_are(
     assert set(meeting.members) == {m.participant_id for m in (room, second, late)}
     assert again.admission.carried_bps("gx-nn") == 3 * MBIT
     assert await house.reason(ringing.participant_id) == "service restarted"
-    await again.meetings.set_muted(room.participant_id, True)  # nobody to tell it to yet
+    await again.set_muted(room.participant_id, True)  # nobody to tell it to yet
     first = asyncio.create_task(again.meetings.worker_ready(other.name, 8))
     await until_true(lambda: bool(again.workers.ready), "the wrong worker to be ready", 1)
     await again.meetings.worker_ready(holder.name, 7)
@@ -576,14 +577,15 @@ async def listening(house: House, count: int) -> AsyncIterator[list[Event]]:
 
 
 async def test_what_is_announced_is_so_already(house: House) -> None:
-    async with listening(house, 4) as heard:
+    async with listening(house, 5) as heard:
         member = await house.join("room")
-        await house.meetings.set_muted(member.participant_id, True)
+        await house.set_muted(member.participant_id, True)
         await house.meetings.leave(member.participant_id, "hung up")
         await house.meetings.end(house.meeting.conference_id, "over")
     conference_id, participant_id = house.meeting.conference_id, member.participant_id
     assert heard == [
         ParticipantChanged(conference_id, participant_id, "connected"),
+        ConferenceChanged(conference_id),
         ParticipantChanged(conference_id, participant_id, "connected"),
         ParticipantChanged(conference_id, participant_id, "left"),
         ConferenceEnded(conference_id, "over"),
