@@ -23,7 +23,7 @@ import structlog
 
 from foundation.audit import AuditEntry, AuditTrail
 from foundation.clock import Clock
-from foundation.database import Database
+from foundation.database import Database, DatabaseError
 from foundation.events import Event, ViolationChanged
 from foundation.jobs import Job, JobRefused
 from foundation.repositories.recordings import RecordingKind, RecordingRepository
@@ -41,7 +41,7 @@ TOLERANCE = 1.0
 """A hole of so many seconds at an end or in the middle is none: the pictures of slow cameras are apart."""
 LONGEST_WAIT = 30.0
 KEPT_FOOTAGE = 8
-"""Clips whose footage waits in memory for another attempt, when the disk could not take them."""
+"""Clips whose footage waits in memory for another attempt, when disk or database could not take them."""
 ACTOR = "recorder"
 
 _log = structlog.get_logger("clips")
@@ -102,7 +102,8 @@ class ClipCutter:
         self._kept: OrderedDict[str, Found] = OrderedDict()
 
     async def cut(self, job: Job) -> None:
-        """A handler of jobs. Raises JobRefused without such a violation, OSError when the disk failed."""
+        """A handler of jobs. Raises JobRefused without such a violation, OSError when the disk failed,
+        DatabaseError; another attempt has the same footage."""
         violation = await self._violation(job)
         if violation.clip_state in (ClipState.READY, ClipState.PARTIAL):
             return
@@ -121,8 +122,12 @@ class ClipCutter:
                 raise
             found = replace(found, missing=(f"the clip could not be written: {error.strerror or error}",))
             clip = None
+        try:
+            await self._finish(violation, str(path), clip, found)
+        except DatabaseError:  # the next attempt must not find a pre-roll that has gone on
+            self._keep(violation.id, found)
+            raise
         self._kept.pop(violation.id, None)
-        await self._finish(violation, str(path), clip, found)
 
     async def _violation(self, job: Job) -> Violation:
         violation_id = str(job.payload.get("violation_id", ""))

@@ -12,7 +12,7 @@ import pytest
 
 from foundation.audit import verify
 from foundation.clock import FakeClock
-from foundation.database import Database
+from foundation.database import Database, DatabaseBusy
 from foundation.events import Event, ViolationChanged
 from foundation.jobs import Job, JobRefused, JobState
 from foundation.repositories.audit import AuditRepository
@@ -88,9 +88,12 @@ class Evidence:
             await ViolationRepository(tx).add(violation)
         self.clock.advance(at + 7.0)
 
-    async def cut(self, attempts: int = 1) -> Violation:
+    def job(self, attempts: int = 1) -> Job:
         payload = {"violation_id": VIOLATION}
-        await self.cutter.cut(Job("j", "cut-clip", payload, JobState.LEASED, attempts, 5, self.clock.now()))
+        return Job("j", "cut-clip", payload, JobState.LEASED, attempts, 5, self.clock.now())
+
+    async def cut(self, attempts: int = 1) -> Violation:
+        await self.cutter.cut(self.job(attempts))
         async with self.database.reading() as tx:
             found = await ViolationRepository(tx).get(VIOLATION)
         assert found is not None
@@ -292,6 +295,18 @@ async def test_a_full_disk_is_tried_again_with_the_same_footage_and_then_said(ev
     blocked.unlink()
     violation = await evidence.cut(attempts=2)
     assert violation.clip_state is ClipState.READY
+
+
+async def test_a_busy_database_is_tried_again_with_the_same_footage(evidence: Evidence) -> None:
+    evidence.keep(seconds_of_colour(0, 21))
+    await evidence.flag(13.0)
+    evidence.database.busy_timeout = 0.2
+    async with evidence.database.transaction():
+        with pytest.raises(DatabaseBusy):
+            await asyncio.create_task(evidence.cutter.cut(evidence.job()))
+    evidence.keeper = None  # by now the pre-roll is another one
+    violation = await evidence.cut(attempts=2)
+    assert (violation.clip_state, violation.clip_detail) == (ClipState.READY, "")
 
 
 async def test_at_the_last_attempt_the_fault_is_the_detail(evidence: Evidence) -> None:
