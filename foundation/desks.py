@@ -177,12 +177,15 @@ class ViewMode(StrEnum):
 class View:
     """What the participants see: everyone in a mosaic, or one of them on the full screen.
 
-    With a `page`, the mosaic has these only, in this order.
+    With a `page`, the mosaic has these only, in this order. `layout`: "auto" (equal cells, as many as there
+    are sites), "speaker" (who speaks is large) or a layout's own name ("full", "1+1", "2x2", "1+5", "1+7",
+    "3x3", "4x4", "pip", "speaker+strip").
     """
 
     mode: ViewMode = ViewMode.MOSAIC
     participant_id: str | None = None
     page: tuple[str, ...] = ()
+    layout: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ msgspec-encodable, named on the wire by their class names (`EVENT_TYPES`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 
@@ -94,6 +94,18 @@ class ParticipantHeard(Event):
 
     conference_id: str
     participant_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DigitPressed(Event):
+    """A key of a terminal or telephone (RFC 4733 DTMF: 0-9, *, #, A-D), once however often it was repeated.
+
+    It may be part of a PIN: never print it.
+    """
+
+    conference_id: str
+    participant_id: str
+    digit: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +223,7 @@ EVENT_TYPES: Final[tuple[type[Event], ...]] = (
     WorkerLost,
     ParticipantSilent,
     ParticipantHeard,
+    DigitPressed,
     MediaFailed,
     SpeakersChanged,
     FastUpdateWanted,

@@ -37,6 +37,7 @@ from foundation.tasks import TaskScope
 from mcu_bridge.access import MediaAccess
 from mcu_bridge.captions import CaptionPainter
 from mcu_bridge.conference import Conference
+from mcu_bridge.layouts import NAMES
 from mcu_bridge.load import WorkerLoad
 from mcu_bridge.meeting_streams import MeetingStreams
 from mcu_bridge.participant import Participant
@@ -213,10 +214,12 @@ class Bridge:
         self._place_of(participant_id).set_budget(participant_id, budget)
 
     async def set_view(self, conference_id: str, view: View) -> None:
+        _check_layouts(view)
         conference = self._conference(conference_id)
         conference.set_spec(replace(conference.spec, view=view))
 
     async def set_staging(self, conference_id: str, view: View, staging: Staging) -> None:
+        _check_layouts(view, *staging.views.values())
         conference = self._conference(conference_id)
         spec = conference.spec
         asking = staging.without_self - spec.staging.without_self
@@ -338,3 +341,13 @@ class Bridge:
             conference.sample(now)
         if index % _ATTEND_EVERY == 0:
             conference.attend(now)
+
+
+def _check_layouts(*views: View) -> None:
+    """Raises Refusal for a layout that there is not."""
+    for view in views:
+        if view.layout not in NAMES:
+            raise Refusal(
+                RefusalKind.BAD_DESCRIPTION,
+                f"no layout is called {view.layout!r}; there are {', '.join(NAMES)}",
+            )

@@ -20,6 +20,7 @@ from foundation.desks import (
     Staging,
 )
 from foundation.events import (
+    DigitPressed,
     Event,
     FastUpdateWanted,
     MediaFailed,
@@ -245,6 +246,9 @@ class Conference:
         """Every 20 ms: RTCP that is due, a changed plan."""
         for participant in self.participants.values():
             participant.poll(now, wall_clock)
+            digits = "" if participant.sound is None else participant.sound.take_digits()
+            for digit in digits:
+                self._emit(DigitPressed(self.spec.conference_id, participant.participant_id, digit))
         for streamed in self.streamed.values():
             streamed.poll(now)
         if self._plan_due:

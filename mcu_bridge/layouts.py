@@ -121,6 +121,11 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
 )
 
 
+AUTOMATIC, SPEAKER = "auto", "speaker"
+"""Not layouts but ways to choose one by how many there are."""
+NAMES = (AUTOMATIC, SPEAKER, *LAYOUTS)
+
+
 def layout_named(name: str) -> Layout:
     """Raises ValueError that lists the names there are."""
     layout = LAYOUTS.get(name)

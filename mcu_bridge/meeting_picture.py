@@ -15,7 +15,7 @@ from typing import Protocol
 
 from foundation.desks import EncoderReport, Staging, View, ViewMode
 from mcu_bridge.captions import CaptionPainter
-from mcu_bridge.layouts import FULL, Layout, TileOrder, layout_for
+from mcu_bridge.layouts import FULL, LAYOUTS, SPEAKER, Layout, TileOrder, layout_for
 from mcu_bridge.outlet import Outlet, PictureReceiver
 from mcu_bridge.picture_plan import (
     Canvas,
@@ -323,7 +323,8 @@ class MeetingPicture:
         """Those who send a picture first; who speaks unseen takes a silent site's cell."""
         if content.page:
             page = [key for key in self._page if key in self._names]
-            return layout_for(len(page)), tuple(page)
+            layout = self._layout(content, len(page))
+            return layout, tuple(page[: len(layout.cells)])
         hidden = {content.without, *self._staging.prompts}
         seen = [key for key, site in self._senders.items() if site.source is not None]
         senders = [key for key in seen if key not in hidden and key not in self._staging.cameras_off]
@@ -331,11 +332,18 @@ class MeetingPicture:
         present = [*senders, *others]
         if not present:
             return FULL, (_TITLE,)
-        layout = layout_for(len(present))
+        layout = self._layout(content, len(present))
         order = self._orders.setdefault(content, TileOrder(layout))
         if layout is not order.layout:
             order.use(layout)
         return layout, order.assign(present, [s for s in self._speakers if s in present], now)
+
+    def _layout(self, content: Content, count: int) -> Layout:
+        """As the view says; one that a view of another version names is taken for none."""
+        name = content.layout or self._view.layout
+        if name in LAYOUTS:
+            return LAYOUTS[name]
+        return layout_for(count, speaker=name == SPEAKER)
 
     @property
     def _page(self) -> tuple[str, ...]:

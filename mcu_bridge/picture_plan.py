@@ -58,11 +58,12 @@ class Content:
     """What is composed: the mosaic, or one site on the whole canvas.
 
     Other mosaics are the `page` that is shown just now, and the one `without` a site that asked not to
-    see itself. A `prompt` is a text and nothing else.
+    see itself. `layout` is "" for the meeting's own. A `prompt` is a text and nothing else.
     """
 
     full_screen: str | None = None
     page: bool = False
+    layout: str = ""
     without: str | None = None
     prompt: str = ""
 
@@ -71,9 +72,10 @@ class Content:
             return "prompt"
         if self.full_screen is not None:
             return f"full-screen:{self.full_screen}"
+        layout = f" {self.layout}" if self.layout else ""
         if self.page:
-            return "page"
-        return "mosaic" if self.without is None else f"mosaic without {self.without}"
+            return f"page{layout}"
+        return f"mosaic{layout}" if self.without is None else f"mosaic{layout} without {self.without}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,9 +206,10 @@ def plan(
             shown = own.participant_id if own.mode is ViewMode.FULL_SCREEN else None
             if shown is not None and shown in seen and shown == participant_id:
                 shown = counterpart if counterpart != participant_id else None
-            mosaic = Content(page=bool(own.page))
+            layout = "" if own.layout == view.layout else own.layout
+            mosaic = Content(page=bool(own.page), layout=layout)
             if participant_id in staging.without_self and not own.page:
-                mosaic = Content(without=participant_id)
+                mosaic = Content(without=participant_id, layout=layout)
             feed = _feed(limits, shown, seen, ladder, awaited, mosaic=mosaic, drawn_over=drawn_over)
         if feed is not None:
             feeds[participant_id] = feed

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from foundation.desks import CodecDescription, Direction, LegReport, SectionKind
 from mcu_bridge.negotiation import AgreedCodecs, coding, packetization_mode
 from mcu_bridge.rates import PAYLOAD
+from media.frame_assembler import TonePressed
 from media.pacer import PacedFlow, PacedFrame, Pacer, PacingClock, Precedence
 from media.receiver_reports import ReceiverFeedback
 from media.rtp_receiver import KeyframeWanted, ReceiverSettings, RtpReceiver
@@ -28,7 +29,7 @@ from protocols.payloads.h263_plus import H263PlusDepacketizer, H263PlusPacketize
 from protocols.payloads.h264 import H264Packetizer
 from protocols.payloads.h264_depacketizer import H264Depacketizer
 from protocols.payloads.opus import OpusDepacketizer, OpusPacketizer
-from protocols.payloads.telephone_event import TelephoneEventReceiver
+from protocols.payloads.telephone_event import TelephoneEvent, TelephoneEventReceiver
 from protocols.payloads.vp8 import Vp8Depacketizer, Vp8Packetizer
 from protocols.rtp.rtcp import ReportBlock, RtcpPacket
 
@@ -104,6 +105,10 @@ class RtpLeg(ABC):
         """What the receiver asks of our stream; sound takes none of it."""
         return
 
+    def take_tone(self, event: TelephoneEvent) -> None:
+        """A key was pressed; pictures have none."""
+        return
+
     def send(self, packets: Sequence[bytes], precedence: Precedence, *, keyframe: bool = False) -> bool:
         """Packets of one frame into the participant's pacer; False when they were dropped."""
         frame: PacedFrame[PacedFlow] = PacedFrame(
@@ -130,6 +135,8 @@ class RtpLeg(ABC):
         for event in self.receiver.take_events():
             if isinstance(event, KeyframeWanted):
                 self.fast_update_wanted = True
+            elif isinstance(event, TonePressed):
+                self.take_tone(event.event)
 
     def say_goodbye(self, now: float, wall_clock: float) -> None:
         self.transport.send_rtcp(self.sender.goodbye(now, wall_clock))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from mcu_bridge.rtp_leg import LegTerms, RtpLeg, packetizer_for
@@ -10,7 +11,9 @@ from media.sound_codecs import RATE, SoundCodec
 from media.transport import MediaTransport
 from protocols.payloads import Frame
 from protocols.payloads.opus import MalformedOpus, packet_duration
+from protocols.payloads.telephone_event import TelephoneEvent
 
+MOST_DIGITS = 32
 CONCEALED = 0.1
 """Seconds of missing sound that are still concealed."""
 
@@ -33,10 +36,21 @@ class SoundLeg(RtpLeg):
         self._samples = terms.agreed.main.clock_rate // 50
         self._began = False
         self._expected: int | None = None
+        self._digits: deque[str] = deque(maxlen=MOST_DIGITS)
 
     def take_frames(self, frames: Sequence[Frame], arrival: float) -> None:
         for frame in frames:
             self._heard(frame.data, self._lost_before(frame))
+
+    def take_tone(self, event: TelephoneEvent) -> None:
+        if event.digit is not None:
+            self._digits.append(event.digit)
+
+    def take_digits(self) -> str:
+        """The keys pressed since the last call, the oldest first."""
+        digits = "".join(self._digits)
+        self._digits.clear()
+        return digits
 
     def _lost_before(self, frame: Frame) -> int:
         """A short hole in the timestamps is loss; a long one is a pause, which needs no concealment."""

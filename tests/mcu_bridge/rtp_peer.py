@@ -14,6 +14,7 @@ import math
 import random
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from types import TracebackType
@@ -41,6 +42,9 @@ from media.srtp import PROFILES, MasterKey, SrtpSession
 from media.transport import Address, TransportEvent
 from protocols.payloads import Depacketizer, Packetizer
 from protocols.payloads.g711 import G711Depacketizer, G711Packetizer
+from protocols.payloads.h261 import H261Depacketizer, H261Packetizer
+from protocols.payloads.h263 import H263Depacketizer, H263Packetizer
+from protocols.payloads.h263_plus import H263PlusDepacketizer, H263PlusPacketizer
 from protocols.payloads.h264 import H264Packetizer
 from protocols.payloads.h264_depacketizer import H264Depacketizer
 from protocols.payloads.opus import OpusDepacketizer, OpusPacketizer
@@ -66,6 +70,10 @@ H264 = CodecDescription(
 H264_MODE_0 = replace(H264, parameters={"profile-level-id": "42e01f", "packetization-mode": "0"})
 VP8 = CodecDescription("VP8", 100, 90_000, 1, {}, FEEDBACK)
 PCMA = CodecDescription("PCMA", 8, 8_000)
+H263 = CodecDescription("H263", 34, 90_000, 1, {"cif": "1", "qcif": "1"})
+H263_PLUS = CodecDescription("H263-1998", 96, 90_000, 1, {"cif": "1", "qcif": "1"})
+H261 = CodecDescription("H261", 31, 90_000, 1, {"cif": "1", "qcif": "1"})
+G722 = CodecDescription("G722", 9, 8_000)
 OPUS = CodecDescription("OPUS", 111, 48_000, 2)
 
 
@@ -160,9 +168,18 @@ class RtpPeer:
         if self.video is not None:
             self._decoder = VideoDecoder(VideoCodec(self.video.name))
             mode = int(self.video.parameters.get("packetization-mode", "0"))
-            self._picture_packetizer: Packetizer = (
-                Vp8Packetizer() if self.video.name == "VP8" else H264Packetizer(mode, 1200)
-            )
+            self._picture_packetizer: Packetizer
+            match self.video.name:
+                case "VP8":
+                    self._picture_packetizer = Vp8Packetizer()
+                case "H263":
+                    self._picture_packetizer = H263Packetizer()
+                case "H263-1998":
+                    self._picture_packetizer = H263PlusPacketizer()
+                case "H261":
+                    self._picture_packetizer = H261Packetizer()
+                case _:
+                    self._picture_packetizer = H264Packetizer(mode, 1200)
 
     @property
     def kinds(self) -> list[SectionKind]:
@@ -189,6 +206,12 @@ class RtpPeer:
                 depacketizer = H264Depacketizer()
             case "VP8":
                 depacketizer = Vp8Depacketizer()
+            case "H263":
+                depacketizer = H263Depacketizer()
+            case "H263-1998":
+                depacketizer = H263PlusDepacketizer()
+            case "H261":
+                depacketizer = H261Depacketizer()
             case "OPUS":
                 depacketizer = OpusDepacketizer()
             case _:
@@ -300,6 +323,10 @@ class RtpPeer:
         ticks = self._ticks * self.audio.clock_rate // 50
         sender = self._senders[SectionKind.AUDIO]
         self._sockets[SectionKind.AUDIO].send_rtp(sender.packets(payloads, ticks, now, marker=False))
+
+    def send_sound(self, packets: Sequence[bytes]) -> None:
+        """RTP packets made elsewhere, on the way of its sound."""
+        self._sockets[SectionKind.AUDIO].send_rtp(packets)
 
     def _show(self, now: float) -> None:
         data, _key = self._footage[self._frame]

@@ -205,8 +205,8 @@ async def test_our_offer_and_its_answers(stage: Stage) -> None:
     assert early.value.kind is RefusalKind.BAD_DESCRIPTION
     ours = participant.offer()
     assert [[c.name for c in s.codecs] for s in ours.sections] == [
-        ["OPUS", "PCMA", "PCMU", "TELEPHONE-EVENT"],
-        ["H264", "H264", "VP8"],
+        ["OPUS", "G722", "PCMA", "PCMU", "TELEPHONE-EVENT"],
+        ["H264", "H264", "VP8", "H263-1998", "H263", "H261"],
     ]
     assert not participant.expects_media
     audio, video = offer().sections
