@@ -49,11 +49,18 @@
     return analysers.get(track);
   };
 
+  // What an element without a stream of its own plays: the same tracks at each question.
+  const captures = new WeakMap();
+  const captured = (element) => {
+    if (!captures.has(element)) captures.set(element, element.captureStream());
+    return captures.get(element);
+  };
+
   // The loudest frequency an element plays, its level, and the level within 15 Hz of the one asked for.
   const tone = async (selector, asked) => {
     const element = document.querySelector(selector);
     if (!element) return null;
-    const stream = element.srcObject ?? element.captureStream();
+    const stream = element.srcObject ?? captured(element);
     const [track] = stream.getAudioTracks();
     if (!track) return null;
     const analyser = analyserOf(stream, track);

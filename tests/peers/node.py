@@ -37,7 +37,7 @@ from tests.peers.waiting import until
 
 PASSWORD = "Kx7-mountain-river"
 REALM = "gx"
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 STOP_SECONDS = 5.0
 NETWORK = "extranet"
 RATE = 1_400_000
