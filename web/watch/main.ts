@@ -32,7 +32,7 @@ let movedAt = 0;
 let position = 0;
 let blocked = false; // the browser wants a tap before it plays
 let asking = 0;
-const player = new Player(video, { failed: () => void look() });
+const player = new Player(video, { failed: () => void look(), ended: () => void look() });
 
 function show(shown: Shown): void {
   const text: Record<Shown, [string, string]> = {

@@ -1,11 +1,13 @@
 // A live playlist in a video element: hls.js where there is Media Source, else the browser's own player. It only
 // plays; when to begin anew is decided by whoever owns it.
 
-import Hls, { Events } from "hls.js/light";
+import Hls, { ErrorDetails, Events } from "hls.js/light";
 
 export interface PlayerListener {
   // It cannot go on: the player is closed, and may be opened again.
   failed: () => void;
+  // The playlist says that nothing follows.
+  ended: () => void;
 }
 
 const BEHIND = 8; // seconds behind the newest picture that count as "not live any more"
@@ -60,7 +62,12 @@ export class Player {
     });
     this.hls = hls;
     hls.on(Events.ERROR, (_event, data) => {
-      if (data.fatal && this.hls === hls) this.fail();
+      if (this.hls !== hls) return;
+      if (data.fatal) this.fail();
+      else if (data.details === ErrorDetails.LEVEL_EMPTY_ERROR) this.listener.ended(); // a stopped broadcast lists nothing
+    });
+    hls.on(Events.LEVEL_LOADED, (_event, data) => {
+      if (!data.details.live && this.hls === hls) this.listener.ended();
     });
     hls.loadSource(address);
     hls.attachMedia(this.video);
