@@ -69,6 +69,17 @@ class ViewerLook:
         return float((distance <= within).mean())
 
 
+def viewer_look(seen: dict[str, Any], now: int) -> ViewerLook:
+    """What LOOK_SCRIPT found in a page at `now`, in milliseconds since 1970."""
+    picture = age = None
+    if seen["picture"] is not None:
+        coded = np.frombuffer(base64.b64decode(seen["picture"]), np.uint8)
+        picture = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)[:, :, ::-1]
+        at = stamp.read(picture)
+        age = None if at is None else stamp.age(at, now) / 1000
+    return ViewerLook(seen["parts"], seen["frames"], seen["dropped"], picture, age)
+
+
 class Viewer:
     """One browser with the watch page."""
 
@@ -126,15 +137,8 @@ class Viewer:
             raise JoinFailed(f"the broadcast did not come: {reason} (see {self._folder})") from None
 
     async def look(self) -> ViewerLook:
-        seen: dict[str, Any] = await self._page.evaluate(LOOK_SCRIPT)
-        now = round(time.time() * 1000)
-        picture = age = None
-        if seen["picture"] is not None:
-            coded = np.frombuffer(base64.b64decode(seen["picture"]), np.uint8)
-            picture = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)[:, :, ::-1]
-            at = stamp.read(picture)
-            age = None if at is None else stamp.age(at, now) / 1000
-        return ViewerLook(seen["parts"], seen["frames"], seen["dropped"], picture, age)
+        seen = await self._page.evaluate(LOOK_SCRIPT)
+        return viewer_look(seen, round(time.time() * 1000))
 
     async def screenshot(self, path: Path) -> None:
         await self._page.screenshot(path=path)
