@@ -290,8 +290,8 @@ class RecordingRoutes:
         if download:
             async with self._database.transaction() as tx:
                 names = await SubjectRepository(tx).names([(found.kind, found.subject)])
-                if exchange.request.headers.get(hdrs.RANGE, "bytes=0-").startswith("bytes=0-"):
-                    await self._audit(tx, exchange, "export-recording", found)
+                part = exchange.request.headers.get(hdrs.RANGE)  # any part is evidence that left the house
+                await self._audit(tx, exchange, "export-recording", found, part)
             name = names.get((found.kind, found.subject), found.subject)
             headers[hdrs.CONTENT_DISPOSITION] = self._disposition(found, name)
         return web.FileResponse(path, headers=headers)
@@ -396,8 +396,12 @@ class RecordingRoutes:
         why = "the recorder has not begun with it yet" if answers else "the recorder does not answer"
         return OrderStateOut(state="waiting" if answers else "unknown", detail=why)
 
-    async def _audit(self, tx: Transaction, exchange: Exchange, action: str, found: Recording) -> None:
+    async def _audit(
+        self, tx: Transaction, exchange: Exchange, action: str, found: Recording, part: str | None = None
+    ) -> None:
         detail = {"kind": str(found.kind), "subject": found.subject, "started_at": _stamp(found.started_at)}
+        if part is not None:
+            detail["part"] = part[:100]
         entry = AuditEntry(exchange.name, action, f"recording:{found.id}", "done", exchange.address, detail)
         await AuditTrail(tx, self._clock).append(entry)
 

@@ -220,6 +220,19 @@ async def test_a_file_is_served_by_range_and_downloaded_under_a_telling_name(rec
     assert json.loads(audited.detail)["subject"] == "gate"
 
 
+async def test_whoever_exports_a_part_is_audited_too(recorded: Recorded) -> None:
+    await recorded.record("gate", "nanning", seconds=2)
+    (row,) = await recorded.rows()
+    size = recorded.folder.resolve(row.path).stat().st_size
+    monitor = await recorded.service.user(Role.MONITOR, site="nanning")
+    path = f"{HERE}/{row.id}/file.mp4?download=1"
+    for part in (f"bytes=-{size}", "bytes=00-", "bytes=1-"):
+        response = await recorded.service.client.get(path, headers={**monitor.bearer, "Range": part})
+        assert (response.status, len(await response.read()) >= size - 1) == (206, True)
+        last = (await recorded.service.audited())[-1]
+        assert (last.action, json.loads(last.detail)["part"]) == ("export-recording", part)
+
+
 async def test_a_file_that_is_gone_or_outside_is_not_found(recorded: Recorded, tmp_path: Path) -> None:
     await recorded.record("gate", "nanning", seconds=2)
     (row,) = await recorded.rows()
