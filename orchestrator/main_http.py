@@ -29,6 +29,7 @@ from orchestrator.web_app import Edge, build_app
 from signaling.browser_calls import BrowserCalls
 from signaling.http_conferences import ConferenceRoutes
 from signaling.http_registrations import RegistrationRoutes
+from signaling.http_schedules import ScheduleRoutes
 from signaling.http_streams import StreamRoutes
 from signaling.meeting_history import MeetingHistory
 
@@ -117,6 +118,17 @@ class MainHttp:
                 cameras=signalling.cameras,
             ).routes,
             *RegistrationRoutes(registrar=signalling.sip.registrar, authorisation=parts.authorisation).routes,
+            *ScheduleRoutes(
+                scheduler=signalling.scheduler,
+                calls=signalling.planned_calls,
+                meetings=signalling.meetings,
+                history=self._history,
+                cameras=signalling.cameras,
+                database=parts.database,
+                clock=parts.clock,
+                authorisation=parts.authorisation,
+                passwords=parts.passwords,
+            ).routes,
             *StreamRoutes(
                 viewings=signalling.viewings,
                 cameras=signalling.known_cameras,

@@ -14,6 +14,8 @@ from foundation.telemetry import Telemetry
 from orchestrator.site_book import SiteBook
 from signaling.camera_calls import CameraCalls, CameraRows
 from signaling.meetings import Meetings
+from signaling.planned_calls import PlannedCalls
+from signaling.schedules import Scheduler
 from signaling.sip_service import SipService
 from signaling.viewings import Viewings
 
@@ -37,10 +39,12 @@ class MainParts:
 
 @dataclass(frozen=True, slots=True)
 class Signalling:
-    """Who talks to whom: meetings, calls, cameras in meetings and on pages."""
+    """Who talks to whom: meetings, calls, cameras in meetings and on pages, what is scheduled."""
 
     meetings: Meetings
     sip: SipService
     cameras: CameraCalls
     viewings: Viewings
     known_cameras: CameraRows
+    scheduler: Scheduler
+    planned_calls: PlannedCalls

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from zoneinfo import ZoneInfo
 
 import structlog
 
@@ -42,6 +43,8 @@ from signaling.camera_calls import CameraCalls, CameraRows
 from signaling.media_workers import MediaWorkers
 from signaling.meeting_rows import MeetingRows
 from signaling.meetings import Meetings
+from signaling.planned_calls import PlannedCalls
+from signaling.schedules import Scheduler
 from signaling.sip_listener import ListenerSettings
 from signaling.sip_service import SipService
 from signaling.viewings import VIEW, Viewings
@@ -135,7 +138,7 @@ class MainProcess:
         others = {VIEW: viewings}
         watch.on_ready(surveillance.cameras.worker_ready)
         stack.push_async_callback(watch.aclose)
-        sip = await self._sip(stack, scope, meetings)  # before workers: their media may need their lines
+        sip = await self._sip(stack, scope, meetings, bus)  # before workers: their media may need their lines
         if self._around.workers:
             watch.run(scope, meetings, bus, others)
         else:
@@ -150,7 +153,10 @@ class MainProcess:
         scope.supervise("cameras in meetings", lambda: calls.run(bus))
         scope.supervise("viewings", lambda: viewings.run(bus))
         scope.supervise("vitals", VitalSigns(self._telemetry, desks, meetings).run)
-        signalling = Signalling(meetings, sip, calls, viewings, self._known_cameras)
+        record = None if surveillance.recordings is None else surveillance.recordings.changed
+        planned, scheduler = self._schedules(bus, meetings, sip, calls, record)
+        scope.supervise("schedules", scheduler.run)
+        signalling = Signalling(meetings, sip, calls, viewings, self._known_cameras, scheduler, planned)
         await MainHttp(parts, signalling, surveillance).start(stack, scope)
 
     # --- parts ------------------------------------------------------------------------------------
@@ -180,7 +186,37 @@ class MainProcess:
             network=None if network is None else network.name,
         )
 
-    async def _sip(self, stack: AsyncExitStack, scope: TaskScope, meetings: Meetings) -> SipService:
+    def _schedules(
+        self,
+        bus: EventBus,
+        meetings: Meetings,
+        sip: SipService,
+        cameras: CameraCalls,
+        record: Callable[[], Awaitable[None]] | None,
+    ) -> tuple[PlannedCalls, Scheduler]:
+        planned = PlannedCalls(
+            meetings=meetings,
+            dial=sip.calls.dial,
+            cameras=cameras,
+            database=self._database,
+            bus=bus,
+            clock=self._clock,
+            realm=self._realm,
+        )
+        scheduler = Scheduler(
+            meetings=meetings,
+            calls=planned,
+            database=self._database,
+            bus=bus,
+            clock=self._clock,
+            zone=ZoneInfo(self._settings.analytics.time_zone),
+            record=record,
+        )
+        return planned, scheduler
+
+    async def _sip(
+        self, stack: AsyncExitStack, scope: TaskScope, meetings: Meetings, bus: EventBus
+    ) -> SipService:
         settings = self._settings
         attempts = AttemptThrottle(self._clock, free=DIGEST_ATTEMPTS_FREE)
         context = server_context(settings) if any(n.sip.tls for n in settings.networks) else None
@@ -191,6 +227,7 @@ class MainProcess:
             callers=CallerDirectory(self._database, self._clock, self._passwords, self._realm, attempts),
             database=self._database,
             clock=self._clock,
+            bus=bus,
         )
         await service.start(scope)
         stack.push_async_callback(service.aclose, GOODBYE_SECONDS)
