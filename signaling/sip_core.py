@@ -11,6 +11,7 @@ from typing import Protocol
 
 from protocols.sip.dialog import DialogId
 from protocols.sip.digest import DigestClient, Login
+from protocols.sip.grammar import Parameters
 from protocols.sip.headers import NameAddress
 from protocols.sip.message import Request, Response
 from protocols.sip.replies import respond
@@ -29,6 +30,8 @@ class SipPolicy:
     """Times in seconds, and bounds. ``session_interval`` None: we do not ask for session timers."""
 
     product: str = "Anshi"
+    focus: bool = False
+    """Our Contact says that whoever calls it is in a conference (RFC 4579 5.1)."""
     session_interval: int | None = 1800
     least_session_interval: int = 90
     ring_timeout: float = 180.0
@@ -170,7 +173,8 @@ class SipCore:
         if flow.is_reliable:
             named = uri.parameters.with_value("transport", flow.transport.lower())
             uri = SipUri(host, user or None, port, parameters=named)
-        return str(NameAddress(uri))
+        feature = Parameters((("isfocus", None),)) if self.policy.focus else Parameters()
+        return str(NameAddress(uri, "", feature))
 
     async def ask(self, request: Request, flow: Flow) -> Response:
         """Send a request other than INVITE and wait for its final response. Raises NoAnswer."""

@@ -59,6 +59,7 @@ from protocols.sip.headers import NameAddress
 from protocols.sip.message import Headers, MalformedMessage, Request, Response, parse_message
 from protocols.sip.reliability import OPTION
 from protocols.sip.session_timer import answer_session, request_session
+from protocols.sip.subscription import EventType
 from protocols.sip.transaction_layer import Overloaded
 from protocols.sip.uri import SipUri, Uri, parse_uri
 from protocols.sip.validation import Capabilities, Refusal, body_refusal, check_response, fault_of, refusal_of
@@ -81,6 +82,7 @@ from signaling.sip_listener import (
 )
 from signaling.sip_outgoing import OutgoingCall
 from signaling.sip_routing import Reach, way_back, way_to
+from signaling.sip_subscriptions import Subscription
 from signaling.sip_transactions import FlowTransaction, SipCounters
 
 CallHandler = Callable[[IncomingCall], Awaitable[None]]
@@ -106,6 +108,7 @@ class SipEndpoint:
         authenticator: Authenticator | None = None,
         handlers: Mapping[str, RequestHandler] | None = None,
         extensions: Sequence[str] = (),
+        events: Sequence[str] = (),
         policy: SipPolicy | None = None,
         limits: ListenerLimits | None = None,
     ) -> None:
@@ -117,7 +120,9 @@ class SipEndpoint:
         self._listeners = ListenerTable(
             {one.network: SipListener(one, self._inbox, limits) for one in listeners}
         )
-        own = Capabilities((*_OWN_METHODS, *self._handlers), ("timer", OPTION, *extensions))
+        own = Capabilities(
+            (*_OWN_METHODS, *self._handlers), ("timer", OPTION, *extensions), events=tuple(events)
+        )
         self._core = SipCore(self._listeners, self.policy, own, self._spawn)
         self._core.transactions.on_ack = self._take_ack
         self._authentication = SipAuthentication(realm, authenticator, self.policy.challenges)
@@ -187,6 +192,15 @@ class SipEndpoint:
     def listeners(self) -> Mapping[str, SipListener]:
         """By network, with their counters."""
         return self._listeners.by_network
+
+    def advertised_host(self, network: str) -> str:
+        """What stands behind the @ of our URIs on that network."""
+        settings = self._listeners.of(network).settings
+        return settings.advertised_host or settings.host
+
+    def subscription(self, incoming: IncomingRequest, event: EventType, seconds: int) -> Subscription:
+        """Open the dialog of a SUBSCRIBE; its handler answers with the tag of it. Raises SipSyntaxError."""
+        return Subscription(self._core, incoming.request, incoming.flow, event, seconds)
 
     def is_ours(self, uri: SipUri) -> bool:
         """Whether a URI leads to this endpoint: its realm as the host, or an address and port it has."""
@@ -481,7 +495,9 @@ class SipEndpoint:
         except Exception as error:
             _log.error("a request was lost to a fault of ours", method=request.method, exc_info=error)
         finally:
-            self._core.respond(transaction, reply.status, reply.reason, reply.headers, reply.body)
+            self._core.respond(
+                transaction, reply.status, reply.reason, reply.headers, reply.body, reply.to_tag
+            )
 
 
 async def _guarded(name: str, work: Coroutine[Any, Any, None]) -> None:

@@ -34,6 +34,7 @@ class Reply:
     reason: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
+    to_tag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from foundation.clock import Clock
 from foundation.database import Database
+from foundation.event_bus import EventBus
 from foundation.tasks import TaskScope
 from signaling.callers import CallerDirectory
+from signaling.conference_events import ConferenceEvents
 from signaling.meetings import Meetings
 from signaling.registrar import Registrar
 from signaling.sip_calls import SipCalls
@@ -34,29 +37,41 @@ class SipService:
         callers: CallerDirectory,
         database: Database,
         clock: Clock,
+        bus: EventBus,
         policy: SipPolicy | None = None,
     ) -> None:
+        self._bus = bus
         self.registrar = Registrar(database, clock, callers, realm)
         self.calls = SipCalls(meetings, callers, listeners[0].network, self.registrar)
+        self.events = ConferenceEvents(meetings, callers)
         self.endpoint = SipEndpoint(
             listeners,
             realm=realm,
             on_call=self.calls.take,
             authenticator=callers,
-            handlers={"REGISTER": self.registrar.take, "REFER": _refer, "NOTIFY": _notify},
+            handlers={
+                "REGISTER": self.registrar.take,
+                "SUBSCRIBE": self.events.take,
+                "REFER": _refer,
+                "NOTIFY": _notify,
+            },
             extensions=("norefersub",),
-            policy=policy,
+            events=("conference", "refer"),
+            policy=replace(policy or SipPolicy(), focus=True),
         )
         self.calls.connect(self.endpoint)
+        self.events.connect(self.endpoint)
 
     async def start(self, scope: TaskScope) -> None:
         """Take calls. Raises OSError that names a port in use."""
         await self.calls.take_up(self.endpoint)
         await self.endpoint.start()
         scope.supervise("sip bindings", self.registrar.run)
+        scope.supervise("conference events", lambda: self.events.run(self._bus))
 
     async def aclose(self, timeout: float = GOODBYE_SECONDS) -> None:
         """Calls that are still there get their BYE; nobody is followed any more."""
+        await self.events.aclose()
         await self.calls.aclose()
         await self.endpoint.aclose(timeout)
 

@@ -163,9 +163,9 @@ class Dialog:
         return None
 
     def refresh_target(self, message: Message) -> None:
-        """Take the Contact of an accepted INVITE or UPDATE, or of a 2xx to ours, as the new remote target."""
+        """The Contact of an accepted INVITE, UPDATE or SUBSCRIBE, or of a 2xx, is the new remote target."""
         method = message.method if isinstance(message, Request) else message.cseq.method
-        if method not in ("INVITE", "UPDATE"):
+        if method not in ("INVITE", "UPDATE", "SUBSCRIBE"):
             return
         contact = message.contact
         if contact is not None:

@@ -22,18 +22,22 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What this user agent takes: methods (upper case), option tags and media types (lower case)."""
+    """What this user agent takes: methods (upper case), option tags, media types and event packages
+    (lower case)."""
 
     methods: tuple[str, ...]
     extensions: tuple[str, ...] = ()
     media_types: tuple[str, ...] = ("application/sdp",)
+    events: tuple[str, ...] = ()
     schemes: frozenset[str] = field(default=frozenset({"sip", "sips", "tel"}))
 
     def fields(self) -> tuple[tuple[str, str], ...]:
-        """Allow, Accept and Supported header fields."""
+        """Allow, Accept, Supported and Allow-Events header fields."""
         fields = [("Allow", ", ".join(self.methods)), ("Accept", ", ".join(self.media_types))]
         if self.extensions:
             fields.append(("Supported", ", ".join(self.extensions)))
+        if self.events:
+            fields.append(("Allow-Events", ", ".join(self.events)))
         return tuple(fields)
 
 

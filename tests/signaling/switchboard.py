@@ -42,6 +42,7 @@ async def switchboard(
         callers=CallerDirectory(house.database, clock, passwords, REALM, AttemptThrottle(clock, free=free)),
         database=house.database,
         clock=clock,
+        bus=house.bus,
         policy=SipPolicy(timing=QUICK),
         **more,
     )

@@ -69,7 +69,7 @@ async def test_the_star_removes_all_and_stands_alone(service: SipService) -> Non
     async with SignedPeer(service) as peer:
         await peer.ask("REGISTER", Contact=f"{moved(7001)}, {moved(7002)}")
         for wrong in ({"Contact": f"*, {moved(7003)}", "Expires": "0"}, {"Contact": "*"}):
-            assert (await peer.ask("REGISTER", **wrong)).status == 400
+            assert (await peer.ask("REGISTER", b"", **wrong)).status == 400
         assert len(contacts(await peer.ask("REGISTER", Contact=""))) == 2
         assert contacts(await peer.ask("REGISTER", Contact="*", Expires="0")) == {}
 
@@ -106,10 +106,10 @@ async def test_an_overtaken_request_changes_nothing(service: SipService) -> None
         await peer.ask("REGISTER", Contact=moved(7001))
         peer.begin_again()
         overtaken = {"Contact": f"{moved(7001)};expires=0", "From": f"<sip:{USER}@127.0.0.1>;tag=p2"}
-        late = await peer.ask("REGISTER", **overtaken)
+        late = await peer.ask("REGISTER", b"", **overtaken)
         assert (late.status, late.reason) == (500, "CSeq 2 is not above 2")
         peer.begin_again()
-        assert contacts(await peer.ask("REGISTER", Call_ID="reborn", **overtaken)) == {}
+        assert contacts(await peer.ask("REGISTER", b"", Call_ID="reborn", **overtaken)) == {}
 
 
 async def test_bytes_no_database_takes(service: SipService) -> None:
@@ -245,6 +245,7 @@ async def test_a_connection_is_used_both_ways(service: SipService, house: House)
             return compose(
                 port,
                 "REGISTER",
+                b"",
                 transport="TCP",
                 branch=f"z9hG4bKt{number}",
                 From=f"{to};tag=t",

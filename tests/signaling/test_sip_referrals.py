@@ -31,14 +31,16 @@ class Terminal(RawPeer):
 
     async def dial(self, user: str = "8001") -> None:
         call = {"To": f"<sip:{user}@127.0.0.1>", "Call_ID": f"call-{self.port}"}
-        self.send(self.compose(body=OFFER, branch=f"z9hG4bK{self.port}", uri=f"sip:{user}@127.0.0.1", **call))
+        self.send(
+            self.compose("INVITE", OFFER, branch=f"z9hG4bK{self.port}", uri=f"sip:{user}@127.0.0.1", **call)
+        )
         self.answer = await self.response(200)
         self.send(inside(self, self.answer, "ACK", 1, Call_ID=f"call-{self.port}"))
 
     def refer(self, target: str, **fields: str) -> None:
         self.number += 1
         call = {"Call_ID": f"call-{self.port}", "Refer_To": target, **fields}
-        self.send(inside(self, self.answer, "REFER", self.number, **call))
+        self.send(inside(self, self.answer, "REFER", self.number, b"", **call))
 
     async def progress(self) -> tuple[str, str, str]:
         """The next NOTIFY, answered: its event, its state, its fragment."""
