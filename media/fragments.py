@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from media.packet import Format, Packet
+from media.sound_tie import SoundTie
 from protocols.isobmff.fragmenter import Fragmenter, MediaFragment
 from protocols.isobmff.tracks import (
     AAC_FRAME,
@@ -104,8 +105,7 @@ class StreamFragments:
         self._waiting_for_key = True
         self._begin = 0
         self._latest = 0
-        self._first: Packet | None = None
-        self._first_heard: Packet | None = None
+        self._tie = SoundTie(VIDEO_TIMESCALE, self._sound_rate)
 
     @property
     def running(self) -> float:
@@ -132,16 +132,18 @@ class StreamFragments:
             return []
         self._waiting_for_key = False
         self._latest = packet.pts if packet.keyframe else max(self._latest, packet.pts)
+        self._tie.saw(packet)
         return made
 
     def take_sound(self, packet: Packet) -> None:
         """The next packet of sound; what comes before the pictures begin is left out."""
-        fragmenter, first = self._fragmenter, self._first
-        if fragmenter is None or first is None or self._sound is None:
+        fragmenter = self._fragmenter
+        if fragmenter is None or self._sound is None:
             return
-        if self._first_heard is None:
-            self._first_heard = packet
-        time = self._sound_time(packet, first, self._first_heard)
+        self._tie.heard(packet)
+        if self._tie.offset is None:
+            return
+        time = self._sound_time(packet, self._tie.offset)
         try:
             duration = packet_duration(packet.data) if isinstance(self._sound, OpusTrack) else AAC_FRAME
         except MalformedOpus:
@@ -172,8 +174,8 @@ class StreamFragments:
         if self._fragmenter is not None and track == self._track and not jumped and not aged:
             return []
         made, later = self._left_over(packet, handing_on=not jumped)
-        if self._first is None or jumped:
-            self._first, self._first_heard = packet, None
+        if jumped:
+            self._tie = SoundTie(VIDEO_TIMESCALE, self._sound_rate)
         self._track = track
         self._begin = self._latest = packet.pts
         self._fragmenter = Fragmenter(track, self._sound, self._limit)
@@ -205,17 +207,9 @@ class StreamFragments:
             (data, time - shift, duration) for data, time, duration in old.later_sound() if time >= shift
         ]
 
-    def _sound_time(self, packet: Packet, first: Packet, heard: Packet) -> int:
-        """Sound's place on the file's time line, in its track's timescale.
-
-        The two clocks are tied where each was first seen: by the senders' wall clocks if both are known, else
-        by arrival.
-        """
+    def _sound_time(self, packet: Packet, offset: float) -> int:
+        """Sound's place on the file's time line, in its track's timescale."""
         assert self._sound is not None
-        if first.ntp is not None and heard.ntp is not None:
-            apart = heard.ntp - first.ntp
-        else:
-            apart = heard.arrival - first.arrival
-        since = apart - (self._begin - first.pts) / VIDEO_TIMESCALE
         scale = self._sound.timescale
-        return round(since * scale) + (packet.pts - heard.pts) * scale // self._sound_rate
+        begin = self._begin * scale // VIDEO_TIMESCALE
+        return packet.pts * scale // self._sound_rate + round(offset * scale) - begin
