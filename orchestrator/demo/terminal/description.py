@@ -12,7 +12,7 @@ from media.sound_codecs import SoundCodec
 from orchestrator.demo.terminal.settings import AUDIO, TerminalSettings
 
 _IP_UDP = 28
-_KEYS = {"H264/1": ("H264", 1), "H264/0": ("H264", 0), "VP8": ("VP8", 0)}
+_KEYS = {"H264/1": ("H264", 1), "H264/0": ("H264", 0)}
 
 
 def codecs_of(settings: TerminalSettings, kind: SectionKind) -> list[CodecDescription]:
@@ -21,7 +21,7 @@ def codecs_of(settings: TerminalSettings, kind: SectionKind) -> list[CodecDescri
         by_name = {codec.name: codec for codec in OFFERED_AUDIO}
         return [*(by_name[name] for name in settings.audio), by_name["TELEPHONE-EVENT"]]
     by_key = {_key(codec): codec for codec in OFFERED_VIDEO}
-    return [described(settings, by_key[_KEYS[name]]) for name in settings.video]
+    return [described(settings, by_key[_KEYS.get(name, (name, 0))]) for name in settings.video]
 
 
 def described(settings: TerminalSettings, codec: CodecDescription) -> CodecDescription:

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from foundation.desks import Direction, MediaDescription, MediaSection, Refusal, RefusalKind, SectionKind
 from mcu_bridge.inlets import LegInlet
-from mcu_bridge.negotiation import AgreedCodecs, agree, settle
+from mcu_bridge.negotiation import AgreedCodecs, agree, coding, settle
 from mcu_bridge.rates import picture_bps, sound_wire_bps
 from mcu_bridge.rtp_leg import LegTerms, RtpLeg
 from mcu_bridge.sound_leg import SoundLeg
@@ -220,7 +220,7 @@ class TerminalMedia:
         leg = self.picture = ScreenLeg(
             terms, socket, self._studio.pacing, self._pacer, self._screen, self.player.restart
         )
-        self._screen.open(VideoCodec(leg.codec.name), self._studio.pool, self.ask_keyframe)
+        self._screen.open(VideoCodec(coding(leg.codec)), self._studio.pool, self.ask_keyframe)
         self.player.use_picture(leg)
         return leg
 

@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from foundation.desks import CodecDescription, MediaDescription, SectionKind
-from mcu_bridge.negotiation import packetization_mode, profile_level_id
+from mcu_bridge.cif_formats import cif_limits
+from mcu_bridge.negotiation import CIF_CODECS, coding, packetization_mode, profile_level_id
 from mcu_bridge.rates import PAYLOAD, picture_bps, sound_wire_bps
 from mcu_bridge.sound_leg import SoundLeg
 from media.codecs import VideoCodec, VideoTarget
@@ -28,6 +29,7 @@ _STEP = 0.85
 _LEAST_BITRATE = 32_000
 _MOST_CATCH_UP = 5
 _SMALLER = ((640, 360), (352, 288), (176, 144))
+_CIF_WIDTH = 352
 _IP_UDP = 28
 
 
@@ -127,9 +129,11 @@ class Player:
         while bitrate > max(rate, _LEAST_BITRATE):
             bitrate *= _STEP
         width, height, fps = _fitting(settings, limits)
+        if codec.name in CIF_CODECS:
+            width, height, fps = _cif(settings, codec)
         is_h264 = codec.name == "H264"
         target = VideoTarget(
-            VideoCodec(codec.name),
+            VideoCodec(coding(codec)),
             width,
             height,
             fps,
@@ -221,6 +225,13 @@ def _limits(codec: CodecDescription) -> LevelLimits | None:
         ).limits
     except MalformedFormat:
         return None
+
+
+def _cif(settings: TerminalSettings, codec: CodecDescription) -> tuple[int, int, int]:
+    """CIF if the peer takes it, else its largest size below."""
+    sizes = cif_limits(codec).sizes
+    size = next((size for size in sizes if size.width <= _CIF_WIDTH), sizes[-1])
+    return size.width, size.height, max(1, min(settings.fps, int(size.frame_rate)))
 
 
 def _fitting(settings: TerminalSettings, limits: LevelLimits | None) -> tuple[int, int, int]:

@@ -10,8 +10,8 @@ from media.rtp_socket import PortRange
 from orchestrator.demo.terminal.footage import COLOURS, Rgb
 from orchestrator.demo.terminal.senses import Watching
 
-AUDIO = ("PCMA", "PCMU", "OPUS")
-VIDEO = ("H264/1", "H264/0", "VP8")
+AUDIO = ("PCMA", "PCMU", "G722", "OPUS")
+VIDEO = ("H264/1", "H264/0", "VP8", "H263-1998", "H263", "H261")
 RTP_PORTS = PortRange(32_000, 32_767)
 
 
@@ -22,6 +22,7 @@ class TerminalSettings:
     `colour` is RGB or one of COLOURS' names; `tone_hz` None sends silence. Codecs come first preferred,
     "H264/1" and "H264/0" by packetization mode; none of a kind leaves that medium out. `bitrate` is that of
     the coded picture; `receive_bps` goes into b=AS of our descriptions and asks the peer by REMB.
+    H.263 and H.261 are sent in CIF or less.
     `direction` is that of the picture, as we wish it. `feedback` False makes a terminal that knows no
     RTCP feedback (and asks for key frames by INFO). `looped` plays a group of pictures of `loop_seconds`
     coded once; otherwise each picture is coded when it is due. `hashing` keeps the SHA-256 of every coded
