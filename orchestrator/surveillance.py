@@ -173,7 +173,7 @@ class Surveillance:
             await self.recordings.changed()
 
     async def _cameras_changed(self) -> None:
-        await self.cameras.changed()
+        await asyncio.gather(self.cameras.changed(), self.broadcasts.changed())
         if self.recordings is not None:
             await self.recordings.changed()
 

@@ -294,7 +294,7 @@ class CameraRoutes:
             camera = await _find(tx, camera_id)
 
         async def write(repository: CameraRepository) -> dict[str, Any]:
-            if not await repository.remove(camera_id):
+            if not await repository.remove(camera_id, self._clock.now()):
                 raise _no_camera(camera_id)
             return _detail(camera)
 

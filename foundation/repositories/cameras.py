@@ -10,10 +10,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from foundation.database import Transaction
-from foundation.schema import CameraRow, RecordingOrderRow, RuleRow
+from foundation.schema import BroadcastRow, CameraRow, RecordingOrderRow, RuleRow
 
 __all__ = ["CAMERA_ID", "Camera", "CameraRepository"]
 
@@ -53,10 +53,16 @@ class CameraRepository:
         await self._tx.merge(_row(camera))
         await self._tx.flush()
 
-    async def remove(self, camera_id: str) -> bool:
-        """False when there is no such camera. Its rules and its recording order go with it, what was recorded
-        of it stays."""
-        order = RecordingOrderRow
+    async def remove(self, camera_id: str, at: datetime) -> bool:
+        """False when there is no such camera. Its rules and its recording order go with it, and its
+        broadcasts end: another camera may get the id, at another site. What was recorded of it stays."""
+        order, broadcast = RecordingOrderRow, BroadcastRow
+        await self._tx.execute(
+            update(broadcast)
+            .where(broadcast.kind == "camera", broadcast.subject == camera_id, broadcast.stopped_at.is_(None))
+            .values(stopped_at=at, push_url="")
+            .execution_options(synchronize_session=False)
+        )
         await self._tx.execute(delete(order).where(order.kind == "camera", order.subject == camera_id))
         removed = await self._tx.execute(
             delete(CameraRow).where(CameraRow.id == camera_id).returning(CameraRow.id)

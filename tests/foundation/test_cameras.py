@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from foundation.database import Database
+from foundation.repositories.broadcasts import Broadcast, BroadcastKind, BroadcastRepository
 from foundation.repositories.cameras import Camera, CameraRepository
 from foundation.repositories.rules import Rule, RuleRepository
 from foundation.schema import RecordingOrderRow
@@ -31,8 +32,8 @@ async def test_a_camera_is_kept_changed_and_removed(database: Database) -> None:
     async with database.transaction() as tx:
         cameras = CameraRepository(tx)
         assert await cameras.get(GATE.id) == changed
-        assert await cameras.remove(GATE.id)
-        assert not await cameras.remove(GATE.id)
+        assert await cameras.remove(GATE.id, NOON)
+        assert not await cameras.remove(GATE.id, NOON)
         assert await cameras.all() == (yard,)
 
 
@@ -51,9 +52,41 @@ async def test_what_is_done_with_cameras_is_known_and_goes_with_them(database: D
         await tx.flush()
         assert await cameras.recorded() == {GATE.id}
         assert await cameras.analysed() == {GATE.id}
-        await cameras.remove(GATE.id)
+        await cameras.remove(GATE.id, NOON)
         assert await cameras.recorded() == frozenset()
         assert await cameras.analysed() == frozenset()
+
+
+async def test_a_broadcast_ends_with_its_camera_and_does_not_show_the_next_of_that_id(
+    database: Database,
+) -> None:
+    gate = Broadcast(
+        "b1",
+        "private",
+        "东门",
+        BroadcastKind.CAMERA,
+        GATE.id,
+        "nanning",
+        False,
+        0,
+        "rtmp://x/y/z",
+        "wei",
+        NOON,
+    )
+    async with database.transaction() as tx:
+        cameras, broadcasts = CameraRepository(tx), BroadcastRepository(tx)
+        await cameras.add(GATE)
+        await broadcasts.add(gate)
+        await broadcasts.add(replace(gate, id="b2", name="yard", subject="yard"))
+        await broadcasts.add(
+            replace(gate, id="b3", name="meeting", kind=BroadcastKind.CONFERENCE, subject=GATE.id)
+        )
+        await cameras.remove(GATE.id, NOON)
+        await cameras.add(replace(GATE, site_id="guangxi"))
+    async with database.reading() as tx:
+        broadcasts = BroadcastRepository(tx)
+        assert {one.id for one in await broadcasts.running()} == {"b2", "b3"}
+        assert await broadcasts.get("b1") == replace(gate, stopped_at=NOON, push_url="")
 
 
 @pytest.mark.parametrize("wrong", ["", "a b", "a/b", "相机", "x" * 65, "../x"])

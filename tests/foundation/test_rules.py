@@ -46,6 +46,6 @@ async def test_a_rule_is_changed_removed_and_goes_with_its_camera(database: Data
         await rules.add(replace(RULE, id="r2"))
         assert await rules.remove("r1")
         assert not await rules.remove("r1")
-        await cameras.remove("gate")
+        await cameras.remove("gate", NOON)
     async with database.reading() as tx:
         assert await RuleRepository(tx).get("r2") is None

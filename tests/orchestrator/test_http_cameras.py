@@ -119,6 +119,7 @@ async def test_a_camera_is_added_seen_changed_and_removed(house: House) -> None:
             "analysed": False,
             "state": "unknown",
             "fault": "",
+            "cause": "",
             "codec": "",
             "width": 0,
             "height": 0,
