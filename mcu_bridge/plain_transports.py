@@ -72,7 +72,7 @@ class PlainTransports:
 
         Unchanged keys leave the session running, and a peer's new key leaves our own sending: a session
         made anew would count its packets from the start again, under the same key. `taken_up` has our key
-        of the answer that a lost worker gave.
+        of the answer that a lost worker gave. A master key identifier of the peer's is taken for our key too.
         """
         usable = next((key for key in section.crypto if key.suite in PROFILES), None)
         running = self._keys.get(section.kind)
@@ -91,9 +91,14 @@ class PlainTransports:
             else:
                 given = () if taken_up is None else taken_up.crypto
                 kept = next((key for key in given if key.suite == usable.suite), None)
-                local = MasterKey.parse_inline(profile, kept.key) if kept else MasterKey.generate(profile)
+                remote = MasterKey.parse_inline(profile, usable.key)
+                local = (
+                    MasterKey.parse_inline(profile, kept.key)
+                    if kept
+                    else MasterKey.generate(profile, remote.mki)
+                )
                 ours = CryptoKey(usable.tag, usable.suite, local.inline())
-                session = SrtpSession(profile, local, MasterKey.parse_inline(profile, usable.key))
+                session = SrtpSession(profile, local, remote, late=taken_up is not None)
         except SrtpError as error:
             raise Refusal(RefusalKind.BAD_DESCRIPTION, str(error)) from error
         self._keys[section.kind] = _Keys(usable, ours, session)

@@ -194,7 +194,7 @@ class DtlsSrtpTransport:
 
     @property
     def overhead(self) -> int:
-        growth = self._srtp.profile.rtp_growth if self._srtp else AEAD_AES_128_GCM.rtp_growth
+        growth = self._srtp.rtp_growth if self._srtp else AEAD_AES_128_GCM.rtp_growth
         return self.session.overhead + growth
 
     @property

@@ -169,7 +169,7 @@ class RtpSocket:
 
     @property
     def overhead(self) -> int:
-        return self._udp_overhead + (self._srtp.profile.rtp_growth if self._srtp else 0)
+        return self._udp_overhead + (self._srtp.rtp_growth if self._srtp else 0)
 
     @property
     def remote(self) -> Address | None:

@@ -8,6 +8,7 @@ one section for each of the offer's, in its order and with its protocol (RFC 326
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 
 from foundation.desks import (
     CodecDescription,
@@ -35,6 +36,7 @@ from protocols.sdp import (
     SessionDescription,
 )
 from protocols.sdp.attributes import rtp_maps
+from protocols.sdp.session import is_number
 
 _DIRECTIONS = tuple(Direction)
 _NO_ADDRESS = "0.0.0.0"
@@ -84,7 +86,7 @@ def _section(session: SessionDescription, media: Media) -> MediaSection:
         rtcp_mux=media.has("rtcp-mux"),
         rtcp_rsize=media.has("rtcp-rsize"),
         ptime=_number(media.value("ptime")),
-        crypto=tuple(CryptoKey(c.tag, c.suite, c.key) for c in _crypto(media)),
+        crypto=_crypto(media),
         ice=_ice(session, media),
         dtls=_dtls(session, media),
         extensions=_extensions(media),
@@ -119,17 +121,25 @@ def _direction(session: SessionDescription, media: Media) -> Direction:
 
 def _rtcp_port(media: Media) -> int | None:
     words = (media.value("rtcp") or "").split()
-    return int(words[0]) if words and words[0].isdigit() and 0 < int(words[0]) <= 65_535 else None
+    return int(words[0]) if words and is_number(words[0]) and 0 < int(words[0]) <= 65_535 else None
 
 
-def _crypto(media: Media) -> list[Crypto]:
-    readable = []
+def _crypto(media: Media) -> tuple[CryptoKey, ...]:
+    """The lines we can honour (RFC 4568 5.1.2: another is passed over): one key, no strange parameters.
+
+    The lifetime binds the sender alone; it comes back with a new key. Several keys would change in
+    mid-stream by their identifiers.
+    """
+    usable = []
     for value in media.values("crypto"):
         try:
-            readable.append(Crypto.parse(value))
+            line = Crypto.parse(value)
         except SdpError:
-            continue  # RFC 4568 5.1.2: a line we cannot use is passed over, another may do
-    return readable
+            continue
+        if line.unmet is None and len(line.keys) == 1:
+            text = str(replace(line.keys[0], lifetime=None)).removeprefix("inline:")
+            usable.append(CryptoKey(line.tag, line.suite, text))
+    return tuple(usable)
 
 
 def _ice(session: SessionDescription, media: Media) -> IceDescription | None:
@@ -154,7 +164,7 @@ def _extensions(media: Media) -> dict[int, str]:
     for value in media.values("extmap"):
         words = value.split()
         number = words[0].split("/")[0] if words else ""
-        if number.isdigit() and len(words) > 1:
+        if is_number(number) and len(words) > 1:
             found[int(number)] = words[1]
     return found
 
@@ -164,7 +174,7 @@ def _ssrc(media: Media) -> int | None:
 
 
 def _number(value: str | None) -> int | None:
-    return int(value) if value is not None and value.isdigit() else None
+    return int(value) if value is not None and is_number(value) else None
 
 
 def write_sdp(
@@ -264,7 +274,7 @@ def _section_attributes(section: MediaSection) -> list[tuple[str, str | None]]:
 
 def _security_attributes(section: MediaSection) -> list[tuple[str, str | None]]:
     found: list[tuple[str, str | None]] = [
-        ("crypto", str(Crypto(key.tag, key.suite, key.key))) for key in section.crypto
+        ("crypto", f"{key.tag} {key.suite} inline:{key.key}") for key in section.crypto
     ]
     if section.ice is not None:
         found += [("ice-ufrag", section.ice.ufrag), ("ice-pwd", section.ice.password)]

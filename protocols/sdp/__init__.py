@@ -11,6 +11,7 @@ from protocols.sdp.attributes import (
     Crypto,
     Fingerprint,
     FormatParameters,
+    InlineKey,
     RtcpFeedback,
     RtpMap,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "Crypto",
     "Fingerprint",
     "FormatParameters",
+    "InlineKey",
     "Media",
     "Origin",
     "RtcpFeedback",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Self
 
-from protocols.sdp.session import Media, SdpError, SessionDescription
+from protocols.sdp.session import Media, SdpError, SessionDescription, is_number
 
 # RFC 3551 6: payload types that need no a=rtpmap.
 STATIC_PAYLOADS = {
@@ -37,9 +37,9 @@ class RtpMap:
     def parse(cls, value: str) -> Self:
         number, _, encoding = value.partition(" ")
         parts = encoding.strip().split("/")
-        if not number.isdigit() or len(parts) < 2 or not parts[1].isdigit():
+        if not is_number(number) or len(parts) < 2 or not is_number(parts[1]):
             raise SdpError(f"rtpmap cannot be read: {value}")
-        channels = int(parts[2]) if len(parts) > 2 and parts[2].isdigit() else 1
+        channels = int(parts[2]) if len(parts) > 2 and is_number(parts[2]) else 1
         return cls(int(number), parts[0].upper(), int(parts[1]), channels)
 
     def __str__(self) -> str:
@@ -57,7 +57,7 @@ class FormatParameters:
     @classmethod
     def parse(cls, value: str) -> Self:
         number, _, text = value.partition(" ")
-        if not number.isdigit():
+        if not is_number(number):
             raise SdpError(f"fmtp cannot be read: {value}")
         parameters = {}
         for item in text.split(";"):
@@ -81,7 +81,7 @@ class RtcpFeedback:
     @classmethod
     def parse(cls, value: str) -> Self:
         number, _, feedback = value.partition(" ")
-        if number != "*" and not number.isdigit():
+        if number != "*" and not is_number(number):
             raise SdpError(f"rtcp-fb cannot be read: {value}")
         return cls(None if number == "*" else int(number), " ".join(feedback.split()).lower())
 
@@ -89,25 +89,102 @@ class RtcpFeedback:
         return f"{'*' if self.payload_type is None else self.payload_type} {self.feedback}"
 
 
+_MAX_LIFETIME = 1 << 48  # RFC 3711 3.2.1: packets under one master key
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class InlineKey:
+    """One key-param (RFC 4568 9.2): base64 of key and salt, how many packets it may serve, (value, length)
+    of its MKI. Never printed by accident."""
+
+    key: str
+    lifetime: int | None = None
+    mki: tuple[int, int] | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        method, _, info = text.partition(":")
+        key, *rest = info.split("|")
+        if method.lower() != "inline" or not key or len(rest) > 2:
+            raise SdpError(f"key method cannot be read: {method[:20]}")
+        lifetime: int | None = None
+        mki: tuple[int, int] | None = None
+        for position, word in enumerate(rest):
+            if ":" in word and position == len(rest) - 1:
+                mki = _read_mki(word)
+            elif position == 0 and word:
+                lifetime = _read_lifetime(word)
+            elif word:
+                raise SdpError(f"key parameter cannot be read: {word[:20]}")
+        return cls(key, lifetime, mki)
+
+    def __str__(self) -> str:
+        lifetime = "" if self.lifetime is None else f"|{self.lifetime}"
+        mki = "" if self.mki is None else f"|{self.mki[0]}:{self.mki[1]}"
+        return f"inline:{self.key}{lifetime}{mki}"
+
+
+def _read_lifetime(word: str) -> int:
+    base, power, exponent = word.partition("^")
+    if power and base == "2" and is_number(exponent) and len(exponent) <= 2:
+        lifetime = 1 << int(exponent)
+    elif not power and is_number(word):
+        lifetime = int(word)
+    else:
+        raise SdpError(f"key lifetime cannot be read: {word[:20]}")
+    if not 0 < lifetime <= _MAX_LIFETIME:
+        raise SdpError(f"no key lives for {word} packets (RFC 3711 3.2.1)")
+    return lifetime
+
+
+def _read_mki(word: str) -> tuple[int, int]:
+    value, _, length = word.partition(":")
+    if not (is_number(value, 309) and is_number(length)):
+        raise SdpError(f"master key identifier cannot be read: {word[:20]}")
+    found = int(value), int(length)
+    if not 0 < found[1] <= 128 or found[0] >> 8 * found[1]:
+        raise SdpError(f"master key identifier does not fit its length: {word[:20]}")
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Crypto:
-    """a=crypto (RFC 4568 9.1): one inline key; lifetime and MKI are accepted and not used."""
+    """a=crypto (RFC 4568 9.1): tag, suite, keys, and session parameters as they stand."""
 
     tag: int
     suite: str
-    key: str
+    keys: tuple[InlineKey, ...]
+    parameters: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, value: str) -> Self:
         words = value.split()
-        if len(words) < 3 or not words[0].isdigit() or not words[2].lower().startswith("inline:"):
+        if len(words) < 3 or not is_number(words[0]):
             raise SdpError(f"crypto cannot be read: {value[:40]}")
-        return cls(
-            int(words[0]), words[1].upper(), words[2][len("inline:") :].split("|", 1)[0].split(";", 1)[0]
-        )
+        keys = tuple(InlineKey.parse(text) for text in words[2].split(";") if text)
+        if not keys:
+            raise SdpError(f"crypto has no key: {value[:40]}")
+        return cls(int(words[0]), words[1].upper(), keys, tuple(words[3:]))
+
+    @property
+    def unmet(self) -> str | None:
+        """The session parameter that forbids taking this line, None when there is none (RFC 4568 6.3).
+
+        What leaves packets unencrypted or unauthenticated, derives keys again and again, or protects FEC is
+        not done here. A window size is a hint, and a parameter that begins with "-" may be passed over.
+        """
+        for word in self.parameters:
+            name, _, setting = word.partition("=")
+            harmless = (
+                name.startswith("-") or name.upper() == "WSH" or (name.upper() == "KDR" and setting == "0")
+            )
+            if not harmless:
+                return word
+        return None
 
     def __str__(self) -> str:
-        return f"{self.tag} {self.suite} inline:{self.key}"
+        keys = ";".join(map(str, self.keys))
+        return " ".join((f"{self.tag} {self.suite} {keys}", *self.parameters))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +220,7 @@ class Candidate:
     @classmethod
     def parse(cls, value: str) -> Self:
         words = value.split()
-        if len(words) < 8 or words[6] != "typ" or not (words[1] + words[3] + words[5]).isdigit():
+        if len(words) < 8 or words[6] != "typ" or not all(map(is_number, words[1:6:2])):
             raise SdpError(f"candidate cannot be read: {value}")
         return cls(
             words[0], int(words[1]), words[2].lower(), int(words[3]), words[4], int(words[5]), words[7]
@@ -180,7 +257,7 @@ def rtp_maps(media: Media) -> list[RtpMap]:
     mapped = {rtp_map.payload_type: rtp_map for rtp_map in map(RtpMap.parse, media.values("rtpmap"))}
     found = []
     for word in media.formats:
-        if not word.isdigit():
+        if not is_number(word):
             continue
         number = int(word)
         if number in mapped:

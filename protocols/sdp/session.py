@@ -10,7 +10,7 @@ MAX_LENGTH = 65_536
 MAX_MEDIA = 32
 
 _MEDIA_LINE = re.compile(
-    r"(?P<media>\S+)\s+(?P<port>\d+)(?:/(?P<count>\d+))?\s+(?P<protocol>\S+)\s*(?P<formats>.*)"
+    r"(?P<media>\S+)\s+(?P<port>\d{1,9})(?:/(?P<count>\d+))?\s+(?P<protocol>\S+)\s*(?P<formats>.*)", re.ASCII
 )
 # Some GB/T 28181 devices forget the space before the formats ("RTP/AVP96").
 _GLUED_FORMATS = re.compile(r"(?P<protocol>.*?AVPF?)(?P<formats>\d+)$")
@@ -35,7 +35,7 @@ class Origin:
         if len(words) < 6:
             # Seen from terminals in the field: an o= line cut short says nothing that we need.
             return cls(words[0] if words else "-", "0", 0, "0.0.0.0")
-        version = int(words[2]) if words[2].isdigit() else 0
+        version = int(words[2]) if is_number(words[2], 20) else 0
         return cls(words[0], words[1], version, words[5])
 
     def __str__(self) -> str:
@@ -156,6 +156,11 @@ class SessionDescription:
         return ("\r\n".join(lines) + "\r\n").encode()
 
 
+def is_number(text: str, digits: int = 15) -> bool:
+    """Whether int() takes it and it is of a sane size: `isdigit` alone lets "²" through."""
+    return text.isascii() and text.isdigit() and len(text) <= digits
+
+
 def address_type(address: str) -> str:
     return "IP6" if ":" in address else "IP4"
 
@@ -219,7 +224,7 @@ def _bandwidth(lines: list[tuple[str, str]]) -> tuple[tuple[str, int], ...]:
     found = []
     for kind, value in lines:
         name, _, number = value.partition(":")
-        if kind == "b" and number.strip().isdigit():
+        if kind == "b" and is_number(number.strip()):
             found.append((name, int(number)))
     return tuple(found)
 
