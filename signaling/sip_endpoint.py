@@ -51,6 +51,7 @@ from typing import Any
 
 import structlog
 
+from foundation.database import DatabaseError
 from foundation.tasks import TaskScope
 from protocols.sip.body import SDP
 from protocols.sip.digest import Login
@@ -468,6 +469,10 @@ class SipEndpoint:
                 await self._on_call(incoming)
         except CallCancelled:
             pass  # the caller has its 487
+        except DatabaseError as error:
+            _log.warning("call_refused", call=incoming.call_id, why=str(error))
+            if not incoming.is_answered:
+                incoming.reject(503, "Database busy", (("Retry-After", "5"),))
         except Exception as error:
             _log.error("a call was lost to a fault of ours", call=incoming.call_id, exc_info=error)
         finally:
@@ -492,6 +497,9 @@ class SipEndpoint:
             reply = await handler(
                 IncomingRequest(request, transaction.peer, verdict, certified, self._authentication)
             )
+        except DatabaseError as error:
+            _log.warning("request_refused", method=request.method, why=str(error))
+            reply = Reply(503, "Database busy", (("Retry-After", "5"),))
         except Exception as error:
             _log.error("a request was lost to a fault of ours", method=request.method, exc_info=error)
         finally:

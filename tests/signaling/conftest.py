@@ -18,11 +18,17 @@ __all__ = ["clock", "passwords", "sqlite_template"]
 
 
 @pytest.fixture
-async def database(sqlite_template: Path, tmp_path: Path) -> AsyncIterator[Database]:
+def patience() -> float:
+    """Seconds that the database waits for its turn; tests of a busy one wait for all of them."""
+    return 0.3
+
+
+@pytest.fixture
+async def database(sqlite_template: Path, tmp_path: Path, patience: float) -> AsyncIterator[Database]:
     """nation > guangxi > nanning, and nothing else."""
     path = tmp_path / "anshi.db"
     shutil.copy(sqlite_template, path)
-    database = Database(f"sqlite:///{path}", busy_timeout=0.3)
+    database = Database(f"sqlite:///{path}", busy_timeout=patience)
     async with database.transaction() as tx:
         sites = SiteRepository(tx)
         await sites.save(Site("nation", "国家", "administration"))

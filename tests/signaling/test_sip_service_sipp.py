@@ -22,6 +22,11 @@ SIGNED = f"[authentication username={USER} password={PASSWORD}]\n"
 
 
 @pytest.fixture
+def patience() -> float:
+    return 10.0
+
+
+@pytest.fixture
 async def service(house: House, clock: FakeClock, passwords: Passwords) -> AsyncIterator[SipService]:
     async with switchboard(house, clock, passwords, free=50) as service:
         yield service
@@ -94,7 +99,7 @@ async def test_many_terminals_register_at_once(service: SipService, tmp_path: Pa
         register(2, f"{ROOM};expires=600"),
         receive(200),
     )
-    await run(service, tmp_path, xml, "-m", "60", "-r", "60")
+    await run(service, tmp_path, xml, "-m", "40", "-r", "40")
     terminals = await service.registrar.terminals(USER)
     assert terminals is not None
     assert len(terminals) == 1
