@@ -90,13 +90,13 @@ class BroadcastBook:
         if self._desk is None:
             return
         async with self._telling:
+            self._behind = True  # until it has been told, whatever comes between
             running = await self._running()
             specs = tuple(_spec(one) for one in running)
             try:
                 await self._desk.set_plan(BroadcastPlan(specs))
                 self._behind = False
             except Refusal as refusal:
-                self._behind = True
                 _log.info("edge not told", why=refusal.detail)
         names = {one.name for one in running}
         for name in self.statuses.keys() - names:

@@ -13,9 +13,10 @@ import pytest
 from config.settings import Edge
 from foundation.authorisation import Authorisation, Role
 from foundation.clock import FakeClock
-from foundation.database import Database
+from foundation.database import Database, DatabaseBusy
 from foundation.desks import BroadcastPlan, BroadcastStatus, Refusal, RefusalKind
 from foundation.events import BroadcastChanged, Event
+from foundation.repositories.broadcasts import Broadcast, BroadcastRepository
 from foundation.schema import CameraRow
 from foundation.site_tree import SiteTree
 from stream_relay.broadcast_book import BroadcastBook
@@ -173,6 +174,28 @@ async def test_an_edge_that_is_gone_is_told_when_it_is_back(studio: Studio) -> N
     assert studio.edge.plans == []
     studio.edge.lost = False
     await studio.book.edge_ready()
+    assert [spec.name for spec in studio.edge.plans[-1].broadcasts] == [made["name"]]
+
+
+async def test_an_edge_that_came_while_the_database_was_locked_is_told_later(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = await studio.service.user(Role.OPERATOR)
+    made = await studio.started(operator, kind="camera", subject="cam-nanning")
+    studio.edge.plans.clear()
+
+    async def busy(_rows: BroadcastRepository) -> tuple[Broadcast, ...]:
+        raise DatabaseBusy("database anshi.db is busy")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BroadcastRepository, "running", busy)
+        with pytest.raises(DatabaseBusy):
+            await studio.book.edge_ready()
+    polling = asyncio.create_task(studio.book.run())
+    async with asyncio.timeout(5):
+        while not studio.edge.plans:  # noqa: ASYNC110 - the double has no event
+            await asyncio.sleep(0.01)
+    polling.cancel()
     assert [spec.name for spec in studio.edge.plans[-1].broadcasts] == [made["name"]]
 
 
