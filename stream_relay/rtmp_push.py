@@ -88,6 +88,8 @@ async def rtmp_connection(url: RtmpUrl, *, publishing: bool) -> AsyncIterator[Rt
             reader, writer = await asyncio.open_connection(url.host, url.port, ssl=context, limit=READ_BYTES)
     except TimeoutError:
         raise PushFailed(f"{url.host}:{url.port} did not answer within {CONNECT_SECONDS:g} s") from None
+    except UnicodeError:
+        raise PushFailed("the platform's host is no name that can be looked up") from None
     except OSError as error:
         why = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else error.strerror
         raise PushFailed(f"{url.host}:{url.port} cannot be reached: {why or error}") from None

@@ -187,7 +187,7 @@ class RtmpSession:
                 self._command(_COMMAND_LANE, 0, "FCPublish", 3.0, None, self._url.name)
             self._command(_COMMAND_LANE, 0, "createStream", _CREATE, None)
         elif name == "_result" and transaction == _CREATE:
-            if not isinstance(about, float):
+            if not isinstance(about, float) or not 0 <= about <= 0xFFFFFFFF:
                 raise MalformedRtmp("the server made a stream without a number")
             self._stream = int(about)
             rest = ("publish", _BEGIN, None, self._url.name, "live")

@@ -139,6 +139,19 @@ async def test_a_server_that_refuses_is_told_in_its_words(tmp_path: Path, port: 
         await asyncio.gather(running, return_exceptions=True)
 
 
+async def test_a_host_that_is_no_name_is_said_and_tried_again() -> None:
+    programme = Programme("programme:c1", RED)
+    push = RtmpPush("rtmp://live..example/live/s3cret")
+    async with playing(programme):
+        assert programme.video is not None
+        running = asyncio.create_task(push.run(programme.video, None))
+        await until(lambda: _detail(push), bool, "the failure", 5)
+        assert push.detail == "the platform's host is no name that can be looked up"
+        assert not running.done()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
 async def _detail(push: RtmpPush) -> str:
     return push.detail
 

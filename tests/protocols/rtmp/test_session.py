@@ -27,6 +27,15 @@ def test_values_come_back(given_values: list[object]) -> None:
     assert decode_amf(encode_amf(*given_values)) == given_values  # type: ignore[arg-type]  # hypothesis makes no closer type
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -1.0, 2.0**32, "1", None])
+def test_a_stream_whose_number_is_none_is_the_servers_fault(number: object) -> None:
+    session = RtmpSession(URL, publishing=True)
+    session.feed(b"\x03" + bytes(2 * SHAKE))
+    made = encode_amf("_result", 4.0, None, number)  # type: ignore[arg-type]  # what no server should say
+    with pytest.raises(MalformedRtmp, match="without a number"):
+        session.feed(chunked(Message(20, 0, 0, made), 3, 128))
+
+
 @given(st.binary(max_size=60))
 def test_any_bytes_are_values_or_malformed(data: bytes) -> None:
     try:
