@@ -244,6 +244,8 @@ class CameraPull:
             raise CameraFault(Cause.CONNECTION_REFUSED, f"nothing listens on {host}:{port}") from None
         except socket.gaierror as error:
             raise CameraFault(Cause.UNREACHABLE, f"{host} has no address: {error.strerror}") from None
+        except UnicodeError:
+            raise CameraFault(Cause.WRONG_ADDRESS, f"{host} is no name that can be looked up") from None
         except OSError as error:
             raise CameraFault(Cause.UNREACHABLE, f"{host}:{port}: {error.strerror or error}") from None
 

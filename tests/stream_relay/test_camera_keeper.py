@@ -383,8 +383,9 @@ async def test_a_trial_says_what_a_camera_has_or_why_not() -> None:
         missing = await try_camera(CameraSettings(f"rtsp://{HOST}:{server.port}/other"))
         assert "not found" in str(missing.fault)
         await until_true(lambda: server.connections == 0, "the camera to be let go", 5)
-    wrong = await try_camera(CameraSettings("http://x/"))
-    assert "wrong address" in str(wrong.fault)
+    for address in ("http://x/", "rtsp://a..b/", f"rtsp://{'a' * 64}/"):
+        wrong = await try_camera(CameraSettings(address))
+        assert "wrong address" in str(wrong.fault)
     async with await asyncio.start_server(ScriptedCamera(H264_SDP, []).serve, HOST, 0) as server2:
         port = server2.sockets[0].getsockname()[1]
         silent = await try_camera(CameraSettings(f"rtsp://{HOST}:{port}/"), seconds=0.2)
