@@ -118,7 +118,8 @@ def load(folder: Path) -> ModelPackage:
 def _describe(path: Path) -> ModelDescription:
     try:
         given = yaml.safe_load(_read(path, LARGEST_DESCRIPTION))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
+        # PyYAML lets through what its converters raise: no day of that month, 5000 digits, 1000 brackets
         raise ModelFault(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     try:
         description = msgspec.convert(given, ModelDescription)

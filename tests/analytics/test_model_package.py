@@ -126,9 +126,10 @@ def test_files_that_are_not_there_or_not_yaml_are_named(tmp_path: Path) -> None:
     (path / "model.onnx").unlink()
     with pytest.raises(ModelFault, match=r"model\.onnx: cannot be read: No such file"):
         load(path)
-    (path / "model.yaml").write_text("a: [")
-    with pytest.raises(ModelFault, match=r"model\.yaml: not YAML"):
-        load(path)
+    for text in ("a: [", "[" * 10_000, "a: 2024-13-45", "a: " + "1" * 5000, "a: !!int x", "a: !!timestamp x"):
+        (path / "model.yaml").write_text(text)
+        with pytest.raises(ModelFault, match=r"model\.yaml: not YAML"):
+            load(path)
 
 
 def test_a_model_for_another_size_is_refused_with_both_sizes(tmp_path: Path) -> None:
