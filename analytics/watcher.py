@@ -136,7 +136,7 @@ class CameraWatcher:
                 self._rules[spec.rule_id] = made
         self._ruled = wanted
         stays = (rule.spec.parameters.get("tolerance", 0.0) + 1 for rule in self._rules.values())
-        self._tracker.patience = max(PATIENCE, *stays)
+        self._tracker.patience = max((PATIENCE, *stays))
         for rule in before.values():
             await self._finish(rule, self._judging.clock.now())
 

@@ -238,3 +238,13 @@ async def test_a_rule_that_makes_no_sense_is_told_and_stops_no_other(room: Room)
         (status,) = (await keeper.report()).cameras
     assert "坏: is not judged: seconds: -1 is not within 1 to 3600" in status.detail
     assert (await only(room)).kind == "person-in-zone"
+
+
+async def test_a_camera_whose_only_rule_makes_no_sense_says_so(room: Room) -> None:
+    script = Script()
+    broken = replace(DARK, rule_id="r8", name="坏", parameters={"seconds": -1})
+    async with keeping(room, gate=script) as keeper:
+        await keeper.set_plan(VisionPlan((replace(GATE, rules=(broken,)),)))
+        await script.give(intruder(0))
+        (status,) = (await keeper.report()).cameras
+    assert status.detail == "坏: is not judged: seconds: -1 is not within 1 to 3600"
