@@ -173,8 +173,8 @@ class Feed:
         )
         pictures = asyncio.create_task(self._carry_pictures(video, session.video), name=f"feed {self._id}")
         try:
-            ending = (pictures,) if sound is not None else (pictures, side)
-            await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
+            # Sound that ended alone has come in another format, or goes for good: what comes next is opened.
+            await asyncio.wait((pictures, side), return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in (pictures, side):
                 task.cancel()
@@ -196,9 +196,12 @@ class Feed:
                 self._line.put(target, packet)
 
     async def _carry_sound(self, sound: Stream, target: Stream) -> None:
+        """Until it ends, but not so soon that sound which comes and goes would tear up the pictures."""
+        began = time.monotonic()
         async with sound.reader() as reader:
             async for packet in reader:
                 self._line.put(target, packet)
+        await asyncio.sleep(SOUND_AGAIN - (time.monotonic() - began))
 
     async def _sound_comes(self) -> None:
         """Returns once the stream has sound: then it is opened anew, with it."""

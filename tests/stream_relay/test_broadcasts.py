@@ -9,6 +9,7 @@ import pytest
 
 from foundation.desks import BroadcastPlan, BroadcastSpec, BroadcastStatus
 from media.packet import Format
+from media.stream import Stream
 from stream_relay import broadcast_feed
 from stream_relay.broadcasts import Broadcasts
 from tests.media.coded_pictures import GREEN, RED
@@ -145,6 +146,29 @@ async def test_a_camera_with_g711_is_heard_as_aac_and_a_silent_one_is_shown() ->
         channel = broadcasts.channel("meeting")
         assert channel is not None
         assert "mp4a" not in channel.live.codecs
+
+
+async def test_sound_that_comes_back_in_another_format_is_heard_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And sound that goes for good is not announced any more: browsers would wait for it."""
+    monkeypatch.setattr(broadcast_feed, "SOUND_AGAIN", 1.0)
+    camera = Programme("camera:1", GREEN, sound_format=Format("PCMA", 8_000))
+    async with playing(camera), live(camera, BroadcastSpec("meeting", "t", "camera:1")) as broadcasts:
+        await until(lambda: status(broadcasts), lambda one: one.state == "live")
+        channel = broadcasts.channel("meeting")
+        assert channel is not None
+        assert channel.live.codecs.endswith(",mp4a.40.2")
+        before, camera.sound = camera.sound, None
+        assert before is not None
+        before.close()
+        async with asyncio.timeout(8):
+            while "mp4a" in channel.live.codecs:  # noqa: ASYNC110 - codecs have no event
+                await asyncio.sleep(0.02)
+        camera.sound = Stream("camera:1/sound", Format("PCMA", 8_000))
+        async with asyncio.timeout(8):
+            while "mp4a" not in channel.live.codecs:  # noqa: ASYNC110 - codecs have no event
+                await asyncio.sleep(0.02)
 
 
 async def test_sound_that_cannot_be_had_is_left_out_with_words() -> None:
