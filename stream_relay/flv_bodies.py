@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 
 from media.packet import Format, Packet
+from media.sound_tie import SoundTie
 from protocols.isobmff.fragmenter import DecodeTimes
 from protocols.isobmff.tracks import VIDEO_TIMESCALE, AvcTrack
 from protocols.payloads.h264_sps import MalformedParameterSet
@@ -36,7 +37,7 @@ class FlvBodies:
         self._times = DecodeTimes()
         self._untimed: deque[tuple[Packet, bytes]] = deque()
         self._first: Packet | None = None
-        self._heard: Packet | None = None
+        self._tie = SoundTie(VIDEO_TIMESCALE, sound.clock_rate if sound is not None else 1)
         self._waiting: deque[Packet] = deque()
         self._lag = 0
         self._last_sound = -1
@@ -66,6 +67,7 @@ class FlvBodies:
             self._broken = True
             self.left_out += 1
             return tags
+        self._tie.saw(packet)
         known = self._times.push(packet.pts - self._first.pts, packet.keyframe)
         self._untimed.append((packet, sample))
         for decode_time in known:
@@ -107,17 +109,15 @@ class FlvBodies:
         return VIDEO, at, bytes([kind, 1]) + offset.to_bytes(3, "big") + sample
 
     def _heard_by_now(self) -> list[Tag]:
-        """The two clocks are tied where each was first seen: by the senders' wall clocks, else by arrival."""
+        """The sound that waits, beside its pictures."""
         tags: list[Tag] = []
         while self._waiting and self._sound is not None and self._first is not None:
             heard = self._waiting.popleft()
-            if self._heard is None:
-                self._heard = heard
-            if self._first.ntp is not None and self._heard.ntp is not None:
-                apart = self._heard.ntp - self._first.ntp
-            else:
-                apart = self._heard.arrival - self._first.arrival
-            seconds = apart + (heard.pts - self._heard.pts) / self._sound.clock_rate
+            self._tie.heard(heard)
+            if self._tie.offset is None:
+                continue
+            seconds = heard.pts / self._sound.clock_rate + self._tie.offset
+            seconds -= self._first.pts / VIDEO_TIMESCALE
             at = round(seconds * 1000) + self._milliseconds(self._lag)
             if at <= self._last_sound or seconds < 0:
                 self.left_out += 1
