@@ -78,7 +78,8 @@ def sound_track(coded: Format) -> SoundTrack:
 class StreamFragments:
     """One stream of pictures, and one of sound beside it, as fragments of at most `fragment_seconds`.
 
-    `index_room`: bytes kept in each init for closing a file. Raises UnsupportedFormat.
+    `index_room`: bytes kept in each init for closing a file. A key frame begins a fragment, if the one before
+    has `least_seconds` or `cut_at_key` is set. Raises UnsupportedFormat.
     """
 
     def __init__(
@@ -90,10 +91,13 @@ class StreamFragments:
         restart_seconds: float | None = None,
         jump_seconds: float = JUMP_SECONDS,
         index_room: int = 0,
+        least_seconds: float = 0.0,
     ) -> None:
         if pictures.codec != "H264":
             raise UnsupportedFormat(f"{pictures.codec} pictures cannot be put in MP4 as they are; H264 can")
         self.counts = FragmentCounts()
+        self.cut_at_key = False
+        self._least = round(least_seconds * VIDEO_TIMESCALE)
         self._sound = sound_track(sound) if sound is not None else None
         self._sound_rate = sound.clock_rate if sound is not None else 1
         self._limit = round(fragment_seconds * VIDEO_TIMESCALE)
@@ -125,6 +129,7 @@ class StreamFragments:
                 raise ValueError("the key frame has no parameter sets")
             if not packet.keyframe and abs(packet.pts - self._latest) > self._jump:
                 raise ValueError("media time jumped away from a key frame")
+            self._fragmenter.cut_at_key = self.cut_at_key
             made += self._fragmenter.push(packet.data, packet.pts - self._begin, packet.keyframe)
         except (ValueError, MalformedParameterSet):
             self.counts.malformed += 1
@@ -178,7 +183,7 @@ class StreamFragments:
             self._tie = SoundTie(VIDEO_TIMESCALE, self._sound_rate)
         self._track = track
         self._begin = self._latest = packet.pts
-        self._fragmenter = Fragmenter(track, self._sound, self._limit)
+        self._fragmenter = Fragmenter(track, self._sound, self._limit, least=self._least)
         for data, time, duration in later:
             self._fragmenter.push_sound(data, time, duration)
         tracks = [track, self._sound] if self._sound else [track]

@@ -33,18 +33,20 @@ class DecodeTimes:
 
     The n-th frame since a key frame gets the n-th smallest presentation time, so composition offsets are
     signed (trun version 1) and their sum is exact. How many frames must be seen ahead is learnt from what
-    comes: none where there are no B-frames, and then a time is known at once.
+    comes: none where there are no B-frames, and then a time is known at once. Times that stand still are no
+    reordering.
     """
 
     def __init__(self) -> None:
         self.depth = 0
         self._waiting: list[int] = []
         self._last: int | None = None
+        self._shown: int | None = None
 
     def push(self, time: int, keyframe: bool) -> list[int]:
         """Takes the next frame's presentation time; gives decoding times of the oldest without one."""
         known = self.flush() if keyframe else []
-        if self._last is not None and time <= self._last and not keyframe:
+        if self._shown is not None and time < self._shown and not keyframe:
             self.depth = min(self.depth + 1, MAX_REORDER)
         heapq.heappush(self._waiting, time)
         if len(self._waiting) > self.depth or keyframe:
@@ -56,7 +58,7 @@ class DecodeTimes:
         return [self._next() for _ in range(len(self._waiting))]
 
     def _next(self) -> int:
-        time = heapq.heappop(self._waiting)
+        time = self._shown = heapq.heappop(self._waiting)
         self._last = time if self._last is None else max(time, self._last + 1)
         return self._last
 
@@ -71,11 +73,14 @@ class _Frame:
 class Fragmenter:
     """Cuts pictures, with the sound of the same time, into fragments of at most `limit` 1/90000 s.
 
-    A key frame begins a fragment. `dropped_sound` counts sound beyond what may wait, or that came too late.
+    A key frame begins a fragment, if the one before has at least `least` or `cut_at_key` says so.
+    `dropped_sound` counts sound beyond what may wait, or that came too late.
     """
 
-    def __init__(self, pictures: AvcTrack, sound: SoundTrack | None, limit: int) -> None:
+    def __init__(self, pictures: AvcTrack, sound: SoundTrack | None, limit: int, *, least: int = 0) -> None:
         self.dropped_sound = 0
+        self.cut_at_key = False
+        self._least = least
         self._pictures = pictures
         self._sound = sound
         self._limit = limit
@@ -124,7 +129,7 @@ class Fragmenter:
     def _timed(self, decode_time: int) -> list[MediaFragment]:
         frame = self._untimed.popleft()
         done = [] if self._pending is None else self._append(decode_time - self._pending[1])
-        if frame.keyframe:
+        if frame.keyframe and (self.cut_at_key or self._duration >= self._least):
             done += self._emit()
         self._pending = (frame, decode_time)
         return done

@@ -9,10 +9,14 @@ from foundation.clock import Clock
 from media.fragments import Began, FragmentCounts, Made, StreamFragments
 from media.stream import Reader, Stream
 from protocols.isobmff.tracks import VIDEO_TIMESCALE
-from stream_relay.hls.playlist import PART_SECONDS, TARGET_DURATION, LivePlaylist, Part
+from stream_relay.hls.playlist import PART_SECONDS, SEGMENT_SECONDS, TARGET_DURATION, LivePlaylist, Part
 
 JUMP_SECONDS = 2.0
 """A longer pause is a discontinuity: no part may be as long as that."""
+LEAST_PART = 0.85
+"""Of the part target: no part is shorter (RFC 8216bis 4.4.3.7) but a segment's last."""
+EARLY = 0.25
+"""Seconds that a segment may be short of SEGMENT_SECONDS where a key frame comes."""
 WAITING = 20_000
 """Requests that may wait on one broadcast."""
 
@@ -40,6 +44,7 @@ class LiveBroadcast:
         self._clock = clock
         self._changed = asyncio.Event()
         self._origin = clock.now()
+        self._segment_start = 0.0
 
     async def run(self, video: Stream, sound: Stream | None = None) -> None:
         """Raises media.fragments.UnsupportedFormat for a stream that MP4 cannot hold."""
@@ -48,6 +53,7 @@ class LiveBroadcast:
             sound.format if sound else None,
             fragment_seconds=self.playlist.part_seconds,
             jump_seconds=JUMP_SECONDS,
+            least_seconds=LEAST_PART * self.playlist.part_seconds,
         )
         self.counts = fragments.counts
         listening: asyncio.Task[None] | None = None
@@ -60,18 +66,21 @@ class LiveBroadcast:
                 async for packet in pictures:
                     if self.playlist.ended:
                         break
+                    due = fragments.running - self._segment_start >= SEGMENT_SECONDS - EARLY
+                    ends = due and packet.keyframe and not packet.damaged
+                    fragments.cut_at_key = ends
                     made = fragments.take(packet)
                     if made:
                         self.latency = max(self._clock.monotonic() - part_began, 0.0)
                         part_began = packet.arrival
                     self._take(made)
                     self.dropped = before + pictures.dropped
-                    if self.playlist.key_wanted:
-                        if packet.keyframe and not packet.damaged:
-                            self.playlist.end_segment()
-                            self._wake()
-                        else:
-                            video.request_keyframe()
+                    if ends:
+                        self._segment_start = fragments.running
+                        self.playlist.end_segment()
+                        self._wake()
+                    elif self.playlist.key_wanted:
+                        video.request_keyframe()
         finally:
             if listening is not None:
                 listening.cancel()
@@ -107,10 +116,14 @@ class LiveBroadcast:
                 self.codecs, self.size = one.codecs, (one.width, one.height)
                 age = max(self._clock.monotonic() - one.arrival, 0.0)
                 self._origin = self._clock.now() - timedelta(seconds=age)
+                self._segment_start = 0.0
                 self.playlist.begin(one.init)
             else:
                 at = self._origin + timedelta(seconds=one.start / VIDEO_TIMESCALE)
                 self.playlist.add(Part(one.data, one.duration / VIDEO_TIMESCALE, one.keyframe), at)
+                if (parts := self.playlist.next_part[1]) < 2:  # it began a segment, or ended one
+                    began = one.start if parts else one.start + one.duration
+                    self._segment_start = began / VIDEO_TIMESCALE
         if made:
             self._wake()
 

@@ -226,3 +226,12 @@ def test_spoilt_bytes_never_raise_anything_else(data: st.DataObject) -> None:
 
 
 SPOILT = written(coded([RED] * 6, size=(64, 64)), 9000)
+
+
+def test_times_that_stand_still_are_no_reordering() -> None:
+    """Some cameras stamp several pictures alike; each of them was to delay a broadcast by one more."""
+    times = DecodeTimes()
+    shown = [0, 3600, 3600, 3600, 3600, 7200, 7200, 10_800, 14_400]
+    decoded = [one for number, time in enumerate(shown) for one in times.push(time, number == 0)]
+    assert times.depth == 0
+    assert decoded == [0, 3600, 3601, 3602, 3603, 7200, 7201, 10_800, 14_400]

@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from foundation.clock import FakeClock
-from media.packet import Format
+from media.packet import Format, Packet
 from media.stream import Stream
 from stream_relay.hls import live_broadcast
 from stream_relay.hls.channel import Channel
@@ -98,6 +98,29 @@ async def test_every_part_is_at_most_half_a_second_and_the_segment_is_its_parts(
     assert re.findall(r"#EXTINF:([\d.]+)", text) == ["2.40000", "2.40000"]
     names = re.findall(r"part-0\.\d+\.m4s", text)
     assert b"".join([await site.bytes(name) for name in names]) == await site.bytes("seg-0.m4s")
+
+
+@pytest.mark.parametrize("gop", [1, 7, 12, 25, 30, 50, 63])
+async def test_key_frames_at_any_distance_make_no_part_too_short(site: Site, gop: int) -> None:
+    """RFC 8216bis 4.4.3.7: 85 % of the part target at the least, but for a segment's last part; and segments
+    still begin at key frames."""
+    key, delta = coded([RED] * 2)
+    for number in range(250):
+        of = delta if number % gop else key
+        site.video.publish(Packet(of.data, number * 3600, 100 + number / 25, not number % gop))
+    await settle(site, 250)
+    text = site.live.playlist.render()
+    lines = [one for one in text.splitlines() if one.startswith(("#EXT-X-PART:", "#EXTINF"))]
+    last = len(lines) - 1
+    for number, line in enumerate(lines):
+        if not line.startswith("#EXT-X-PART:") or number == last or lines[number + 1].startswith("#EXTINF"):
+            continue
+        assert 0.425 <= float(line.split("=")[1].split(",")[0]) <= 0.5
+    segments = [float(one) for one in re.findall(r"#EXTINF:([\d.]+)", text)]
+    assert segments
+    assert all(1.7 <= one <= 4 for one in segments)
+    begins = re.findall(r"EXT-X-PART:.*part-\d+\.0\.m4s\"(.*)", text)
+    assert set(begins) == {",INDEPENDENT=YES"}
 
 
 async def test_a_source_without_key_frames_is_asked_and_cut_all_the_same(site: Site) -> None:
