@@ -144,6 +144,13 @@ CASES: dict[tuple[str, str], tuple[Case, int]] = {
     ("PATCH", f"{API}/conferences/{{id}}/participants/{{participant}}"): (participant({"muted": True}), 200),
     ("DELETE", f"{API}/conferences/{{id}}/participants/{{participant}}"): (participant(), 204),
     ("POST", f"{API}/conferences/{{id}}/commands"): (meeting({"command": "mosaic"}), 204),
+    # 403, with other words than permission's: the participant is somebody else's.
+    ("POST", f"{API}/conferences/{{id}}/participants/{{participant}}/commands"): (
+        participant({"command": "request-floor"}),
+        403,
+    ),
+    ("GET", f"{API}/conferences/{{id}}/control"): (meeting(), 200),
+    ("GET", f"{API}/conferences/{{id}}/roll-calls"): (meeting(), 200),
     ("GET", f"{API}/conferences/{{id}}/report"): (meeting(), 200),
     ("POST", f"{API}/conferences/{{id}}/webrtc"): (meeting({"sdp": OFFER}), 200),
     # 403, with other words than permission's: the participant is somebody else's.

@@ -221,7 +221,7 @@ async def test_after_a_restart_a_camera_is_in_its_meeting_again(
     assert desk.named("open") == [meeting.spec]
     assert desk.streams == {member.participant_id: STREAM}
     assert desk.participants[member.participant_id].muted
-    for one in (member, *others):
+    for one in (member, *others.values()):
         await again.meetings.leave(one.participant_id, "dropped")
     again.nothing_held()
 
