@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from mcu_bridge.audio_mixer import AudioMixer, Mix, MixedTick
 from mcu_bridge.playout import PATIENT, SITE
 from media.packet import Format
-from media.sound_codecs import SoundCodec, SoundDecoder, SoundEncoder, sound_decoder, sound_encoder
+from media.sound_codecs import (
+    OpusDecoder,
+    SoundCodec,
+    SoundDecoder,
+    SoundEncoder,
+    sound_decoder,
+    sound_encoder,
+)
 
 INBOX_PAYLOADS = 25
 MAX_BATCHES_BEHIND = 10
@@ -145,10 +152,19 @@ class MeetingSound:
         while source.inbox:
             arrival = source.inbox.popleft()
             if arrival.lost_samples:
-                self.mixer.push_lost(participant_id, arrival.lost_samples)
+                self._recover(participant_id, source, arrival)
             samples = source.decoder.decode(arrival.payload)
             if len(samples):
                 self.mixer.push(participant_id, samples)
+
+    def _recover(self, participant_id: str, source: _Source, arrival: _Arrival) -> None:
+        """What was lost, from what the next packet repeats of it, or going on from what came before."""
+        if isinstance(source.decoder, OpusDecoder):
+            samples = source.decoder.recover(arrival.payload, arrival.lost_samples)
+            if len(samples):
+                self.mixer.push(participant_id, samples)
+                return
+        self.mixer.push_lost(participant_id, arrival.lost_samples)
 
     def _encode(self, mix: Mix, listening: Mapping[str, SoundCodec]) -> list[SoundFrame]:
         """The mix once for each codec that somebody hears it in."""

@@ -22,6 +22,7 @@ import numpy as np
 from av.audio.codeccontext import AudioCodecContext
 from numpy.typing import NDArray
 
+from media.opus_library import STEP, OpusFault, OpusState, opus_library
 from media.packet import Format
 from media.resampling import Downsampler, Samples, Upsampler
 from protocols.payloads.aac import AudioSpecificConfig, MalformedAac
@@ -132,9 +133,38 @@ class LibavDecoder:
         return self._up.process(samples) if self._up else samples
 
 
-class OpusDecoder(LibavDecoder):
+class OpusDecoder:
+    """By libopus itself, which recovers what was lost; by libav where it is not found."""
+
     def __init__(self) -> None:
-        super().__init__("libopus", RATE)
+        self.errors = 0
+        library = opus_library()
+        self._state = None if library is None else OpusState(library)
+        self._libav = LibavDecoder("libopus", RATE) if library is None else None
+
+    def decode(self, payload: bytes) -> Samples:
+        if not payload:
+            return SILENT
+        if self._state is None:
+            assert self._libav is not None, "one of both decodes"
+            samples = self._libav.decode(payload)
+            self.errors = self._libav.errors
+            return samples
+        try:
+            return self._state.decode(payload)
+        except OpusFault:
+            self.errors += 1
+            return SILENT
+
+    def recover(self, following: bytes, count: int) -> Samples:
+        """The `count` samples lost before `following`, out of what it repeats (RFC 7587 3.3) and what came
+        before; none where that cannot be done. To be called before `following` is decoded."""
+        if self._state is None or not following or count % STEP:
+            return SILENT
+        try:
+            return self._state.recover(following, count, packet_duration(following))
+        except (OpusFault, MalformedOpus):
+            return SILENT
 
 
 class G722Decoder(LibavDecoder):

@@ -119,3 +119,27 @@ async def test_those_who_left_leave_nothing(stage: Stage) -> None:
     assert not sound._listening
     assert not sound.mixer._sources
     assert len(sound._encoders) <= len(SoundCodec)
+
+
+@pytest.mark.parametrize("codec", [SoundCodec.OPUS, SoundCodec.PCMA, SoundCodec.G722])
+async def test_lost_packets_leave_no_hole(stage: Stage, codec: SoundCodec) -> None:
+    """One packet in ten is lost; the listener's sound dips nowhere."""
+    stage.sound.add("a", codec, None)
+    stage.sound.add("b", None, SoundCodec.PCMA)
+    encoder = sound_encoder(codec)
+    lost = 0
+    for tick in range(150):
+        times = np.arange(tick * FRAME, (tick + 1) * FRAME) / 48_000
+        payload = encoder.encode(np.round(np.sin(2 * np.pi * 300 * times) * 8000).astype(np.int16))
+        if tick % 10 == 7:
+            lost = FRAME
+        else:
+            stage.sound.push("a", payload, lost)
+            lost = 0
+        stage.now += 0.020
+        stage.sound.tick(stage.now)
+        await asyncio.sleep(0)
+    heard = stage.heard_by("b", 100).samples
+    loudness = np.sqrt((heard[: len(heard) // FRAME * FRAME].reshape(-1, FRAME) ** 2).mean(axis=1))
+    assert hears(stage.heard_by("b", 100), 300.0)
+    assert loudness.min() > 0.7 * np.median(loudness)

@@ -11,6 +11,7 @@ from media.resampling import Downsampler, Samples, Upsampler
 from media.sound_codecs import (
     FRAME,
     RATE,
+    OpusDecoder,
     SoundCodec,
     UnsupportedSound,
     samples_in,
@@ -223,3 +224,57 @@ def test_any_bytes_as_aac_are_survived(payloads: list[bytes]) -> None:
     decoder = sound_decoder(Format("MPEG4-GENERIC", 48_000, 2, {"config": "1190"}))
     for payload in payloads:
         assert decoder.decode(payload).dtype == np.int16
+
+
+def alternating(frames: int) -> Samples:
+    """A voice of two pitches with an overtone, changing every tenth frame."""
+    index = np.arange(FRAME * frames)
+    pitch = np.where((index // FRAME // 10) % 2 == 0, 300.0, 700.0)
+    phase = 2 * np.pi * np.cumsum(pitch) / RATE
+    return np.rint(np.sin(phase) * 6000 + np.sin(2 * phase) * 3000).astype(np.int16)
+
+
+def test_a_lost_opus_packet_comes_out_of_the_next_one() -> None:
+    """At a change of pitch no continuation of the past can guess it."""
+    encoder = sound_encoder(SoundCodec.OPUS)
+    voice = alternating(60)
+    packets = [encoder.encode(voice[at : at + FRAME]) for at in range(0, len(voice), FRAME)]
+    whole = OpusDecoder()
+    meant = [whole.decode(packet) for packet in packets]
+    recovered = []
+    for lost in (20, 30, 50):
+        decoder = OpusDecoder()
+        for packet in packets[:lost]:
+            decoder.decode(packet)
+        samples = decoder.recover(packets[lost + 1], FRAME)
+        assert len(samples) == FRAME
+        wrong = np.mean((samples.astype(float) - meant[lost]) ** 2)
+        recovered.append(10 * np.log10(wrong / np.mean(meant[lost].astype(float) ** 2)))
+        after = decoder.decode(packets[lost + 1])
+        assert len(after) == FRAME
+    assert sorted(recovered)[1] < -10, recovered
+
+
+def test_several_lost_opus_packets_are_all_filled_and_what_cannot_be_is_left() -> None:
+    encoder = sound_encoder(SoundCodec.OPUS)
+    voice = alternating(30)
+    packets = [encoder.encode(voice[at : at + FRAME]) for at in range(0, len(voice), FRAME)]
+    decoder = OpusDecoder()
+    for packet in packets[:15]:
+        decoder.decode(packet)
+    assert len(decoder.recover(packets[18], 3 * FRAME)) == 3 * FRAME
+    assert len(decoder.recover(packets[18], 100)) == 0
+    assert len(decoder.recover(b"", FRAME)) == 0
+    assert len(decoder.recover(b"\xff\xff", FRAME)) == 0
+    assert len(decoder.decode(b"\xff\xff")) == 0
+    assert decoder.errors == 1
+
+
+def test_without_libopus_itself_libav_decodes_and_nothing_is_recovered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sound_codecs, "opus_library", lambda: None)
+    encoder, decoder = sound_encoder(SoundCodec.OPUS), OpusDecoder()
+    packet = encoder.encode(tone(440, FRAME))
+    assert len(decoder.decode(packet)) == FRAME
+    assert len(decoder.recover(packet, FRAME)) == 0
