@@ -76,8 +76,8 @@ class CameraFault(Exception):
 class CameraSettings:
     """How to reach a camera. User and password here win over those in the address.
 
-    Times in seconds: `connect_timeout` for TCP, `response_timeout` for each answer, `silence` without media,
-    `pictureless` with media, but before any whole key frame. `ports` are for UDP.
+    Times in seconds: `connect_timeout` for TCP, `response_timeout` for each answer, `silence` without pictures,
+    `pictureless` with some, but before any whole key frame. `ports` are for UDP.
     """
 
     url: str
@@ -336,9 +336,17 @@ class CameraPull:
                 )
         if self._playing_since is not None:
             self._judge_pictures(now - self._playing_since)
-            heard = max([self._playing_since, *(pull.last_media or 0.0 for pull in self._tracks)])
-            if now - heard > self._settings.silence:
-                raise CameraFault(Cause.SILENT, f"no media for {self._settings.silence:g} s")
+            self._judge_silence(now, self._playing_since)
+
+    def _judge_silence(self, now: float, since: float) -> None:
+        """Sound alone keeps no pull: pictures that stopped come back with another one."""
+        silence = self._settings.silence
+        last = dict.fromkeys(Kind, since)
+        for pull in self._tracks:
+            last[pull.kind] = max(since, pull.last_media or 0.0)
+        if now - last[Kind.VIDEO] > silence:
+            what = "no media" if now - last[Kind.AUDIO] > silence else "sound, but no picture"
+            raise CameraFault(Cause.SILENT, f"{what} for {silence:g} s")
 
     def _judge_pictures(self, played: float) -> None:
         """Media may come, and be nothing that can be shown."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,7 +20,16 @@ from tests.peers.picture import BLUE, RED, shows
 from tests.peers.ports import PortBlock
 from tests.peers.requirement import requires
 from tests.peers.waiting import until_true
-from tests.stream_relay.cameras import Camera, Shelf, collect, coloured_pictures, decoded, playing
+from tests.stream_relay.cameras import (
+    H264_SDP,
+    Camera,
+    ScriptedCamera,
+    Shelf,
+    collect,
+    coloured_pictures,
+    decoded,
+    playing,
+)
 
 HOST = "127.0.0.1"
 
@@ -257,6 +267,39 @@ async def test_a_camera_that_plays_and_sends_nothing_or_rubbish(then: str, cause
             with pytest.raises(CameraFault) as raised:
                 await source.video(5)
             assert raised.value.cause is cause
+
+
+class Muted(ScriptedCamera):
+    """Sends its pictures once, and sound for ever."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        talking = asyncio.create_task(self._talk(writer))
+        try:
+            await super().serve(reader, writer)
+        finally:
+            talking.cancel()
+            await asyncio.gather(talking, return_exceptions=True)
+
+    async def _talk(self, writer: asyncio.StreamWriter) -> None:
+        for number in itertools.count():
+            await asyncio.sleep(0.02)
+            packet = struct.pack("!BBHII", 0x80, 8, number & 0xFFFF, number * 160, 9) + bytes(160)
+            writer.write(b"$\2" + len(packet).to_bytes(2, "big") + packet)
+
+
+async def test_pictures_that_stopped_are_asked_for_again_though_sound_goes_on() -> None:
+    sound = "m=audio 0 RTP/AVP 8\r\na=rtpmap:8 PCMA/8000\r\na=control:2\r\n"
+    camera = Muted(H264_SDP + sound, [])
+    for data, pts, _ in coloured_pictures(RED)[:10]:
+        camera.picture(data, pts)
+    async with await asyncio.start_server(camera.serve, HOST, 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with pulling(f"rtsp://{HOST}:{port}/x", silence=0.4) as source, source.hold():
+            await source.video(5)
+            await until_true(lambda: source.counts.failures > 0, "a fault", 5)
+            assert source.fault is not None
+            assert str(source.fault) == "silent: sound, but no picture for 0.4 s"
+            await until_true(lambda: source.counts.connections > 1, "another pull", 5)
 
 
 async def test_nothing_there_and_a_wrong_address() -> None:
