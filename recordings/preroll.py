@@ -27,6 +27,8 @@ RING_BYTES = 32 << 20
 JUMP_SECONDS = 10.0
 """Media time that is so far from arrival's is another time."""
 SOUND_AGAIN_SECONDS = 10.0
+MOST_SOUND = 300.0
+"""Seconds of sound that are kept at the most, beside groups of pictures of whatever length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,7 @@ class Ring:
             return
         self._sound.append(self._sound_line.place(packet))
         first = self._groups[0][0].arrival if self._groups else packet.arrival - self._seconds
+        first = max(first, packet.arrival - MOST_SOUND)  # also where pictures have stopped
         while self._sound and self._sound[0].arrival < first - 1.0:
             self._sound.popleft()
 

@@ -340,6 +340,17 @@ def test_a_ring_is_bounded_in_seconds_and_bytes_and_begins_at_a_key_frame() -> N
     assert 0 < sum(len(one) for one in held) <= sum(len(one) for one in packets) // 2
 
 
+def test_sound_is_bounded_where_pictures_have_stopped() -> None:
+    ring = Ring(15.0)
+    for packet in seconds_of_colour(0, 2):
+        ring.take(packet)
+    ring.begin_sound(Format("PCMA", 8000))
+    for number in range(50_000):
+        ring.take_sound(Packet(b"", number * 160, ring.latest + number / 50))
+    kept = ring.footage().sound
+    assert kept[-1].arrival - kept[0].arrival <= 301
+
+
 def test_a_damaged_picture_is_left_out_to_the_next_key_frame() -> None:
     ring = Ring(60.0)
     packets = seconds_of_colour(0, 4)
