@@ -30,6 +30,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=64)]
 
 NETWORK_NAME = re.compile(r"[\w-]{1,32}\Z")
 NODE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+LOBBY_NUMBER = re.compile(r"[0-9]{1,12}\Z")
 DATABASE_DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
     "sqlite+aiosqlite": "sqlite+aiosqlite",
@@ -222,6 +223,15 @@ class Guests(_Section, frozen=True):
     budget: Rate = 1_000_000
 
 
+class Meetings(_Section, frozen=True):
+    """`lobby_number` is the node's general SIP number: its callers key in a meeting's number, #, PIN, #.
+
+    No meeting can be called by that number itself; null for none.
+    """
+
+    lobby_number: str | None = None
+
+
 class Sessions(_Section, frozen=True):
     """How long a sign-in lasts: without use, and at most."""
 
@@ -275,6 +285,7 @@ class Settings(_Section, frozen=True):
     analytics: Analytics = Analytics()
     turn: Turn = Turn()
     guests: Guests = Guests()
+    meetings: Meetings = Meetings()
     sessions: Sessions = Sessions()
     logging: Logging = Logging()
     font: Path | None = None
@@ -413,6 +424,9 @@ class Settings(_Section, frozen=True):
                 raise ConfigurationError(f"turn.urls[{index}]: expected stun:, stuns:, turn: or turns:")
             if url.startswith("turn") and self.turn.secret is None:
                 raise ConfigurationError(f"turn.secret: {url} needs the secret shared with that server")
+        lobby = self.meetings.lobby_number
+        if lobby is not None and not LOBBY_NUMBER.match(lobby):
+            raise ConfigurationError(f"meetings.lobby_number: {lobby!r} is not 1 to 12 digits")
         _address("edge.bind", self.edge.bind)
         if self.edge.external_url is not None:
             _url("edge.external_url", self.edge.external_url)

@@ -228,6 +228,7 @@ class MainProcess:
             database=self._database,
             clock=self._clock,
             bus=bus,
+            lobby_number=settings.meetings.lobby_number,
         )
         await service.start(scope)
         stack.push_async_callback(service.aclose, GOODBYE_SECONDS)

@@ -223,18 +223,25 @@ class Call:
             return False
         return response.status not in (408, 481)
 
-    async def bye(self, reason: str | None = None, cause: EndCause = EndCause.LOCAL_BYE) -> None:
-        """Hang up and wait for the peer's answer; harmless when the call is over. ``reason`` is told."""
-        self.hang_up(reason, cause)
+    async def bye(
+        self, reason: str | None = None, cause: EndCause = EndCause.LOCAL_BYE, status: int = 200
+    ) -> None:
+        """Hang up and wait for the peer's answer; harmless when the call is over.
+
+        ``reason`` is told, with the ``status`` that fits it (RFC 3326).
+        """
+        self.hang_up(reason, cause, status)
         if self._hanging_up is not None:
             await asyncio.shield(self._hanging_up)
 
-    def hang_up(self, reason: str | None = None, cause: EndCause = EndCause.LOCAL_BYE) -> None:
+    def hang_up(
+        self, reason: str | None = None, cause: EndCause = EndCause.LOCAL_BYE, status: int = 200
+    ) -> None:
         """Begin to hang up: the call is over for its owner at once, the BYE goes its way."""
         if self._ended is not None:
             return
         self._end(Ended(cause, reason or ""), forget=False)
-        self._hanging_up = self._core.spawn("bye", self._say_bye(reason))
+        self._hanging_up = self._core.spawn("bye", self._say_bye(reason, status))
 
     def start_answered(
         self, transaction: FlowTransaction, response: Response, agreement: SessionAgreement | None
@@ -251,12 +258,12 @@ class Call:
 
     # -- inside
 
-    async def _say_bye(self, reason: str | None) -> None:
+    async def _say_bye(self, reason: str | None, status: int) -> None:
         try:
             # RFC 3261 15: not before the ACK of our 2xx came; but not for long, the peer may be gone.
             await self._answers.settled(timeout=2.0)
             self._answers.close()
-            text = f'SIP;cause=200;text="{reason}"' if reason and '"' not in reason else None
+            text = f'SIP;cause={status};text="{reason}"' if reason and '"' not in reason else None
             await self._client.ask("BYE", (("Reason", text),) if text else (), b"")
         except NoAnswer:
             return

@@ -22,6 +22,7 @@ from signaling.sip_endpoint import SipEndpoint
 from signaling.sip_events import CallCancelled, CallOver
 from signaling.sip_incoming import IncomingCall
 from signaling.sip_line import PendingLine, SdpSession, SipLine
+from signaling.sip_lobby import SipLobby
 from signaling.sip_referrals import SipReferrals
 from signaling.sip_revival import SipRevival
 
@@ -41,7 +42,10 @@ class SipCalls:
         callers: CallerDirectory,
         default_network: str,
         registrar: Registrar | None = None,
+        lobby: SipLobby | None = None,
     ) -> None:
+        self._lobby = lobby
+        self._endpoint: SipEndpoint | None = None
         self._meetings = meetings
         self._callers = callers
         self._conversations = SipConversations(meetings)
@@ -51,6 +55,7 @@ class SipCalls:
         self._revival = SipRevival(meetings, self._conversations)
 
     def connect(self, endpoint: SipEndpoint) -> None:
+        self._endpoint = endpoint
         self._dialler.connect(endpoint)
         self._referrals.connect(endpoint)
 
@@ -73,6 +78,8 @@ class SipCalls:
 
     async def _answer(self, call: IncomingCall) -> SipLine | None:
         try:
+            if self._lobby is not None and self._endpoint is not None and _user(call) == self._lobby.number:
+                return await self._from_lobby(call, self._lobby, self._endpoint)
             meeting, pin = self._called(call)
             caller = await self._callers.resolve(claim_of_call(call, pin), meeting)
             if call.offer is None:
@@ -100,10 +107,14 @@ class SipCalls:
 
     def _called(self, call: IncomingCall) -> tuple[Meeting, str | None]:
         """The meeting of the Request-URI, and the PIN behind a star."""
-        uri = call.called
-        user = uri.user_text if isinstance(uri, SipUri) else ""
-        number, star, pin = user.partition(PIN_MARK)
+        number, star, pin = _user(call).partition(PIN_MARK)
         return self._meetings.by_number(number), pin if star else None
+
+    async def _from_lobby(self, call: IncomingCall, lobby: SipLobby, endpoint: SipEndpoint) -> SipLine | None:
+        line = await lobby.take(call, endpoint.advertised_host(call.network))
+        if line is not None:
+            await self._conversations.remember(line)
+        return line
 
     async def _answer_offer(
         self, call: IncomingCall, meeting: Meeting, caller: Caller, offer: bytes
@@ -155,6 +166,10 @@ class SipCalls:
         await self._referrals.aclose()
         await self._dialler.aclose()
         await self._revival.aclose()
+
+
+def _user(call: IncomingCall) -> str:
+    return call.called.user_text if isinstance(call.called, SipUri) else ""
 
 
 def _reject(call: IncomingCall, refusal: Refusal) -> None:

@@ -18,6 +18,7 @@ from signaling.sip_core import SipPolicy
 from signaling.sip_endpoint import SipEndpoint
 from signaling.sip_incoming import IncomingRequest, Reply
 from signaling.sip_listener import ListenerSettings
+from signaling.sip_lobby import SipLobby
 
 GOODBYE_SECONDS = 1.0
 
@@ -25,7 +26,8 @@ GOODBYE_SECONDS = 1.0
 class SipService:
     """`calls` brings participants in and out, `registrar` knows where terminals are.
 
-    The first listener's network is the one that calls go out on when nothing names another.
+    The first listener's network is the one that calls go out on when nothing names another. Callers of
+    `lobby_number` key in which meeting they want.
     """
 
     def __init__(
@@ -38,11 +40,13 @@ class SipService:
         database: Database,
         clock: Clock,
         bus: EventBus,
+        lobby_number: str | None = None,
         policy: SipPolicy | None = None,
     ) -> None:
         self._bus = bus
         self.registrar = Registrar(database, clock, callers, realm)
-        self.calls = SipCalls(meetings, callers, listeners[0].network, self.registrar)
+        lobby = SipLobby(meetings, callers, lobby_number) if lobby_number is not None else None
+        self.calls = SipCalls(meetings, callers, listeners[0].network, self.registrar, lobby)
         self.events = ConferenceEvents(meetings, callers)
         self.endpoint = SipEndpoint(
             listeners,
