@@ -76,8 +76,8 @@ class CameraFault(Exception):
 class CameraSettings:
     """How to reach a camera. User and password here win over those in the address.
 
-    Times in seconds: `connect_timeout` for TCP, `response_timeout` for each answer, `silence` without pictures,
-    `pictureless` with some, but before any whole key frame. `ports` are for UDP.
+    Times in seconds: `connect_timeout` for TCP, `response_timeout` for each answer, `silence` without
+    pictures, `pictureless` with some, but before any whole key frame. `ports` are for UDP.
     """
 
     url: str
