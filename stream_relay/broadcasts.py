@@ -177,8 +177,10 @@ class Broadcasts:
             broadcast, task = self._running[name]
             if broadcast.change(spec):
                 task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-                self._start(broadcast)
+                try:
+                    await asyncio.gather(task, return_exceptions=True)
+                finally:  # main may go away in the middle of its call
+                    self._start(broadcast)
         self.planned = True
 
     async def report(self) -> tuple[BroadcastStatus, ...]:

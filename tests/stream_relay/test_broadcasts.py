@@ -123,6 +123,24 @@ async def test_a_delay_holds_everything_back_and_may_change_while_it_runs() -> N
         assert "#EXT-X-DISCONTINUITY\n" in playlist(broadcasts)
 
 
+async def test_a_plan_given_up_half_way_leaves_no_broadcast_behind() -> None:
+    """Main was killed, or waited too long for the answer."""
+    programme = Programme("programme:c1", RED)
+    late = BroadcastSpec("meeting", "t", "programme:c1", delay=0.1)
+    async with playing(programme), live(programme) as broadcasts:
+        await until(lambda: status(broadcasts), lambda one: one.state == "live")
+        opened = programme.opened
+        giving = asyncio.create_task(broadcasts.set_plan(plan(late)))
+        await asyncio.sleep(0)
+        giving.cancel()
+        await asyncio.gather(giving, return_exceptions=True)
+        await broadcasts.set_plan(plan(late))
+        async with asyncio.timeout(5):
+            while programme.opened == opened:  # noqa: ASYNC110 - the double has no event
+                await asyncio.sleep(0.01)
+        await until(lambda: status(broadcasts), lambda one: one.state == "live")
+
+
 async def test_what_a_delay_may_hold_is_bounded_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broadcast_feed.DelayLine.__init__, "__defaults__", (4_000,))
     programme = Programme("programme:c1", RED)
