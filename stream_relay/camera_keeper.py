@@ -32,6 +32,8 @@ OPENING = 10.0
 SOUND_WAIT = 2.0
 """Seconds for the sound of a camera that has announced some."""
 SNAPSHOT_KEPT = 1.0
+SNAPSHOTS = 64
+"""Of this worker, under way or kept: each holds its camera, and then a picture."""
 _LOOK = 0.25
 _BETWEEN_EVENTS = 2.0
 _SOUND = "/sound"
@@ -148,6 +150,9 @@ class CameraKeeper:
             if task.done() and (now - made > SNAPSHOT_KEPT or task.cancelled() or task.exception()):
                 del self._snapshots[old]
         if key not in self._snapshots:
+            if len(self._snapshots) >= SNAPSHOTS:
+                detail = f"{SNAPSHOTS} pictures of cameras are being made just now; ask again"
+                raise Refusal(RefusalKind.NO_CAPACITY, detail, retry_after=2)
             task = asyncio.create_task(self._photograph(kept, width), name=f"snapshot.{camera_id}")
             self._snapshots[key] = (task, now)
         return await asyncio.shield(self._snapshots[key][0])

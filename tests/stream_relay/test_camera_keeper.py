@@ -208,6 +208,22 @@ async def test_simultaneous_snapshots_are_one_picture_for_a_second(monkeypatch: 
         assert made == [320, 320]
 
 
+async def test_nobody_asks_for_more_snapshots_than_a_worker_can_hold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(camera_keeper, "SNAPSHOTS", 3)
+    monkeypatch.setattr(camera_keeper, "SNAPSHOT_KEPT", 0.1)
+    camera = Camera(coloured_pictures(RED, seconds=1))
+    async with camera_at(camera) as server, keeping(spec("1", server.port)) as (keeper, _):
+        asked = [asyncio.create_task(keeper.snapshot("1", width)) for width in range(100, 110)]
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        assert [isinstance(one, bytes) for one in found] == [True] * 3 + [False] * 7
+        assert isinstance(found[-1], Refusal)
+        assert (found[-1].kind, found[-1].retry_after) == (RefusalKind.NO_CAPACITY, 2)
+        await asyncio.sleep(0.2)
+        assert await keeper.snapshot("1", 120)
+
+
 async def test_a_snapshot_of_what_cannot_be_seen() -> None:
     with PortBlock() as ports:
         port = ports.take()
