@@ -14,6 +14,7 @@ from recordings.disk import Disk
 from recordings.recording_folder import OutsideFolder, RecordingFolder
 
 BATCH = 100
+"""Also the failures after which a sweep ends: a disk that takes none would fail, and be told of, for each."""
 
 _log = structlog.get_logger("retention")
 
@@ -49,7 +50,7 @@ class Retention:
         """Remove what is due, file before row, so that a crash in between is only swept again."""
         files = size = 0
         failed: set[str] = set()
-        while due := await self._due(now, failed):
+        while len(failed) < BATCH and (due := await self._due(now, failed)):
             for recording in due:
                 if await self._remove(recording, now):
                     files += 1

@@ -14,6 +14,7 @@ from foundation.repositories.recordings import (
     RecordingState,
 )
 from foundation.schema import new_id
+from recordings import retention
 from recordings.disk import Disk
 from recordings.recording_folder import OutsideFolder, RecordingFolder
 from recordings.retention import Retention, Swept
@@ -72,6 +73,20 @@ async def test_a_file_that_is_gone_already_is_swept_again(
     (folder.root / made.path).unlink()
     swept = await Retention(database, folder, disk, quota_bytes=0).sweep(clock.now())
     assert swept == Swept(1, SIZE, 0)
+
+
+async def test_a_disk_that_lets_nothing_go_is_not_asked_for_every_file(
+    database: Database,
+    folder: RecordingFolder,
+    disk: Disk,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(retention, "BATCH", 3)
+    for hours in range(8):
+        await recorded(database, folder, clock, hours, path=f"../precious-{hours}.mp4")
+    swept = await Retention(database, folder, disk, quota_bytes=0).sweep(clock.now())
+    assert swept == Swept(0, 0, failed=3)
 
 
 async def test_nothing_outside_the_folder_is_removed(
