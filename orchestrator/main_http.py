@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from importlib.metadata import version
+from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
@@ -28,10 +29,12 @@ from orchestrator.surveillance import Surveillance
 from orchestrator.web_app import Edge, build_app
 from signaling.browser_calls import BrowserCalls
 from signaling.http_conferences import ConferenceRoutes
+from signaling.http_minutes import MinutesRoutes
 from signaling.http_registrations import RegistrationRoutes
 from signaling.http_schedules import ScheduleRoutes
 from signaling.http_streams import StreamRoutes
 from signaling.meeting_history import MeetingHistory
+from signaling.minutes import MinutesBook
 
 
 class MainHttp:
@@ -118,6 +121,11 @@ class MainHttp:
                 cameras=signalling.cameras,
             ).routes,
             *RegistrationRoutes(registrar=signalling.sip.registrar, authorisation=parts.authorisation).routes,
+            *MinutesRoutes(
+                MinutesBook(parts.database, parts.clock, signalling.meetings),
+                self._history,
+                ZoneInfo(parts.settings.analytics.time_zone),
+            ).routes,
             *ScheduleRoutes(
                 scheduler=signalling.scheduler,
                 calls=signalling.planned_calls,

@@ -17,6 +17,7 @@ from foundation.repositories.conferences import (
     ParticipantState,
 )
 from foundation.repositories.roll_calls import RollCallRecord, RollCallRepository
+from signaling.call_quality import QUALITY, CallQuality
 from signaling.control.state import ControlState
 from signaling.meeting import Access, Caller, CallRecord, Meeting, Member, MemberState
 
@@ -115,8 +116,8 @@ class MeetingRows:
         async with self._database.transaction() as tx:
             await ConferenceRepository(tx).describe(member.participant_id, member.record.to_json())
 
-    async def left(self, participant_id: str, reason: str) -> None:
-        """Final: failed for one who never joined, left for the others; the reason goes to the log."""
+    async def left(self, participant_id: str, reason: str, quality: CallQuality | None = None) -> None:
+        """Final: failed for one who never joined, left for the others; reason and quality go to the log."""
         now = self._clock.now()
         async with self._database.transaction() as tx:
             conferences = ConferenceRepository(tx)
@@ -126,6 +127,8 @@ class MeetingRows:
             joined = row.state is ParticipantState.JOINED
             state = ParticipantState.LEFT if joined else ParticipantState.FAILED
             await conferences.set_participant_state(participant_id, state, now)
+            if quality is not None:
+                await conferences.log(participant_id, QUALITY, now, msgspec.to_builtins(quality))
             await conferences.log(participant_id, "reason", now, {"reason": reason})
 
     async def unfinished(self, conference_id: str) -> list[str]:

@@ -32,6 +32,7 @@ from foundation.events import (
 from foundation.repositories.roll_calls import RollCallRecord
 from foundation.schema import new_id
 from signaling.admission import Admission
+from signaling.call_quality import LastReports
 from signaling.control.controller import MeetingControl
 from signaling.control.orders import Command, Order
 from signaling.line import Line, NoLine
@@ -65,6 +66,7 @@ class Meetings:
     ) -> None:
         self._roster = Roster(rows, bus, workers)
         self._budgets = SiteBudgets(self._roster, admission, site_budget)
+        self._qualities = LastReports()
         self._recovery = Recovery(self._roster, self._budgets, self.leave)
         self.control = MeetingControl(self._roster, self.leave, self.end)
 
@@ -98,7 +100,7 @@ class Meetings:
     # --- meetings ---------------------------------------------------------------------------------
 
     async def restore(self) -> None:
-        """Take up the meetings that the rows say are running; who called has to join again, cameras stay."""
+        """Take up the meetings that the rows say are running, and those who were in them."""
         await self._recovery.restore()
         await self.control.restored()
 
@@ -277,9 +279,12 @@ class Meetings:
         """Media, row and event of one who left; nothing waits for a goodbye that nobody may answer."""
         participant_id = member.participant_id
         desk = self._roster.placed_desk(member.conference_id)
+        quality = None
         if desk is not None:
+            if member.media is not None:
+                quality = await self._qualities.of(desk, member.conference_id, participant_id)
             await tolerant(desk.drop(participant_id))
-        await written(self._roster.rows.left(participant_id, reason))
+        await written(self._roster.rows.left(participant_id, reason, quality))
         self._roster.announce(member)
         await self._budgets.give_back(member.caller.site_id)
         if meeting is not None:

@@ -5,6 +5,7 @@ AuditRepository(tx): lock, last, add, after, search
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -80,9 +81,11 @@ class AuditRepository:
         since: datetime | None = None,
         until: datetime | None = None,
         before: int | None = None,
+        subjects: Collection[str] | None = None,
         limit: int = 100,
     ) -> tuple[AuditRecord, ...]:
-        """Newest first; `since` <= at < `until`; `before` is a sequence number, to page on."""
+        """Newest first; `since` <= at < `until`; `before` is a sequence number, to page on; `subjects` are
+        exact ("conference:..."), a few hundred at most."""
         wanted = select(AuditRow).order_by(AuditRow.sequence.desc()).limit(limit)
         if actor is not None:
             wanted = wanted.where(AuditRow.actor == actor)
@@ -92,6 +95,8 @@ class AuditRepository:
             wanted = wanted.where(AuditRow.at >= since)
         if until is not None:
             wanted = wanted.where(AuditRow.at < until)
+        if subjects is not None:
+            wanted = wanted.where(AuditRow.subject.in_(subjects))
         if before is not None:
             wanted = wanted.where(AuditRow.sequence < before)
         return tuple(_record(row) for row in await self._tx.scalars(wanted))

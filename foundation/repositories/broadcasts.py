@@ -1,6 +1,6 @@
 """Live broadcasts: who started which of what, and when it was stopped.
 
-BroadcastRepository(tx): subject, add, get, running, recent, change, stop
+BroadcastRepository(tx): subject, add, get, running, of_subject, recent, change, stop
 """
 
 from __future__ import annotations
@@ -114,6 +114,15 @@ class BroadcastRepository:
         rows = await self._tx.scalars(
             select(BroadcastRow)
             .where(BroadcastRow.stopped_at.is_(None))
+            .order_by(BroadcastRow.started_at, BroadcastRow.id)
+        )
+        return tuple(_broadcast(row) for row in rows)
+
+    async def of_subject(self, kind: BroadcastKind, subject: str) -> tuple[Broadcast, ...]:
+        """All there were of one camera or conference, in order."""
+        rows = await self._tx.scalars(
+            select(BroadcastRow)
+            .where(BroadcastRow.kind == str(kind), BroadcastRow.subject == subject)
             .order_by(BroadcastRow.started_at, BroadcastRow.id)
         )
         return tuple(_broadcast(row) for row in rows)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC
 from pathlib import Path
 from typing import Any, cast
 
@@ -58,12 +59,17 @@ from signaling.browser_calls import BrowserCalls
 from signaling.callers import CallerDirectory
 from signaling.camera_calls import CameraCalls, KnownCamera
 from signaling.http_conferences import ConferenceRoutes
+from signaling.http_minutes import MinutesRoutes
+from signaling.http_schedules import ScheduleRoutes
 from signaling.http_streams import StreamRoutes
 from signaling.media_workers import MediaWorkers
 from signaling.meeting import Meeting
 from signaling.meeting_history import MeetingHistory
 from signaling.meeting_rows import MeetingRows
 from signaling.meetings import Meetings
+from signaling.minutes import MinutesBook
+from signaling.planned_calls import PlannedCalls
+from signaling.schedules import Scheduler
 from signaling.sip_calls import SipCalls
 from signaling.viewings import Viewings
 
@@ -323,6 +329,16 @@ async def serving(
     async def camera_of(camera_id: str) -> KnownCamera | None:
         return cameras.get(camera_id)
 
+    planned = PlannedCalls(
+        meetings=meetings,
+        dial=SipCalls(meetings, callers, "extranet").dial,
+        cameras=CameraCalls(meetings, camera_of),
+        database=database,
+        bus=bus,
+        clock=clock,
+        realm="gx",
+    )
+    scheduler = Scheduler(meetings=meetings, calls=planned, database=database, bus=bus, clock=clock, zone=UTC)
     viewings = Viewings(workers=placement, cameras=camera_of, clock=clock, network="extranet")
     routes = (
         *SessionRoutes(
@@ -360,6 +376,18 @@ async def serving(
             passwords=passwords,
             cameras=CameraCalls(meetings, camera_of),
         ).routes,
+        *ScheduleRoutes(
+            scheduler=scheduler,
+            calls=planned,
+            meetings=meetings,
+            history=history,
+            cameras=CameraCalls(meetings, camera_of),
+            database=database,
+            clock=clock,
+            authorisation=book.authorisation,
+            passwords=passwords,
+        ).routes,
+        *MinutesRoutes(MinutesBook(database, clock, meetings), history, UTC).routes,
         *StreamRoutes(
             viewings=viewings,
             cameras=camera_of,

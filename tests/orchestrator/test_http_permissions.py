@@ -14,8 +14,9 @@ from sqlalchemy import update
 
 from foundation.authorisation import PERMISSIONS, Action, Role
 from foundation.http_edge import Route
+from foundation.repositories.schedules import Schedule, ScheduleRepository
 from foundation.repositories.sites import Site, SiteRepository
-from foundation.schema import UserRow
+from foundation.schema import UserRow, new_id
 from signaling.browser_calls import BrowserCalls
 from signaling.meeting import Member
 from tests.orchestrator.http_service import OFFER, PASSWORD, PIN, Service, Signed, problem
@@ -105,6 +106,16 @@ def at_site(value: Any) -> Case:
     return make
 
 
+def schedule(value: Any = None) -> Case:
+    async def make(service: Service) -> tuple[dict[str, str], Any]:
+        made = Schedule(new_id(), "周例会", "guangxi", 60, "ma", service.clock.now())
+        async with service.database.transaction() as tx:
+            await ScheduleRepository(tx).add(made)
+        return {"id": made.id}, value
+
+    return make
+
+
 async def a_link(_service: Service) -> tuple[dict[str, str], Any]:
     return {"id": "guangxi-nanning"}, {"capacity_bps": 60_000_000}
 
@@ -155,6 +166,17 @@ CASES: dict[tuple[str, str], tuple[Case, int]] = {
     ("POST", f"{API}/conferences/{{id}}/webrtc"): (meeting({"sdp": OFFER}), 200),
     # 403, with other words than permission's: the participant is somebody else's.
     ("DELETE", f"{API}/conferences/{{id}}/webrtc/{{participant}}"): (participant(), 403),
+    # 409: these meetings were not scheduled; that is found after permission.
+    ("POST", f"{API}/conferences/{{id}}/extend"): (meeting({"minutes": 30}), 409),
+    ("GET", f"{API}/conferences/{{id}}/plan"): (meeting(), 404),
+    ("GET", f"{API}/conferences/{{id}}/minutes.html"): (meeting(), 200),
+    ("GET", f"{API}/conferences/{{id}}/minutes.csv"): (meeting(), 200),
+    ("GET", f"{API}/schedules"): (body(), 200),
+    ("POST", f"{API}/schedules"): (body({"title": "周例会", "host_site_id": "guangxi"}), 201),
+    ("GET", f"{API}/schedules/{{id}}"): (schedule(), 200),
+    ("PATCH", f"{API}/schedules/{{id}}"): (schedule({"version": 1, "title": "月例会"}), 200),
+    ("DELETE", f"{API}/schedules/{{id}}"): (schedule(), 204),
+    ("POST", f"{API}/schedules/{{id}}/open"): (schedule(), 201),
     ("POST", f"{API}/streams/{{stream}}/whep"): (camera({"sdp": OFFER}), 415),  # that is no SDP
     ("DELETE", f"{API}/streams/{{stream}}/whep/{{viewer}}"): (camera(), 404),
     ("GET", f"{API}/audit"): (body(), 200),
