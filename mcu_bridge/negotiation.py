@@ -7,7 +7,7 @@ is given the highest profile that it offers instead: its decoder takes lower one
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -184,20 +184,34 @@ def chosen_sections(description: MediaDescription) -> dict[SectionKind, int]:
     """Which section serves each kind: the first usable sound, the first usable main picture.
 
     A second picture (a=content:slides) and a duplicate in another profile are answered with port 0, as
-    is one in SRTP whose keys we cannot have.
+    is one in SRTP whose keys we cannot have. Of duplicates the one in SRTP serves.
     """
     chosen: dict[SectionKind, int] = {}
     for index, section in enumerate(description.sections):
         wanted = section.kind in (SectionKind.AUDIO, SectionKind.VIDEO) and section.port != 0
         wanted = wanted and section.content != "slides" and has_usable_key(section)
-        if wanted and section.kind not in chosen and agree(section):
+        before = chosen.get(section.kind)
+        better = before is None or is_secure(section) > is_secure(description.sections[before])
+        if wanted and better and agree(section):
             chosen[section.kind] = index
     return chosen
 
 
+def is_secure(section: MediaSection) -> bool:
+    """SRTP by its protocol."""
+    return "SAVP" in section.protocol
+
+
+def in_one_transport(description: MediaDescription, indices: Collection[int]) -> bool:
+    """Whether these sections share one transport, as browsers' do (RFC 9143): in a bundle, or one alone.
+
+    Terminals that speak ICE and DTLS medium by medium are answered without ICE, at their default addresses.
+    """
+    return len(indices) == 1 or all(description.sections[i].mid in description.bundle for i in indices)
+
+
 def has_usable_key(section: MediaSection) -> bool:
-    """Plain RTP, or SRTP whose keys come from DTLS over ICE or in a suite of ours (RFC 4568)."""
-    if "SAVP" not in section.protocol:
+    """Plain RTP, or SRTP whose keys come by DTLS or in a suite of ours (RFC 4568)."""
+    if not is_secure(section):
         return True
-    by_dtls = section.dtls is not None and section.ice is not None
-    return by_dtls or any(key.suite in PROFILES for key in section.crypto)
+    return section.dtls is not None or any(key.suite in PROFILES for key in section.crypto)

@@ -36,6 +36,7 @@ from mcu_bridge.negotiation import (
     agree,
     chosen_sections,
     has_usable_key,
+    in_one_transport,
     settle,
 )
 from mcu_bridge.picture_leg import PictureLeg
@@ -82,7 +83,7 @@ class Participant:
         self._listeners = listeners
         self._cname = secrets.token_hex(8)
         self._pacer: Pacer[PacedFlow] = Pacer(spec.budget.to_site_bps, sound_reserve=SOUND_RESERVE)
-        self._plain = PlainTransports(access, spec.network)
+        self._plain = PlainTransports(access, spec.network, self._transport_event)
         self._browser = BrowserTransport(spec, access, self._transport_event, loop)
         self._ours: MediaDescription | None = None
         self._peer_limits: dict[SectionKind, int | None] = {}
@@ -151,7 +152,7 @@ class Participant:
         for kind in (SectionKind.AUDIO, SectionKind.VIDEO):
             if kind not in chosen:
                 self._close_leg(kind)
-        if first.dtls is not None and first.ice is not None:
+        if first.dtls is not None and first.ice is not None and in_one_transport(offer, chosen.values()):
             sections = self._answer_browser(offer, chosen, first.dtls, first.ice)
         else:
             sections = self._answer_plain(offer, chosen, resume)
@@ -184,6 +185,7 @@ class Participant:
                 content=section.content,
                 rtcp_mux=socket.ports.rtp == socket.ports.rtcp,
                 crypto=crypto,
+                dtls=self._plain.dtls(section.kind),
             )
             sections.append(answer)
         return sections
@@ -265,7 +267,7 @@ class Participant:
             cname=self._cname,
             rtx_ssrc=None if agreed.rtx is None else _new_ssrc(),
             expected_ssrc=remote.ssrc,
-            browser=remote.ice is not None and remote.dtls is not None,
+            browser=not isinstance(transport, RtpSocket),
         )
         if leg is not None:
             self._pacer.forget(leg)
@@ -385,6 +387,7 @@ class Participant:
     async def aclose(self) -> None:
         self.close()
         await self._browser.aclose()
+        await self._plain.aclose()
 
 
 def _refused(section: MediaSection) -> MediaSection:

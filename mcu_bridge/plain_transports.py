@@ -1,15 +1,26 @@
-"""A participant's RTP ports, one pair a medium: plain, or SRTP with keys from the description."""
+"""A participant's RTP ports, one pair a medium: plain, or SRTP with keys from the description or by DTLS."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
-from foundation.desks import CryptoKey, MediaSection, Refusal, RefusalKind, SectionKind
+from foundation.desks import (
+    CryptoKey,
+    DtlsDescription,
+    MediaSection,
+    Refusal,
+    RefusalKind,
+    SectionKind,
+)
 from mcu_bridge.access import MediaAccess
+from media.dtls import DtlsRole, Fingerprint
+from media.dtls_keying import DtlsKeying
 from media.rtp_socket import PortPair, RtpSocket
 from media.srtp import PROFILES, MasterKey, SrtpError, SrtpSession
-from media.transport import Address, NobodyListening
+from media.transport import Address, NobodyListening, TransportEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +32,30 @@ class _Keys:
     session: SrtpSession
 
 
+@dataclass(frozen=True, slots=True)
+class _Association:
+    """Keys by DTLS: what the peer described, what we answered, and who makes them."""
+
+    theirs: DtlsDescription
+    ours: DtlsDescription
+    keying: DtlsKeying
+
+
+def _nobody(_event: TransportEvent) -> None:
+    return None
+
+
 class PlainTransports:
     """The sockets of one participant on its network, opened as media need them."""
 
-    def __init__(self, access: MediaAccess, network: str) -> None:
+    def __init__(
+        self, access: MediaAccess, network: str, events: Callable[[TransportEvent], None] = _nobody
+    ) -> None:
         self._access = access
         self._network = network
+        self._events = events
+        self._associations: dict[SectionKind, _Association] = {}
+        self._ended: list[DtlsKeying] = []
         self._sockets: dict[SectionKind, RtpSocket] = {}
         self._keys: dict[SectionKind, _Keys] = {}
 
@@ -63,7 +92,41 @@ class PlainTransports:
             ports = PortPair(before.port, before.port if before.rtcp_mux else before.port + 1)
         socket = self.open(section.kind, ports=ports, rtcp_mux=section.rtcp_mux)
         socket.set_remote(*addresses(section))
+        if keyed_by_dtls(section):
+            self._associate(socket, section)
+            return socket, ()
+        self._dissociate(section.kind)
         return socket, self._secure(socket, section, before if resuming else None)
+
+    def dtls(self, kind: SectionKind) -> DtlsDescription | None:
+        """Our answer's fingerprint and role for a medium that is keyed by DTLS."""
+        found = self._associations.get(kind)
+        return None if found is None else found.ours
+
+    def _associate(self, socket: RtpSocket, section: MediaSection) -> None:
+        """RFC 8842 5.5: an association goes on as long as the peer's fingerprint and role are the same."""
+        theirs = section.dtls
+        assert theirs is not None, "keyed_by_dtls comes first"
+        running = self._associations.get(section.kind)
+        if running is not None and _same_association(running, theirs):
+            return
+        self._dissociate(section.kind)
+        self._keys.pop(section.kind, None)
+        role = DtlsRole.ACTIVE if theirs.setup == "passive" else DtlsRole.PASSIVE
+        certificate = self._access.certificate
+        keying = DtlsKeying(
+            socket, certificate, role, Fingerprint(theirs.algorithm, theirs.fingerprint), self._events
+        )
+        own = certificate.fingerprint
+        ours = DtlsDescription(own.algorithm, own.value, role.value)
+        self._associations[section.kind] = _Association(theirs, ours, keying)
+
+    def _dissociate(self, kind: SectionKind) -> None:
+        ended = self._associations.pop(kind, None)
+        if ended is not None:
+            ended.keying.close()
+            self._ended.append(ended.keying)
+            self._sockets[kind].secure(None)
 
     def _secure(
         self, socket: RtpSocket, section: MediaSection, taken_up: MediaSection | None
@@ -107,12 +170,34 @@ class PlainTransports:
 
     def close(self, kind: SectionKind) -> RtpSocket | None:
         """Free a medium's ports; the closed socket still has its counters."""
+        self._dissociate(kind)
         socket = self._sockets.pop(kind, None)
         self._keys.pop(kind, None)
         if socket is not None:
             socket.close()
             socket.receiver = NobodyListening()  # else leg and socket keep each other
         return socket
+
+    async def aclose(self) -> None:
+        """Waits for the associations that were closed."""
+        await asyncio.gather(*(keying.aclose() for keying in self._ended))
+        self._ended.clear()
+        self._events = _nobody
+
+
+def keyed_by_dtls(section: MediaSection) -> bool:
+    """Whether DTLS makes the keys: the protocol says so, or SDES has none for us (RFC 5763 5)."""
+    if section.dtls is None or "SAVP" not in section.protocol:
+        return False
+    return section.protocol.startswith("UDP/TLS") or not any(key.suite in PROFILES for key in section.crypto)
+
+
+def _same_association(running: _Association, theirs: DtlsDescription) -> bool:
+    """The peer may say "actpass" again, or the role that it came to."""
+    before = running.theirs
+    same_peer = (before.algorithm, before.fingerprint) == (theirs.algorithm, theirs.fingerprint)
+    its_role = "active" if running.ours.setup == DtlsRole.PASSIVE.value else "passive"
+    return same_peer and theirs.setup in ("actpass", before.setup, its_role)
 
 
 def addresses(section: MediaSection) -> tuple[Address, Address] | tuple[None, None]:

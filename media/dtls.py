@@ -16,30 +16,20 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import Enum
-from typing import cast
 
-from aiortc.rtcdtlstransport import (
-    SRTP_AEAD_AES_128_GCM,
-    SRTP_AES128_CM_SHA1_80,
-    RTCCertificate,
-    RTCDtlsFingerprint,
-    RTCDtlsParameters,
-    RTCDtlsTransport,
-    State,
+from aiortc.rtcdtlstransport import RTCDtlsParameters
+
+from media.dtls_handshake import (
+    HANDSHAKE_TIMEOUT,
+    DatagramPipe,
+    DtlsCertificate,
+    DtlsRole,
+    Fingerprint,
+    KeyExchange,
+    parameters_of,
 )
-from aiortc.rtcicetransport import RTCIceTransport
-
 from media.ice_lite import HostCandidate, IceCredentials, IceLiteSocket
-from media.srtp import (
-    AEAD_AES_128_GCM,
-    AES_CM_128_HMAC_SHA1_80,
-    MasterKey,
-    SrtpError,
-    SrtpProfile,
-    SrtpSession,
-)
+from media.srtp import AEAD_AES_128_GCM, SrtpError, SrtpSession
 from media.transport import (
     Address,
     MediaReceiver,
@@ -53,109 +43,9 @@ from media.transport import (
     is_valid_rtp,
 )
 
-HANDSHAKE_TIMEOUT = 20.0
-"""Seconds from the description until media must be able to flow."""
+__all__ = ["HANDSHAKE_TIMEOUT", "DtlsCertificate", "DtlsRole", "DtlsSrtpTransport", "Fingerprint"]
 
-_PROFILES = {p.openssl_name.encode(): p for p in (AEAD_AES_128_GCM, AES_CM_128_HMAC_SHA1_80)}
-_EXPORTER_LABEL = b"EXTRACTOR-dtls_srtp"
-_MAX_HANDSHAKE_DATAGRAMS = 64
 _MAX_EARLY_PACKETS = 64
-
-
-class DtlsRole(Enum):
-    """RFC 8842 5.2: our a=setup. Passive waits for the ClientHello, active sends it."""
-
-    ACTIVE = "active"
-    PASSIVE = "passive"
-
-
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """RFC 8122 5: a=fingerprint, for instance ("sha-256", "AB:CD:...")."""
-
-    algorithm: str
-    value: str
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class DtlsCertificate:
-    """A self-signed certificate with its key, valid 30 days."""
-
-    certificate: RTCCertificate
-
-    @classmethod
-    def generate(cls) -> DtlsCertificate:
-        return cls(RTCCertificate.generateCertificate())
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        first = self.certificate.getFingerprints()[0]
-        return Fingerprint(first.algorithm, first.value)
-
-
-class _IceShim:
-    """The three things RTCDtlsTransport asks of its ICE transport."""
-
-    role = "controlled"
-
-    def __init__(self, transport: DtlsSrtpTransport) -> None:
-        self._transport = transport
-        self._datagrams: asyncio.Queue[bytes] = asyncio.Queue(_MAX_HANDSHAKE_DATAGRAMS)
-
-    def received(self, data: bytes) -> bool:
-        try:
-            self._datagrams.put_nowait(data)
-        except asyncio.QueueFull:
-            return False
-        return True
-
-    async def _recv(self) -> bytes:
-        return await self._datagrams.get()
-
-    async def _send(self, data: bytes) -> None:
-        self._transport.session.send((data,))
-
-
-class _KeyExchange(RTCDtlsTransport):
-    """aiortc's DTLS with the keys handed out instead of given to its own SRTP."""
-
-    def __init__(self, ice: _IceShim, certificate: DtlsCertificate, role: DtlsRole) -> None:
-        super().__init__(cast(RTCIceTransport, ice), [certificate.certificate])
-        self._srtp_profiles = [SRTP_AEAD_AES_128_GCM, SRTP_AES128_CM_SHA1_80]
-        self._set_role("server" if role is DtlsRole.PASSIVE else "client")
-        self.failure = "the DTLS handshake failed"
-        self.session: SrtpSession | None = None
-        self.ended = asyncio.Event()
-
-    def _validate_peer_identity(self, remoteParameters: RTCDtlsParameters) -> None:  # noqa: N803  # aiortc's name
-        super()._validate_peer_identity(remoteParameters)
-        if self._state is State.FAILED:
-            self.failure = "the peer's certificate does not match the fingerprint it described"
-
-    def _setup_srtp(self) -> None:
-        assert self._ssl is not None  # the handshake has just ended
-        profile = _PROFILES.get(self._ssl.get_selected_srtp_profile())
-        if profile is None:
-            self.failure = "the peer has no SRTP profile in common with us"
-            self._set_state(State.FAILED)
-            return
-        length = 2 * (profile.key_length + profile.salt_length)
-        material = self._ssl.export_keying_material(_EXPORTER_LABEL, length)
-        client, server = _master_keys(profile, material)
-        local, remote = (server, client) if self._role == "server" else (client, server)
-        self.session = SrtpSession(profile, local, remote)
-
-    def _set_state(self, state: State) -> None:
-        super()._set_state(state)
-        if state in (State.FAILED, State.CLOSED):
-            self.ended.set()
-
-
-def _master_keys(profile: SrtpProfile, material: bytes) -> tuple[MasterKey, MasterKey]:
-    """RFC 5764 4.2: client key, server key, client salt, server salt."""
-    key, salt = profile.key_length, profile.salt_length
-    keys, salts = material[: 2 * key], material[2 * key :]
-    return MasterKey(keys[:key], salts[:salt]), MasterKey(keys[key:], salts[salt:])
 
 
 class DtlsSrtpTransport:
@@ -171,7 +61,7 @@ class DtlsSrtpTransport:
         self.receiver = receiver
         self.certificate = certificate
         self.session = ice.open_session(self, credentials)
-        self._shim = _IceShim(self)
+        self._shim = DatagramPipe(lambda data: self.session.send((data,)))
         self._srtp: SrtpSession | None = None
         self._last_media: float | None = None
         self._early: deque[tuple[bytes, Address, float]] = deque(maxlen=_MAX_EARLY_PACKETS)
@@ -213,12 +103,11 @@ class DtlsSrtpTransport:
 
     async def run(self, remote: Sequence[Fingerprint], *, role: DtlsRole = DtlsRole.PASSIVE) -> None:
         """Handshake, then serve until either side closes. `remote`: the fingerprints the peer described."""
-        if not remote:
-            raise ValueError("DTLS needs a fingerprint from the peer's description")
+        parameters = parameters_of(remote)
         self._running = True
-        exchange = _KeyExchange(self._shim, self.certificate, role)
+        exchange = KeyExchange(self._shim, self.certificate, role)
         try:
-            failure = await self._handshake(exchange, remote)
+            failure = await self._handshake(exchange, parameters)
             if failure is None and not self._closing.is_set():
                 await self._serve(exchange)
                 if not self._closing.is_set():
@@ -236,9 +125,8 @@ class DtlsSrtpTransport:
         if not self._running:
             self.session.close()
 
-    async def _handshake(self, exchange: _KeyExchange, remote: Sequence[Fingerprint]) -> str | None:
+    async def _handshake(self, exchange: KeyExchange, parameters: RTCDtlsParameters) -> str | None:
         """None when keys are there, else why they are not."""
-        parameters = RTCDtlsParameters([RTCDtlsFingerprint(f.algorithm, f.value) for f in remote])
         starting = asyncio.ensure_future(self._start(exchange, parameters))
         closing = asyncio.ensure_future(self._closing.wait())
         try:
@@ -256,11 +144,11 @@ class DtlsSrtpTransport:
                 task.cancel()
             await asyncio.gather(starting, closing, return_exceptions=True)
 
-    async def _start(self, exchange: _KeyExchange, parameters: RTCDtlsParameters) -> None:
+    async def _start(self, exchange: KeyExchange, parameters: RTCDtlsParameters) -> None:
         await self._reachable.wait()
         await exchange.start(parameters)
 
-    async def _serve(self, exchange: _KeyExchange) -> None:
+    async def _serve(self, exchange: KeyExchange) -> None:
         session = self._srtp = exchange.session
         assert session is not None
         self.receiver.transport_event(TransportReady(session.profile.name))

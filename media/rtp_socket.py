@@ -4,6 +4,7 @@
     socket = RtpSocket.open(receiver, bind="192.0.2.1", ports=PortPair(40012, 40013))   # as a dead worker had
     socket.ports                                # PortPair: what goes into our description
     socket.expect({96, 0}); socket.secure(SrtpSession(...)); socket.set_remote(("203.0.113.9", 5004))
+    socket.await_keys(dtls); socket.send_dtls(...)              # keys by DTLS on these ports: see dtls_keying
     socket.send_rtp([...]); socket.send_rtcp(...); socket.close()         # MediaTransport
 
 RTP uses an even port and RTCP the odd one above, or both one port (RFC 5761) with `rtcp_mux`. Symmetric RTP
@@ -20,7 +21,7 @@ import itertools
 import random
 import socket
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,6 +112,9 @@ class RtpSocket:
     """One medium of one call. Fulfils MediaTransport; made by `open`, inside a running event loop."""
 
     __slots__ = (
+        "_control_srtp",
+        "_dtls",
+        "_dtls_sources",
         "_held",
         "_latch",
         "_loop",
@@ -139,6 +143,9 @@ class RtpSocket:
         self._rtcp_target: Address | None = None
         self._payload_types: frozenset[int] | None = None
         self._srtp: SrtpSession | None = None
+        self._control_srtp: SrtpSession | None = None
+        self._dtls: Callable[[bytes, bool], bool] | None = None
+        self._dtls_sources: dict[bool, Address] = {}
         self._held: tuple[bytes, Address, float] | None = None
         self._rtp, self._rtcp = rtp, rtcp
         self._udp_overhead = udp_overhead(rtp)
@@ -198,10 +205,39 @@ class RtpSocket:
     def secure(self, session: SrtpSession | None) -> None:
         """From now on everything is SRTP under these keys (None: plain)."""
         self._srtp = session
+        if session is None:
+            self._control_srtp = self._dtls = None
+
+    def secure_control(self, session: SrtpSession) -> None:
+        """RTCP has keys of its own: its port made its own DTLS association."""
+        self._control_srtp = session
+
+    def await_keys(self, dtls: Callable[[bytes, bool], bool]) -> None:
+        """Nothing but DTLS until `secure`: `dtls` is given its datagrams, and whether they came to the RTCP
+        port; it returns False when it cannot take more."""
+        self._srtp = self._control_srtp = None
+        self._dtls = dtls
+        self._dtls_sources.clear()
+
+    def send_dtls(self, data: bytes) -> None:
+        """One DTLS datagram from the RTP port, to where the peer's last came from or is described."""
+        target = self._dtls_sources.get(False) or self._latch.target
+        if target is not None and self._rtp.fileno() >= 0:
+            self._rtp_sender.send((data,), target, self.counters)
+
+    def send_control_dtls(self, data: bytes) -> None:
+        """The same from the RTCP port."""
+        target = self._dtls_sources.get(True) or self._rtcp_described
+        if target is not None and self._rtcp.fileno() >= 0:
+            self._rtcp_sender.send((data,), target, self.counters)
+
+    @property
+    def _without_keys(self) -> bool:
+        return self._dtls is not None and self._srtp is None
 
     def send_rtp(self, packets: Sequence[bytes]) -> None:
         target = self._latch.target
-        if target is None or not packets or self._rtp.fileno() < 0:
+        if target is None or not packets or self._rtp.fileno() < 0 or self._without_keys:
             self.counters.send_refused += len(packets)
             return
         if self._srtp is not None:
@@ -214,12 +250,13 @@ class RtpSocket:
 
     def send_rtcp(self, packet: bytes) -> None:
         target = self._latch.target if self._rtcp is self._rtp else self._rtcp_target or self._rtcp_described
-        if target is None or self._rtcp.fileno() < 0:
+        if target is None or self._rtcp.fileno() < 0 or self._without_keys:
             self.counters.send_refused += 1
             return
-        if self._srtp is not None:
+        session = self._control_srtp or self._srtp
+        if session is not None:
             try:
-                packet = self._srtp.protect_rtcp(packet)
+                packet = session.protect_rtcp(packet)
             except SrtpError:
                 self.counters.send_refused += 1
                 return
@@ -234,7 +271,9 @@ class RtpSocket:
     def _read_rtp_port(self) -> None:
         for data, raw in drain(self._rtp):
             source = self._count(data, raw)
-            if len(data) < 12 and not (len(data) >= 8 and is_rtcp(data)):
+            if self._dtls is not None and _is_dtls(data):
+                self._take_dtls(self._dtls, data, source, control=False)
+            elif len(data) < 12 and not (len(data) >= 8 and is_rtcp(data)):
                 self.counters.rejected += 1
             elif is_rtcp(data):
                 self._take_rtcp(data, source, time.monotonic())
@@ -243,7 +282,19 @@ class RtpSocket:
 
     def _read_rtcp_port(self) -> None:
         for data, raw in drain(self._rtcp):
-            self._take_rtcp(data, self._count(data, raw), time.monotonic())
+            source = self._count(data, raw)
+            if self._dtls is not None and _is_dtls(data):
+                self._take_dtls(self._dtls, data, source, control=True)
+            else:
+                self._take_rtcp(data, source, time.monotonic())
+
+    def _take_dtls(
+        self, dtls: Callable[[bytes, bool], bool], data: bytes, source: Address, *, control: bool
+    ) -> None:
+        if dtls(data, control):
+            self._dtls_sources[control] = source
+        else:
+            self.counters.rejected += 1
 
     def _count(self, data: bytes, raw: Any) -> Address:
         self.counters.datagrams_received += 1
@@ -253,7 +304,8 @@ class RtpSocket:
 
     def _take_rtp(self, data: bytes, source: Address, arrival: float) -> None:
         expected = self._payload_types
-        if not is_valid_rtp(data) or (expected is not None and data[1] & 0x7F not in expected):
+        strange = expected is not None and data[1] & 0x7F not in expected
+        if not is_valid_rtp(data) or strange or self._without_keys:
             self.counters.rejected += 1
             return
         if self._srtp is not None:
@@ -287,18 +339,24 @@ class RtpSocket:
 
     def _take_rtcp(self, data: bytes, source: Address, arrival: float) -> None:
         known = {address[0] for address in (self._latch.target, self._rtcp_described) if address}
-        if not is_valid_rtcp(data) or source[0] not in known:
+        if not is_valid_rtcp(data) or source[0] not in known or self._without_keys:
             self.counters.rejected += 1
             return
-        if self._srtp is not None:
+        session = self._control_srtp or self._srtp
+        if session is not None:
             try:
-                data = self._srtp.unprotect_rtcp(data)
+                data = session.unprotect_rtcp(data)
             except SrtpError:
                 self.counters.rejected += 1
                 return
         self._rtcp_target = source
         self.last_received = arrival
         self.receiver.rtcp_received(data, source, arrival)
+
+
+def _is_dtls(data: bytes) -> bool:
+    """RFC 7983 7."""
+    return bool(data) and 20 <= data[0] <= 63
 
 
 def _bind_pair(bind: str, pair: PortPair, dscp: int) -> tuple[socket.socket, socket.socket] | None:

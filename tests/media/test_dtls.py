@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from aiortc.rtcdtlstransport import SRTP_AES128_CM_SHA1_80
+from aiortc.rtcdtlstransport import SRTP_AEAD_AES_128_GCM, SRTP_AES128_CM_SHA1_80
 
 from media import dtls
 from media.dtls import DtlsCertificate, DtlsRole, DtlsSrtpTransport, Fingerprint
@@ -69,8 +69,8 @@ async def test_media_flows_both_ways(ice: IceLiteSocket, role: DtlsRole, profile
     transport: MediaTransport = ours
     client = await IceClient((HOST, ice.port), ours.credentials).open()
     theirs = DtlsClient(client, active=role is DtlsRole.PASSIVE)
-    if profile != "AEAD_AES_128_GCM":
-        theirs._srtp_profiles = [SRTP_AES128_CM_SHA1_80]
+    only = SRTP_AEAD_AES_128_GCM if profile == "AEAD_AES_128_GCM" else SRTP_AES128_CM_SHA1_80
+    theirs._srtp_profiles = [only]
     async with asyncio.TaskGroup() as group:
         running = group.create_task(ours.run([theirs.fingerprint], role=role))
         transport.send_rtp([rtp(1)])

@@ -64,6 +64,11 @@ class Room:
     address: str = "127.0.0.1"
     certificate: Path | None = None
 
+    @property
+    def host(self) -> str:
+        """The address as URIs and SIP headers have it."""
+        return f"[{self.address}]" if ":" in self.address else self.address
+
     def __post_init__(self) -> None:
         """Raises ValueError for a codec that baresip does not know: it would quietly offer all others."""
         unknown = {*self.audio_codecs, *self.video_codecs} - {*AUDIO, *VIDEO}
@@ -141,7 +146,7 @@ class Baresip:
     def uri(self) -> str:
         """Where a peer without a registrar dials it."""
         port = self.sip_port + (self.room.transport == "tls")
-        return f"sip:{self.room.user}@{self.room.address}:{port}"
+        return f"sip:{self.room.user}@{self.room.host}:{port}"
 
     @property
     def rtp_ports(self) -> tuple[int, int]:
@@ -291,7 +296,7 @@ class Baresip:
 
     def _account(self) -> str:
         room = self.room
-        host = room.registrar or f"{room.address}:{self.sip_port + (room.transport == 'tls')}"
+        host = room.registrar or f"{room.host}:{self.sip_port + (room.transport == 'tls')}"
         parameters = {
             "regint": "60" if room.registrar else "0",
             "answermode": "auto" if room.answers else "manual",
@@ -310,7 +315,7 @@ class Baresip:
         certificate = {"sip_certificate": str(room.certificate)} if room.certificate else {}
         return {
             "poll_method": "epoll",
-            "sip_listen": f"{room.address}:{self.sip_port}",
+            "sip_listen": f"{room.host}:{self.sip_port}",
             **certificate,
             "sip_trans_def": room.transport,
             "call_local_timeout": "60",
