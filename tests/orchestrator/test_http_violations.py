@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -290,7 +291,8 @@ async def test_a_clip_in_parts_and_what_is_said_without_one(house: House) -> Non
     clip = house.evidence / "clips/1.mp4"
     clip.parent.mkdir(parents=True)
     clip.write_bytes(bytes(range(256)) * 4)
-    violation = await house.add(1, clip_path="clips/1.mp4", clip_state=ClipState.READY)
+    digest = sha256(clip.read_bytes()).hexdigest()
+    violation = await house.add(1, clip_path="clips/1.mp4", clip_sha256=digest, clip_state=ClipState.READY)
     address = f"/api/v1/violations/{violation.id}/clip.mp4"
     client, headers = house.service.client, house.monitor.bearer
     whole = await client.get(address, headers=headers)
@@ -299,6 +301,9 @@ async def test_a_clip_in_parts_and_what_is_said_without_one(house: House) -> Non
     assert part.status == 206
     assert part.headers["Content-Range"] == "bytes 250-259/1024"
     assert await part.read() == bytes([250, 251, 252, 253, 254, 255, 0, 1, 2, 3])
+    clip.write_bytes(bytes(1024))
+    said = await problem(await house.ask("GET", address.removeprefix("/api/v1")), 500)
+    assert said["detail"] == "the clip's file is not the one that was written"
     clip.unlink()
     await problem(await client.get(address, headers=headers), 404)
     gone = await house.add(
