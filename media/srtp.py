@@ -44,6 +44,8 @@ __all__ = [
     "MasterKey",
     "SrtpError",
     "SrtpProfile",
+    "SrtpReceiver",
+    "SrtpSender",
     "SrtpSession",
     "derive",
 ]

@@ -38,7 +38,7 @@ from media.rtp_receiver import ReceiverSettings, RtpReceiver
 from media.rtp_sender import BitrateLimit, KeyframeRequested, LimitSource, RtpSender, SenderSettings
 from media.rtp_socket import PortRange, RtpSocket
 from media.sound_codecs import FRAME, SoundCodec, sound_decoder, sound_encoder
-from media.srtp import PROFILES, MasterKey, SrtpSession
+from media.srtp import PROFILES, MasterKey, SrtpSender, SrtpSession
 from media.transport import Address, TransportEvent
 from protocols.payloads import Depacketizer, Packetizer
 from protocols.payloads.g711 import G711Depacketizer, G711Packetizer
@@ -266,6 +266,15 @@ class RtpPeer:
                 section = replace(section, protocol="RTP/SAVP", crypto=(key,))
             sections.append(section)
         return MediaDescription(tuple(sections), bandwidth)
+
+    def roll_over(self, times: int) -> None:
+        """As if 2**16 packets of each medium had been sent so many times meanwhile (RFC 3711 3.3.1)."""
+        for socket in self._sockets.values():
+            assert socket._srtp is not None
+            sender = getattr(socket._srtp.protect, "__self__")  # noqa: B009  # a bound method's, for mypy
+            assert isinstance(sender, SrtpSender)
+            for ssrc in sender._highest:
+                sender._highest[ssrc] += times << 16
 
     def answered(self, answer: MediaDescription) -> None:
         """Send where the answer says."""

@@ -370,6 +370,30 @@ async def test_the_same_ports_on_another_bridge(access: MediaAccess, block: Port
             assert "third" not in other._places
 
 
+async def test_a_secure_peer_past_two_roll_overs_is_taken_up(access: MediaAccess, stage: Stage) -> None:
+    """RFC 3711 3.3.1: nobody tells another worker the peer's rollover counters, nor the peer ours."""
+    async with (
+        RtpPeer(RED, 440.0, stage.peer_ports, secure=True) as red,
+        RtpPeer(GREEN, 900.0, stage.peer_ports) as green,
+    ):
+        first = await stage.join("red", red)
+        theirs = await stage.join("green", green)
+        await green.sees(RED, LEFT)
+        offers = red.offer(), green.offer()
+        await stage.bridge.close(MEETING)
+        red.roll_over(2)
+        red.latest = green.latest = None
+        async with Bridge(settings(), access, lambda event: None) as other:
+            await other.open(ConferenceSpec(MEETING, "1000", "A meeting", View()))
+            again = await other.admit(stage.spec("red"), offers[0], resume=first)
+            await other.admit(stage.spec("green"), offers[1], resume=theirs)
+            assert [s.crypto for s in again.sections] == [s.crypto for s in first.sections]
+            await green.sees(RED, LEFT)
+            await red.sees(GREEN, RIGHT)
+            await green.hears(440.0)
+            await red.hears(900.0)
+
+
 async def test_dropped_ports_are_free_at_once(stage: Stage) -> None:
     async with RtpPeer(RED, 440.0, stage.peer_ports) as red:
         answer = await stage.join("red", red)
