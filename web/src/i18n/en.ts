@@ -1,3 +1,4 @@
+import { controlEn } from "./control.en";
 import { surveillanceEn } from "./surveillance.en";
 import type { Messages } from "./zh";
 
@@ -371,5 +372,6 @@ export const en: Messages = {
   },
   notFound: { title: "No such page", text: "The address may be wrong, or you may not see it.", home: "To the start" },
   notAllowed: { text: "Your roles do not include this page." },
+  ...controlEn,
   ...surveillanceEn,
 };

@@ -1,0 +1,33 @@
+/** What is decided in a meeting, and orders that say which state they looked at. */
+
+import { ref } from "vue";
+
+import { orderConference, readControl, type Order } from "@/api/control";
+import { attempt } from "@/components/feedback";
+
+import { useRows } from "./rows";
+
+export function useControl(conferenceId: string) {
+  const rows = useRows(() => readControl(conferenceId), {
+    changedBy: (event) =>
+      event.conference_id === conferenceId &&
+      (event.type.startsWith("Conference") || event.type === "ParticipantChanged"),
+  });
+  const busy = ref(false);
+
+  /** Two operators at once: the second is told what the first did, and sees it before ordering again. */
+  async function give(order: Order): Promise<boolean> {
+    busy.value = true;
+    const version = rows.value.value?.version;
+    const done = await attempt(() =>
+      orderConference(conferenceId, version === undefined ? order : { ...order, version }),
+    );
+    await rows.refresh();
+    busy.value = false;
+    return done;
+  }
+
+  return { control: rows.value, refresh: rows.refresh, busy, give };
+}
+
+export type ControlStore = ReturnType<typeof useControl>;
