@@ -42,6 +42,8 @@ class CameraAddress:
         if not parts.hostname:
             raise WrongAddress("there is no host in it (rtsp://host:port/path)")
         address = Address.parse(text)
+        if not ((address.username or "") + address.password).isprintable():
+            raise WrongAddress("there is an unprintable character in its user or password")
         if len(address.url) > LONGEST:
             raise WrongAddress(f"it is longer than {LONGEST} characters")
         return cls(address.url, address.host, address.port, address.username, address.password)

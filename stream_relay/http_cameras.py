@@ -26,6 +26,8 @@ from stream_relay.camera_trial import TrialResult, try_camera
 
 CAMERAS = "/api/v1/cameras"
 TRIALS_AT_ONCE = 4
+PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+"""A line break cannot be sent in a header: it would be said to be the camera's fault."""
 
 
 class CameraOut(BaseModel):
@@ -59,16 +61,18 @@ class NewCamera(Wanted):
     site_id: str
     name: str = Field(min_length=1, max_length=200)
     url: str = Field(min_length=1, max_length=800)
-    username: str | None = Field(default=None, max_length=128)
-    password: str = Field(default="", max_length=256)
+    username: str | None = Field(default=None, max_length=128, pattern=PRINTABLE)
+    password: str = Field(default="", max_length=256, pattern=PRINTABLE)
     udp: bool = False
 
 
 class CameraPatch(Wanted):
     name: str | None = Field(default=None, min_length=1, max_length=200)
     url: str | None = Field(default=None, min_length=1, max_length=800)
-    username: str | None = Field(default=None, max_length=128, description='"" or null: it asks for none')
-    password: str | None = Field(default=None, max_length=256)
+    username: str | None = Field(
+        default=None, max_length=128, pattern=PRINTABLE, description='"" or null: it asks for none'
+    )
+    password: str | None = Field(default=None, max_length=256, pattern=PRINTABLE)
     udp: bool | None = None
     enabled: bool | None = None
 
@@ -76,8 +80,8 @@ class CameraPatch(Wanted):
 class CameraTest(Wanted):
     site_id: str
     url: str = Field(min_length=1, max_length=800)
-    username: str | None = Field(default=None, max_length=128)
-    password: str = Field(default="", max_length=256)
+    username: str | None = Field(default=None, max_length=128, pattern=PRINTABLE)
+    password: str = Field(default="", max_length=256, pattern=PRINTABLE)
     udp: bool = False
 
 

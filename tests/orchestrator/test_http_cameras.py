@@ -181,6 +181,9 @@ async def test_a_camera_of_another_county_is_not_there(house: House) -> None:
         ({"id": "gate"}, 409, "already a camera 'gate'"),
         ({"id": "a b"}, 422, "id"),
         ({"name": ""}, 422, "name"),
+        ({"username": "ad\r\nmin"}, 422, "username"),
+        ({"username": "admin", "password": "a\nb"}, 422, "password"),
+        ({"url": "rtsp://admin:a%0ab@10.0.0.1/1"}, 400, "user or password"),
         ({"colour": "red"}, 422, "colour"),
     ],
 )
