@@ -32,6 +32,8 @@ from protocols.payloads.opus import MalformedOpus, packet_duration
 
 JUMP_SECONDS = 10.0
 """A step of media time longer than this, or backwards over a key frame, is no pause but another time."""
+SOUND_TO_COME = 0.45
+"""Seconds that the first pictures after a cut wait for sound that belongs before it."""
 
 
 class UnsupportedFormat(ValueError):
@@ -109,6 +111,8 @@ class StreamFragments:
         self._waiting_for_key = True
         self._begin = 0
         self._latest = 0
+        self._heard_until = 0
+        self._held: list[Packet] = []
         self._tie = SoundTie(VIDEO_TIMESCALE, self._sound_rate)
 
     @property
@@ -119,6 +123,30 @@ class StreamFragments:
     def take(self, packet: Packet) -> list[Made]:
         """The next picture in decoding order."""
         self.counts.taken += 1
+        if not self._held and not self._waits_for_sound(packet):
+            return self._take(packet)
+        self._held.append(packet)
+        first = self._held[0]
+        if self._heard_until < first.pts and packet.arrival - first.arrival < SOUND_TO_COME:
+            return []
+        return self._release()
+
+    def _waits_for_sound(self, packet: Packet) -> bool:
+        """Whether a period ends here by its age, and sound that still comes is of before."""
+        return (
+            packet.keyframe
+            and self._fragmenter is not None
+            and self._sound is not None
+            and self._restart is not None
+            and self._begin + self._restart <= packet.pts <= self._latest + self._jump
+            and packet.pts - VIDEO_TIMESCALE < self._heard_until < packet.pts
+        )
+
+    def _release(self) -> list[Made]:
+        held, self._held = self._held, []
+        return [made for packet in held for made in self._take(packet)]
+
+    def _take(self, packet: Packet) -> list[Made]:
         if packet.damaged or (self._waiting_for_key and not packet.keyframe):
             self._waiting_for_key = True
             self.counts.damaged += 1
@@ -157,13 +185,16 @@ class StreamFragments:
         if packet.damaged or time < 0:
             self.counts.sound += 1
             return
+        until = self._begin + (time + duration) * VIDEO_TIMESCALE // self._sound.timescale
+        self._heard_until = max(self._heard_until, until)
         before = fragmenter.dropped_sound
         fragmenter.push_sound(packet.data, time, duration)
         self.counts.sound += fragmenter.dropped_sound - before
 
     def end(self) -> list[Made]:
         """What is left; afterwards only a key frame begins again."""
-        left: list[Made] = list(self._fragmenter.flush()) if self._fragmenter else []
+        left = self._release()
+        left += self._fragmenter.flush() if self._fragmenter else []
         self._fragmenter = None
         self._waiting_for_key = True
         return left
@@ -181,6 +212,7 @@ class StreamFragments:
         made, later = self._left_over(packet, handing_on=not jumped)
         if jumped:
             self._tie = SoundTie(VIDEO_TIMESCALE, self._sound_rate)
+            self._heard_until = 0
         self._track = track
         self._begin = self._latest = packet.pts
         self._fragmenter = Fragmenter(track, self._sound, self._limit, least=self._least)
@@ -204,9 +236,11 @@ class StreamFragments:
         old, self._fragmenter = self._fragmenter, None
         if old is None:
             return [], []
-        if self._sound is None or not handing_on:
+        if not handing_on:
             return list(old.flush()), []
-        made: list[Made] = list(old.flush(all_sound=False))
+        made: list[Made] = list(old.flush(all_sound=False, until=packet.pts - self._begin))
+        if self._sound is None:
+            return made, []
         shift = (packet.pts - self._begin) * self._sound.timescale // VIDEO_TIMESCALE
         return made, [
             (data, time - shift, duration) for data, time, duration in old.later_sound() if time >= shift

@@ -113,11 +113,13 @@ class Fragmenter:
             return
         self._heard.append((data, time, duration))
 
-    def flush(self, *, all_sound: bool = True) -> list[MediaFragment]:
-        """What is left, at the end of the stream; without `all_sound` only the sound beside the pictures."""
+    def flush(self, *, all_sound: bool = True, until: int | None = None) -> list[MediaFragment]:
+        """What is left, at the end of the stream or `until` the time of the picture that follows elsewhere;
+        without `all_sound` only the sound beside the pictures."""
         done = [one for decode_time in self._times.flush() for one in self._timed(decode_time)]
         if self._pending is not None:
-            done += self._append(self._last_duration)
+            lasts = self._last_duration if until is None else max(until - self._pending[1], 1)
+            done += self._append(lasts)
         return done + self._emit(all_sound=all_sound)
 
     def later_sound(self) -> list[tuple[bytes, int, int]]:

@@ -3,6 +3,7 @@
 import random
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -48,15 +49,15 @@ def errors(packets: Iterator[tuple[bool, Packet]], restart: float | None) -> lis
         Format("H264", 90_000), AAC, fragment_seconds=0.5, restart_seconds=restart, jump_seconds=10.0
     )
     found: list[float] = []
-    begin, latest = 0.0, 0.0
+    begin, shown = 0.0, dict[float, float]()
     for is_picture, packet in packets:
         if not is_picture:
             fragments.take_sound(packet)
             continue
-        latest = packet.pts / 90_000
+        shown[packet.arrival] = packet.pts / 90_000
         for made in fragments.take(packet):
             if isinstance(made, Began):
-                begin = latest
+                begin = shown[made.arrival]
                 continue
             found += [at + begin - said for at, said in _said(made)]
     return found
@@ -109,3 +110,43 @@ def test_sound_whose_time_steps_is_put_back() -> None:
         tie.saw(Packet(b"", number * 18_000, 100 + at))
         tie.heard(Packet(b"", round(at * 8000) + (40_000 if number >= 100 else 0), 100 + at))
     assert tie.offset == pytest.approx(-5.0, abs=0.01)
+
+
+@pytest.mark.parametrize("lag", [0.0, 0.1, 0.3])
+def test_no_sound_is_lost_where_a_file_is_cut(lag: float) -> None:
+    """Though it comes later than the pictures of the next file."""
+    packets = list(camera(3, faster=0.0, ntp="known"))
+    late = [
+        (is_picture, packet if is_picture else replace(packet, arrival=packet.arrival - SOUND_LAG + lag))
+        for is_picture, packet in packets
+    ]
+    late.sort(key=lambda one: one[1].arrival)
+    found = errors(iter(late), 10.0)
+    assert len(found) > sum(not is_picture for is_picture, _ in packets) - 10
+
+
+def test_a_file_lasts_until_the_next_one_begins() -> None:
+    """Also where pictures come ever more rarely, and with the sound of that time."""
+    key, delta = (one.data for one in coded([RED] * 2))
+    times = [0, 0.2, 0.4, 0.6, 3.0, 3.2, 3.4, 6.4]
+    fragments = StreamFragments(Format("H264", 90_000), AAC, fragment_seconds=0.5, restart_seconds=3.0)
+    made = []
+    said = 0
+    for time in times:
+        while said * 0.128 < time:
+            fragments.take_sound(Packet(struct.pack(">d", said), said * 1024, 100 + said * 0.128))
+            said += 1
+        is_key = time in (0, 3.0, 6.4)
+        picture = Packet(key if is_key else delta, round(time * 90_000), 100 + time, is_key)
+        made += fragments.take(picture)
+    made += fragments.end()
+    periods: list[list[MediaFragment]] = []
+    for one in made:
+        if isinstance(one, Began):
+            periods.append([])
+        else:
+            periods[-1].append(one)
+    assert [sum(one.duration for one in period) / 90_000 for period in periods[:2]] == [3.0, 3.4]
+    heard = [said for period in periods for one in period for _, said in _said(one)]
+    assert heard == list(range(len(heard)))
+    assert len(heard) >= said - 1
