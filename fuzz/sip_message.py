@@ -7,26 +7,35 @@ be printed or parsed again, an input that takes longer than a second. Culprits a
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from protocols.sip.authorization import Challenge, DigestCredentials
 from protocols.sip.body import sdp_of
 from protocols.sip.dialog import Dialog
+from protocols.sip.dtmf import BARE, RELAY, parse_key
 from protocols.sip.framing import Framed, StreamFramer
 from protocols.sip.grammar import SipSyntaxError
+from protocols.sip.headers import NameAddress
 from protocols.sip.message import MalformedMessage, Request, Response, parse_message
+from protocols.sip.refer import Referral, sipfrag
+from protocols.sip.registration import Registration, printed
+from protocols.sip.reliability import RAck, is_reliable
 from protocols.sip.replies import acknowledge_failure, cancel_of, respond
 from protocols.sip.session_timer import answer_session, session_of_answer
+from protocols.sip.subscription import EventType, interval
 from protocols.sip.transaction_layer import server_key
 from protocols.sip.validation import Capabilities, body_refusal, check_response, fault_of, refusal_of
 
 HERE = Path(__file__).parent
 CORPUS = HERE / "corpus" / "sip"
 FAILURES = HERE.parent / "build" / "fuzz" / "sip"
-OWN = Capabilities(("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "UPDATE"), ("timer",))
+METHODS = ("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "UPDATE", "PRACK", "REGISTER", "SUBSCRIBE")
+OWN = Capabilities((*METHODS, "NOTIFY", "REFER", "MESSAGE"), ("timer", "100rel", "norefersub"))
 SPLICES = [
     b"\r\n", b"\n", b"\r", b" ", b"\t", b"\r\n ", b'"', b"\\", b"<", b">", b";", b",", b"=", b":", b"@",
     b"*", b"[", b"]", b"%", b"\0", b"\xff", b"\xb9\xe3", b"-1", b"99999999999999999999", b"SIP/2.0",
@@ -77,6 +86,7 @@ def try_request(request: Request) -> None:
     answer_session(request, 1800, 90)
     for text in request.headers.all("Authorization"):
         str(DigestCredentials.parse(text))
+    try_method(request)
     dialog = Dialog.of_server(request, "t", "<sip:me@h>", 1)
     dialog.request("BYE").to_bytes()
     dialog.next_hop()
@@ -85,11 +95,36 @@ def try_request(request: Request) -> None:
     sdp_of(request)
 
 
+def try_method(request: Request) -> None:
+    """What is read of one method only, each whatever the others are."""
+    readers: tuple[Callable[[], object], ...] = (
+        lambda: try_registration(Registration.parse(request)),
+        lambda: sipfrag(200, Referral.parse(request).display_name),
+        lambda: EventType.of(request),
+        lambda: interval(request, 60, 3600),
+        lambda: RAck.parse(request.headers.get("RAck") or ""),
+    )
+    for read in readers:
+        with contextlib.suppress(SipSyntaxError):
+            read()
+    for kind in (RELAY, BARE):
+        parse_key(kind, request.body)
+
+
+def try_registration(wanted: Registration) -> None:
+    wanted.brief(60)
+    for one in wanted.contacts:
+        NameAddress.parse(printed(one.contact, one.q, one.seconds))
+    wanted.apply(())
+
+
 def try_response(response: Response) -> None:
     """All that an endpoint does with a response."""
     check_response(response)
     assert parse_message(response.to_bytes()) == response, "a printed response parses to itself"
     session_of_answer(response)
+    if is_reliable(response):
+        str(RAck.of(response))
     sdp_of(response)
     for text in response.headers.all("WWW-Authenticate"):
         str(Challenge.parse(text))
