@@ -193,6 +193,8 @@ async def _send(reader: Reader, writer: asyncio.StreamWriter) -> None:
     told = reader.stream.format
     writer.write(frame(FORMAT, msgspec.msgpack.encode(told)))
     async for packet in reader:
+        if writer.transport.is_closing():
+            return  # the client is gone: uvloop answers a write with RuntimeError, which is nobody's fault
         if reader.stream.format is not told:  # other parameter sets of the same picture
             told = reader.stream.format
             writer.write(frame(FORMAT, msgspec.msgpack.encode(told)))
