@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,22 @@ async def test_an_error_of_the_holder_is_its_own() -> None:
         async with NodeStreams([], [shelf, Shelf()]).open("camera:1"):
             raise NoSuchStream("the holder's")
     assert shelf.held == 0
+
+
+async def test_a_stopped_process_delays_one_opening_and_no_other(tmp_path: Path) -> None:
+    stopped = LinkClient(tmp_path / "media-0.link", timeout=0.3)
+    alive = LinkClient(tmp_path / "media-1.link")
+    clock = asyncio.get_running_loop().time
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(stopped.path))
+        listener.listen()  # the kernel lets in, nobody speaks
+        async with LinkServer(alive.path, Shelf(camera("1"), camera("2"))):
+            streams = NodeStreams([stopped, alive])
+            async with streams.open("camera:1"):
+                began = clock()
+                async with streams.open("camera:2") as stream:
+                    assert stream.id == "camera:2"
+                with pytest.raises(NoSuchStream, match="camera:1/sound"):
+                    async with streams.open("camera:1/sound"):
+                        pass
+                assert clock() - began < 0.3
