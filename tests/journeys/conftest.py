@@ -26,11 +26,18 @@ async def meeting(node: Node) -> AsyncIterator[MeetingHandle]:
         await opened.command("end")
 
 
+def _node(item: pytest.Item) -> Node | None:
+    """The node of a test, be it a fixture or part of one."""
+    fixtures = getattr(item, "funcargs", {}).values()
+    found = (one if isinstance(one, Node) else getattr(one, "node", None) for one in fixtures)
+    return next((one for one in found if isinstance(one, Node)), None)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     """Remember how much the node had said before the test."""
-    node = getattr(item, "funcargs", {}).get("node")
-    item.stash[_SAID] = node.log.stat().st_size if isinstance(node, Node) and node.log.exists() else 0
+    node = _node(item)
+    item.stash[_SAID] = node.log.stat().st_size if node is not None and node.log.exists() else 0
     return (yield)
 
 
@@ -40,8 +47,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add what the node said since to the report of a failure."""
     report = yield
-    node = getattr(item, "funcargs", {}).get("node")
-    if report.failed and isinstance(node, Node) and node.log.exists():
+    node = _node(item)
+    if report.failed and node is not None and node.log.exists():
         said = node.log.read_bytes()[item.stash.get(_SAID, 0) :].decode(errors="replace")
         report.sections.append(("the node meanwhile", "\n".join(said.splitlines()[-MOST_LINES:])))
     return report

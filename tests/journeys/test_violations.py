@@ -12,7 +12,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import pytest
@@ -21,15 +20,15 @@ import pytest_asyncio
 from analytics.detection import Bgr, Box, Detection
 from analytics.detector import Detector
 from analytics.model_package import DEFAULT_MODEL, load
-from orchestrator.demo import stamp
+from tests.journeys.clock import clock_of, pictures_of
 from tests.journeys.live import Live, listening
 from tests.peers.ffmpeg import probe
 from tests.peers.node import PASSWORD, Api, Node, Refused
+from tests.peers.picture import Picture
 from tests.peers.ports import PortBlock
 from tests.peers.process import PeerProcess
 from tests.peers.requirement import requires
 from tests.peers.street import Street, street
-from tests.peers.street_program import HEIGHT, MARGIN
 from tests.peers.waiting import until
 
 pytestmark = [requires("opencv-doc", "ffmpeg"), pytest.mark.asyncio(loop_scope="module")]
@@ -130,25 +129,6 @@ def persons(detector: Detector, picture: Bgr, least: float = 0.4) -> list[Detect
     return [one for one in found if one.label == "person" and one.score >= least]
 
 
-def clock_of(picture: Bgr, about: float) -> float | None:
-    """When a picture was painted, in seconds since 1970 near `about`, by the clock in its margin."""
-    margin = np.ascontiguousarray(picture[HEIGHT : HEIGHT + MARGIN, :, ::-1])
-    milliseconds = stamp.read(margin)
-    if milliseconds is None:
-        return None
-    wrap = stamp.WRAP / 1000
-    return milliseconds / 1000 + round((about - milliseconds / 1000) / wrap) * wrap
-
-
-def clip_pictures(path: Path) -> list[tuple[float, Bgr]]:
-    """Seconds of media time from the first picture, and the picture."""
-    with av.open(str(path)) as container:
-        frames = [
-            (frame.time or 0.0, frame.to_ndarray(format="bgr24")) for frame in container.decode(video=0)
-        ]
-    return [(at - frames[0][0], np.asarray(picture, np.uint8)) for at, picture in frames]
-
-
 async def test_who_walks_into_the_zone_is_flagged_with_evidence_of_before_and_after(
     post: Post, detector: Detector, tmp_path: Path
 ) -> None:
@@ -174,7 +154,7 @@ async def test_who_walks_into_the_zone_is_flagged_with_evidence_of_before_and_af
     jpeg, _ = await post.monitor.download(f"/violations/{row['id']}/snapshot.jpg?boxes=0")
     assert hashlib.sha256(jpeg).hexdigest() == row["snapshot_sha256"]
     picture = np.asarray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), np.uint8)
-    at = clock_of(picture, started)
+    at = clock_of(picture[:, :, ::-1], started)
     assert at is not None
     assert came - 0.2 <= at <= started + 0.2
     assert row["boxes"]
@@ -194,7 +174,7 @@ async def test_who_walks_into_the_zone_is_flagged_with_evidence_of_before_and_af
     assert hashlib.sha256(mp4).hexdigest() == row["clip_sha256"]
     path = tmp_path / "clip.mp4"
     path.write_bytes(mp4)
-    pictures = await asyncio.to_thread(clip_pictures, path)
+    pictures = await asyncio.to_thread(pictures_of, path)
     times = [(media, clock_of(one, started)) for media, one in pictures]
     clocks = [(media, clock) for media, clock in times if clock is not None]
     assert len(clocks) > 0.9 * len(times)
@@ -203,8 +183,8 @@ async def test_who_walks_into_the_zone_is_flagged_with_evidence_of_before_and_af
         -BEFORE - 1 - PICTURE <= clocks[0][1] - started <= -BEFORE + PICTURE
     )  # from a key frame, one a second
     assert AFTER - 1 - PICTURE <= clocks[-1][1] - started <= AFTER + 0.2
-    assert persons(detector, pictures[0][1]) == []
-    assert len(persons(detector, pictures[-1][1])) >= 2
+    assert persons(detector, bgr(pictures[0][1])) == []
+    assert len(persons(detector, bgr(pictures[-1][1]))) >= 2
     length = float((await probe(tmp_path, str(path)))["format"]["duration"])
     assert 9.0 <= length <= 12.5
 
@@ -216,6 +196,10 @@ async def test_who_walks_into_the_zone_is_flagged_with_evidence_of_before_and_af
     assert kept["record-snapshot"]["sha256"] == row["snapshot_sha256"]
     assert kept["keep-clip"]["clip_sha256"] == row["clip_sha256"]
     assert "unbroken" in await doctor(post.node)
+
+
+def bgr(picture: Picture) -> Bgr:
+    return np.ascontiguousarray(picture[:, :, ::-1])
 
 
 def a_person_fills(detector: Detector, picture: Bgr, box: Box) -> bool:

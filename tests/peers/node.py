@@ -242,9 +242,10 @@ class Node:
     async def start(self) -> None:
         """Run it, and return once it takes calls."""
         self._process = await PeerProcess.start("anshi", command(self.config, self.data), self.folder)
-        self._session = aiohttp.ClientSession(
-            self.url, connector=aiohttp.TCPConnector(ssl=False), timeout=aiohttp.ClientTimeout(total=20)
-        )
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                self.url, connector=aiohttp.TCPConnector(ssl=False), timeout=aiohttp.ClientTimeout(total=20)
+            )
         await until(self.health, self._is_ready, "the node to be ready", START_SECONDS, interval=0.1)
 
     async def stop(self) -> None:
@@ -297,6 +298,12 @@ class Node:
 
     def sip_uri(self, user: str) -> str:
         return f"sip:{user}@127.0.0.1:{self.sip_port}"
+
+    def change(self, section: str, **values: object) -> None:
+        """Other settings, from the next start on."""
+        settings = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        settings[section] |= values
+        self.config.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
 
     def _configure(self, ports: PortBlock) -> None:
         self.data.mkdir(mode=0o700, exist_ok=True)
