@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -47,9 +48,15 @@ class RtpMap:
         return f"{self.payload_type} {self.name}/{self.clock_rate}{channels}"
 
 
+_PARAMETER_ENDS = re.compile(r";|\s+(?=[A-Za-z][\w-]*=)|/(?=[A-Z][A-Z0-9]*=)")
+
+
 @dataclass(frozen=True, slots=True)
 class FormatParameters:
-    """a=fmtp (RFC 8866 6.15); a parameter without "=" has the value ""."""
+    """a=fmtp (RFC 8866 6.15); a parameter without "=" has the value "".
+
+    Semicolons part parameters; terminals of H.263's time put spaces or slashes between them.
+    """
 
     payload_type: int
     parameters: dict[str, str] = field(default_factory=dict)
@@ -60,7 +67,7 @@ class FormatParameters:
         if not is_number(number):
             raise SdpError(f"fmtp cannot be read: {value}")
         parameters = {}
-        for item in text.split(";"):
+        for item in _PARAMETER_ENDS.split(text):
             name, _, setting = item.strip().partition("=")
             if name:
                 parameters[name.strip().lower()] = setting.strip()
