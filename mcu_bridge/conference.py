@@ -50,6 +50,8 @@ from media.transport import TransportClosed, TransportEvent, TransportFailed
 
 log = structlog.get_logger(__name__)
 
+SOUND_LAG = 0.05
+"""Seconds from a payload's arrival to its mix: the playout queue and the tick."""
 SILENT_AFTER = 10.0
 """Seconds without RTP, RTCP or consent after which the peer is probed."""
 
@@ -128,6 +130,8 @@ class Conference:
         """The participant's legs are as agreed: connect them to sound and pictures."""
         participant_id = participant.participant_id
         leg = participant.sound
+        if leg is not None:
+            leg.sync = None if participant.picture is None else participant.picture.sync
         codec = None if leg is None else leg.sound_codec
         receives = leg is not None and leg.terms.direction.receives
         sends = leg is not None and leg.terms.direction.sends
@@ -233,7 +237,7 @@ class Conference:
                 participant = self.participants.get(listener)
                 leg = None if participant is None else participant.sound
                 if leg is not None and leg.sound_codec is frame.codec:
-                    leg.send_sound(frame.payload, batch.index, now)
+                    leg.send_sound(frame.payload, batch.index, now, SOUND_LAG)
         if batch.speakers != self._speakers:
             self._speakers = batch.speakers
             self.picture.set_speakers(batch.speakers)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 
 from foundation.desks import LegReport
+from mcu_bridge.lip_sync import LipSync
 from mcu_bridge.measured_source import MeasuredSource
 from mcu_bridge.negotiation import coding, packetization_mode
 from mcu_bridge.outlet import Outlet
@@ -49,6 +50,7 @@ class PictureLeg(RtpLeg):
                 Format(coding(main), main.clock_rate),
                 on_keyframe_wanted=self.ask_keyframe,
             )
+        self.sync = LipSync(main.clock_rate)
         self.frames_sent = 0
         self.last_frame: float | None = None
         self._network = NetworkLimit()
@@ -67,6 +69,7 @@ class PictureLeg(RtpLeg):
             self.last_frame = arrival
             ntp = self.receiver.ntp_at(frame.timestamp)
             packet = Packet(frame.data, frame.timestamp, arrival, frame.keyframe, frame.damaged, ntp)
+            self.sync.picture_came(packet)
             self._measured.take(packet)
             if self._measured.source is None:
                 self.receiver.request_keyframe(arrival)  # a picture that stopped goes on without one
@@ -123,7 +126,9 @@ class PictureLeg(RtpLeg):
         if first:
             self.sender.rebase()
         now = time.monotonic()
-        packets = FramePackets(self.sender.headers(payloads, packet.pts, now), payloads)
+        captured = packet.arrival if 0 <= now - packet.arrival < 1 else now  # a still may be old
+        headers = self.sender.headers(payloads, packet.pts, now, captured=captured)
+        packets = FramePackets(headers, payloads)
         if self.send(packets, Precedence.PICTURE, keyframe=packet.keyframe):
             self.frames_sent += 1
         elif self.outlet is not None and self._pacer.needs_key_frame(self):

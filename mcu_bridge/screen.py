@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mcu_bridge.captions import CaptionPainter
 from mcu_bridge.cif_formats import SAMPLE_ASPECT
@@ -29,6 +30,8 @@ from media.stream import Stream
 
 # RTP payloads of single NAL unit packets may not exceed this with all headers on a 1500-byte path.
 FRAME_RATE = 25
+COMPOSED_LAG = 0.03
+"""Seconds from a picture's arrival to the canvas that is encoded: decoding, and half a tick of waiting."""
 _CIF_BUFFER = 4.0
 """Frame times that a key frame of H.261 or H.263 may take: their coarsest quantizer needs so much."""
 
@@ -80,7 +83,7 @@ class EncoderOutlet:
 
     def _publish(self, packets: Sequence[Packet]) -> None:
         for packet in packets:
-            self.stream.publish(packet)
+            self.stream.publish(replace(packet, arrival=packet.arrival - COMPOSED_LAG))
 
     def _want_keyframe(self) -> None:
         self._encoder.request_key_frame()

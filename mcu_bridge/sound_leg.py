@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from mcu_bridge.lip_sync import LipSync
 from mcu_bridge.rtp_leg import LegTerms, RtpLeg, packetizer_for
 from media.pacer import PacedFlow, Pacer, PacingClock, Precedence
+from media.packet import Packet
 from media.sound_codecs import RATE, SoundCodec
 from media.transport import MediaTransport
 from protocols.payloads import Frame
@@ -14,6 +16,9 @@ from protocols.payloads.opus import MalformedOpus, packet_duration
 from protocols.payloads.telephone_event import TelephoneEvent
 
 MOST_DIGITS = 32
+MOST_DELAY = 0.5
+"""Seconds that a site's sound waits for its picture at the most."""
+MOST_HELD = 100
 CONCEALED = 0.1
 """Seconds of missing sound that are still concealed."""
 
@@ -36,11 +41,33 @@ class SoundLeg(RtpLeg):
         self._samples = terms.agreed.main.clock_rate // 50
         self._began = False
         self._expected: int | None = None
+        self.sync: LipSync | None = None
+        """Of the site's picture, which its sound waits for."""
+        self._held: deque[tuple[float, bytes, int]] = deque(maxlen=MOST_HELD)
         self._digits: deque[str] = deque(maxlen=MOST_DIGITS)
 
     def take_frames(self, frames: Sequence[Frame], arrival: float) -> None:
         for frame in frames:
-            self._heard(frame.data, self._lost_before(frame))
+            delay = self._delay(frame, arrival)
+            lost = self._lost_before(frame)
+            if delay or self._held:
+                self._held.append((arrival + delay, frame.data, lost))
+            else:
+                self._heard(frame.data, lost)
+
+    def poll(self, now: float, wall_clock: float) -> None:
+        super().poll(now, wall_clock)
+        while self._held and self._held[0][0] <= now:
+            _, data, lost = self._held.popleft()
+            self._heard(data, lost)
+
+    def _delay(self, frame: Frame, arrival: float) -> float:
+        """By how much the sound is ahead of the site's picture, by the sender reports of both."""
+        if self.sync is None:
+            return 0.0
+        ntp = self.receiver.ntp_at(frame.timestamp)
+        self.sync.sound_came(Packet(frame.data, frame.timestamp, arrival, ntp=ntp))
+        return min(self.sync.delay, MOST_DELAY)
 
     def take_tone(self, event: TelephoneEvent) -> None:
         if event.digit is not None:
@@ -69,10 +96,14 @@ class SoundLeg(RtpLeg):
         except MalformedOpus:
             return 0
 
-    def send_sound(self, payload: bytes, index: int, now: float) -> None:
-        """20 ms of a mix; `index` counts ticks, so that a missed one leaves its gap in the timestamps."""
+    def send_sound(self, payload: bytes, index: int, now: float, lag: float = 0.0) -> None:
+        """20 ms of a mix; `index` counts ticks, so that a missed one leaves its gap in the timestamps.
+
+        `lag`: seconds since it was spoken or came here, for the receiver's lip synchronisation.
+        """
         if not self.terms.direction.sends:
             return
         payloads = self._packetizer.packetize(payload)
         marker, self._began = not self._began, True
-        self.send(self.sender.packets(payloads, index * self._samples, now, marker=marker), Precedence.SOUND)
+        packets = self.sender.packets(payloads, index * self._samples, now, marker=marker, captured=now - lag)
+        self.send(packets, Precedence.SOUND)
