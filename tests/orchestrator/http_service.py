@@ -60,6 +60,7 @@ from signaling.callers import CallerDirectory
 from signaling.camera_calls import CameraCalls, KnownCamera
 from signaling.http_conferences import ConferenceRoutes
 from signaling.http_minutes import MinutesRoutes
+from signaling.http_registrations import RegistrationRoutes
 from signaling.http_schedules import ScheduleRoutes
 from signaling.http_streams import StreamRoutes
 from signaling.media_workers import MediaWorkers
@@ -69,6 +70,7 @@ from signaling.meeting_rows import MeetingRows
 from signaling.meetings import Meetings
 from signaling.minutes import MinutesBook
 from signaling.planned_calls import PlannedCalls
+from signaling.registrar import Registrar
 from signaling.schedules import Scheduler
 from signaling.sip_calls import SipCalls
 from signaling.viewings import Viewings
@@ -388,6 +390,9 @@ async def serving(
             passwords=passwords,
         ).routes,
         *MinutesRoutes(MinutesBook(database, clock, meetings), history, UTC).routes,
+        *RegistrationRoutes(
+            registrar=Registrar(database, clock, callers, "gx"), authorisation=book.authorisation
+        ).routes,
         *StreamRoutes(
             viewings=viewings,
             cameras=camera_of,
