@@ -88,7 +88,7 @@ def fault_of(offer: bytes, answer: bytes) -> str | None:
     for theirs, ours in zip(offered, answered, strict=True):
         if ours.port and not theirs.port:
             return "a refused medium is answered"
-        if ours.port and not set(ours.formats) <= set(theirs.formats):
+        if ours.port and not set(map(int, ours.formats)) <= {int(f) for f in theirs.formats if f.isdecimal()}:
             return "a payload type was not offered"
         tags = {value.split()[0] for value in theirs.values("crypto") if value}
         if ours.port and not {value.split()[0] for value in ours.values("crypto")} <= tags:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -88,11 +89,11 @@ def _intervals(codec: CodecDescription) -> dict[str, int]:
     """MPI by size, of the sizes that we know."""
     found = {}
     for name, value in codec.parameters.items():
-        if name.upper() in _SIZES and value.isdigit() and 1 <= int(value) <= 32:
+        if name.upper() in _SIZES and re.fullmatch("[0-9]{1,2}", value) and 1 <= int(value) <= 32:
             found[name.upper()] = int(value)
     return found
 
 
 def _number(codec: CodecDescription, name: str) -> int | None:
     value = next((value for key, value in codec.parameters.items() if key.lower() == name), "")
-    return int(value) if value.isdigit() and len(value) < 10 else None
+    return int(value) if re.fullmatch("[0-9]{1,9}", value) else None

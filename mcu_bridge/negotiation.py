@@ -7,6 +7,7 @@ is given the highest profile that it offers instead: its decoder takes lower one
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -136,13 +137,13 @@ def coding(codec: CodecDescription) -> str:
 def packetization_mode(codec: CodecDescription) -> int:
     """RFC 6184 8.1: a missing mode means 0, single NAL units."""
     value = codec.parameters.get("packetization-mode", "0")
-    return int(value) if value.isdigit() else 0
+    return int(value) if re.fullmatch("[0-9]{1,3}", value) else 0
 
 
 def profile_level_id(codec: CodecDescription) -> str:
-    """RFC 6184 8.1: a missing profile-level-id means baseline, level 1."""
+    """RFC 6184 8.1: a missing profile-level-id, and one that is none, means baseline, level 1."""
     value = codec.parameters.get("profile-level-id", "42000a").lower()
-    return value if len(value) == 6 else "42000a"
+    return value if re.fullmatch("[0-9a-f]{6}", value) else "42000a"
 
 
 def _h264_usable(codec: CodecDescription, profiles: Sequence[str]) -> bool:

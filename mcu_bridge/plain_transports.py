@@ -204,9 +204,11 @@ def addresses(section: MediaSection) -> tuple[Address, Address] | tuple[None, No
     """RTP and RTCP addresses of a description; none for a hold in the manner of RFC 2543, and none for a
     name: looking it up would stop everybody's media, and where the peer sends from will show."""
     try:
-        if ip_address(section.address).is_unspecified:
-            return None, None
+        address = ip_address(section.address)
     except ValueError:
         return None, None
+    if address.is_unspecified:
+        return None, None
+    host = str(address)  # as sockets print it: media's source is compared with it
     default = section.port if section.rtcp_mux else min(section.port + 1, 65_535)
-    return (section.address, section.port), (section.address, section.rtcp_port or default)
+    return (host, section.port), (host, section.rtcp_port or default)

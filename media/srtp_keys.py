@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -76,7 +77,11 @@ class MasterKey:
 
 def _parse_mki(text: str) -> bytes:
     value, _, length = text.partition(":")
-    if not (value.isdigit() and length.isdigit() and len(value) <= 309 and 0 < int(length) <= MAX_MKI):
+    if not (
+        re.fullmatch("[0-9]{1,309}", value)
+        and re.fullmatch("[0-9]{1,3}", length)
+        and 0 < int(length) <= MAX_MKI
+    ):
         raise SrtpError(f"the offered master key identifier cannot be read: {text[:40]}")
     try:
         return int(value).to_bytes(int(length), "big")

@@ -223,7 +223,7 @@ def _media(section: MediaSection, session_address: str) -> Media:
 
 
 def _refused(section: MediaSection) -> Media:
-    words = section.media.split() or [section.kind.value, "0"]
+    words = [word for word in section.media.split(" ") if word] or [section.kind.value, "0"]
     attributes: tuple[tuple[str, str | None], ...] = () if section.mid is None else (("mid", section.mid),)
     formats = tuple(words[1:]) or ("0",)
     return Media(words[0], 0, section.protocol, formats, attributes=(*attributes, ("inactive", None)))

@@ -8,6 +8,7 @@ from mcu_bridge.negotiation import (
     OFFERED_VIDEO,
     agree,
     chosen_sections,
+    in_one_transport,
     packetization_mode,
     settle,
 )
@@ -174,3 +175,19 @@ def test_our_offer_fits_an_unfragmented_datagram() -> None:
     # Some 500 bytes of headers come on top: above 1300 in all, UDP gives way to TCP (RFC 3261 18.1.1).
     assert len(sdp) < 1_400
     assert [codec.name for codec in read_sdp(sdp).sections[1].codecs][-3:] == ["H263-1998", "H263", "H261"]
+
+
+def test_a_profile_that_is_no_number_is_the_missing_one() -> None:
+    for broken in ("428p1e", "42e0", "²²²²²²"):
+        agreed = agree(video(h264(96, broken, None)))
+        assert agreed is not None
+        assert agreed.answer[0].parameters["profile-level-id"] == "42000a"
+    assert packetization_mode(h264(96, "42e01f", None, **{"packetization-mode": "²"})) == 0
+
+
+def test_browsers_share_one_transport_and_terminals_have_one_a_medium() -> None:
+    sections = tuple(replace(video(VP8), mid=mid) for mid in ("0", "1"))
+    assert in_one_transport(MediaDescription(sections, bundle=("0", "1")), (0, 1))
+    assert not in_one_transport(MediaDescription(sections, bundle=("0",)), (0, 1))
+    assert not in_one_transport(MediaDescription(sections), (0, 1))
+    assert in_one_transport(MediaDescription(sections), (1,))

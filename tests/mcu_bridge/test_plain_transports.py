@@ -7,10 +7,18 @@ from dataclasses import replace
 
 import pytest
 
-from foundation.desks import CryptoKey, MediaDescription, MediaSection, Refusal, RefusalKind, SectionKind
+from foundation.desks import (
+    CryptoKey,
+    DtlsDescription,
+    MediaDescription,
+    MediaSection,
+    Refusal,
+    RefusalKind,
+    SectionKind,
+)
 from mcu_bridge.access import MediaAccess
 from mcu_bridge.negotiation import chosen_sections, has_usable_key
-from mcu_bridge.plain_transports import PlainTransports, addresses
+from mcu_bridge.plain_transports import PlainTransports, addresses, keyed_by_dtls
 from media.srtp import PROFILES, MasterKey, SrtpError, SrtpSession
 from tests.mcu_bridge.rtp_peer import PCMA, SUITE
 
@@ -134,11 +142,63 @@ async def test_an_unreadable_key_is_the_peers_error(plain: PlainTransports) -> N
         (replace(SECTION, address="0.0.0.0"), (None, None)),
         (replace(SECTION, address="::"), (None, None)),
         (replace(SECTION, address="room.example"), (None, None)),
+        (replace(SECTION, address="2001:DB8:0::9"), (("2001:db8::9", 5004), ("2001:db8::9", 5005))),
         (replace(SECTION, address="2001:db8::9"), (("2001:db8::9", 5004), ("2001:db8::9", 5005))),
     ],
 )
 def test_addresses(section: MediaSection, expected: tuple[object, object]) -> None:
     assert addresses(section) == expected
+
+
+def by_dtls(setup: str = "actpass", fingerprint: str = "AA:BB") -> MediaSection:
+    return replace(SECTION, protocol="UDP/TLS/RTP/SAVP", dtls=DtlsDescription("sha-256", fingerprint, setup))
+
+
+@pytest.mark.parametrize(
+    ("setup", "ours"), [("actpass", "passive"), ("active", "passive"), ("passive", "active")]
+)
+async def test_dtls_is_answered_in_the_fitting_role_and_goes_on_over_refreshes(
+    plain: PlainTransports, setup: str, ours: str
+) -> None:
+    socket, crypto = plain.answer(by_dtls(setup), None, resuming=False)
+    assert crypto == ()
+    described = plain.dtls(SectionKind.AUDIO)
+    assert described is not None
+    assert described.setup == ours
+    running = socket._dtls
+    assert running is not None
+    theirs = "active" if ours == "passive" else "passive"
+    for again in (setup, "actpass", theirs):
+        plain.answer(by_dtls(again), None, resuming=False)
+        assert socket._dtls is running
+    plain.answer(by_dtls(setup, "CC:DD"), None, resuming=False)
+    assert socket._dtls is not running
+    plain.answer(SECTION, None, resuming=False)
+    assert plain.dtls(SectionKind.AUDIO) is None
+    assert socket._dtls is None
+    plain.close(SectionKind.AUDIO)
+    await plain.aclose()
+
+
+async def test_sdes_serves_where_both_are_described_unless_the_protocol_says_dtls(
+    plain: PlainTransports,
+) -> None:
+    both = replace(secure(key()), dtls=DtlsDescription("sha-256", "AA:BB", "actpass"))
+    assert not keyed_by_dtls(both)
+    assert keyed_by_dtls(replace(both, protocol="UDP/TLS/RTP/SAVPF"))
+    assert keyed_by_dtls(replace(both, crypto=()))
+    assert not keyed_by_dtls(replace(both, protocol="RTP/AVP", crypto=()))
+    plain.answer(replace(both, crypto=()), None, resuming=False)
+    _, crypto = plain.answer(both, None, resuming=False)
+    assert crypto
+    assert plain.dtls(SectionKind.AUDIO) is None
+    plain.close(SectionKind.AUDIO)
+    await plain.aclose()
+
+
+def test_of_duplicates_the_secure_one_serves() -> None:
+    description = MediaDescription((SECTION, secure(key()), replace(secure(key()), port=6000)))
+    assert chosen_sections(description) == {SectionKind.AUDIO: 1}
 
 
 def test_srtp_that_cannot_be_keyed_gives_way_to_the_next_section() -> None:
