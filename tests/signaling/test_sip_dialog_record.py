@@ -1,0 +1,58 @@
+"""A call of an earlier process, by way of the JSON of a row: its numbers, its session, its description."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+
+from foundation.desks import CodecDescription, MediaDescription, MediaSection, SectionKind
+from signaling.sip_dialog_record import CSEQ_LEAP, DialogRecord
+from signaling.sip_line import SdpSession, SipLine
+from tests.signaling.sip_raw import RawPeer, call_in, endpoint, inside
+
+OURS = MediaDescription(
+    (MediaSection(SectionKind.AUDIO, "192.0.2.1", 4000, codecs=(CodecDescription("PCMA", 8, 8_000),)),)
+)
+
+
+def origin(sdp: bytes) -> list[bytes]:
+    """Id and version of the o= line."""
+    line = next(line for line in sdp.splitlines() if line.startswith(b"o="))
+    return line.split()[1:3]
+
+
+async def test_a_call_goes_on_from_its_row() -> None:
+    async with endpoint() as first, RawPeer(first) as peer:
+        answer = await call_in(peer, Supported="timer", Session_Expires="600;refresher=uac")
+        (call,) = first.calls()
+        session = SdpSession()
+        session.write(OURS)
+        call.local_sdp = session.write(OURS)
+        record = DialogRecord.of(SipLine(call, session, "p1"))
+        stored = msgspec.convert(json.loads(json.dumps(record.to_json())), DialogRecord)
+        assert stored == record
+        async with endpoint() as second:
+            line = stored.revived(second, "p1", record.at + 100)
+            revived = line.call.snapshot()
+            assert revived.dialog.local_cseq == record.call.dialog.local_cseq + CSEQ_LEAP
+            assert record.call.session_left is not None
+            assert revived.session_left == pytest.approx(record.call.session_left - 100, abs=2)
+            (same, before), (also, after) = origin(call.local_sdp), origin(line.session.write(OURS))
+            assert (also, int(after)) == (same, int(before) + 1)
+            async with RawPeer(second) as later:
+                later.send(inside(later, answer, "BYE", 2))
+                assert (await later.response(200)).cseq.method == "BYE"
+            assert [type(event).__name__ async for event in line.call.events()] == ["Ended"]
+
+
+async def test_a_session_that_ran_out_meanwhile_has_a_moment_left() -> None:
+    async with endpoint() as first, RawPeer(first) as peer:
+        await call_in(peer, Supported="timer", Session_Expires="600;refresher=uac")
+        (call,) = first.calls()
+        record = DialogRecord.of(SipLine(call, SdpSession(), "p1"))
+        async with endpoint() as second:
+            left = record.revived(second, "p1", record.at + 7200).call.snapshot().session_left
+            assert left is not None
+            assert 0 < left <= 10
