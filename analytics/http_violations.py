@@ -58,6 +58,7 @@ class ViolationOut(BaseModel):
     state: str = Field(description="open, claimed, confirmed or dismissed")
     clip_state: str = Field(description="pending, ready, partial or missing")
     clip_detail: str
+    clip_moment: float | None = Field(description="seconds into the clip at which it began")
     snapshot: bool
     claimed_by: str | None
     decided_by: str | None

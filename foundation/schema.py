@@ -419,7 +419,8 @@ class ViolationRow(Base):
 
     No foreign key to camera or rule: it outlives both, and `rule` is what the rule said then. `boxes` are
     [label, score, x1, y1, x2, y2] in 0..1 of the snapshot. Paths are relative to the folder of evidence.
-    `clip_state`: pending, ready, partial or missing; `clip_detail` says what is missing. `state`: open,
+    `clip_state`: pending, ready, partial or missing; `clip_detail` says what is missing, `clip_moment` at
+    which second of the clip the violation began. `state`: open,
     claimed, confirmed or dismissed.
     """
 
@@ -444,6 +445,7 @@ class ViolationRow(Base):
     clip_path: Mapped[str | None] = mapped_column(String(500))
     clip_sha256: Mapped[str | None] = mapped_column(String(64))
     clip_detail: Mapped[str] = mapped_column(String(500))
+    clip_moment: Mapped[float | None] = mapped_column(Double())
     state: Mapped[str] = mapped_column(String(16), index=True)
     claimed_by: Mapped[str | None] = mapped_column(String(200))
     claimed_at: Mapped[datetime | None]

@@ -66,11 +66,15 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Footage of the span, what of it is missing in words, and how many seconds of it are there."""
+    """Footage of the span, what of it is missing in words, and how many seconds of it are there.
+
+    The violation began `moment` seconds into it; None where the footage has a hole before, or begins later.
+    """
 
     footage: Footage
     missing: tuple[str, ...]
     seconds: float
+    moment: float | None = None
 
 
 class ClipCutter:
@@ -207,7 +211,9 @@ class ClipCutter:
         detail = "; ".join(missing)
         where, digest = (path, clip.sha256) if clip is not None else (None, None)
         async with self._database.transaction() as tx:
-            if not await ViolationRepository(tx).set_clip(violation.id, state, where, digest, detail):
+            moment = None if clip is None else found.moment
+            rows = ViolationRepository(tx)
+            if not await rows.set_clip(violation.id, state, where, digest, detail, moment):
                 return  # there is one already: evidence stays as it was
             about = {
                 "clip_state": str(state),
@@ -256,7 +262,9 @@ def _judge(footage: Footage, span: Span, why: str) -> Found:
         restart = _restart(span, times[-1], math.inf)
         missing.append(f"no picture was kept after {span.clock_time(times[-1])}{restart}")
     seconds = times[-1] - times[0] - sum(after - one for one, after in holes)
-    return Found(footage, tuple(missing), seconds)
+    began, first = span.since + BEFORE, footage.pictures[0].arrival
+    whole = first <= began and not any(one < began for one, _ in holes)
+    return Found(footage, tuple(missing), seconds, began - first if whole else None)
 
 
 def _restart(span: Span, since: float, until: float) -> str:

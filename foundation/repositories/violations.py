@@ -97,6 +97,7 @@ class Violation:
     clip_path: str | None = None
     clip_sha256: str | None = None
     clip_detail: str = ""
+    clip_moment: float | None = None
     state: ViolationState = ViolationState.OPEN
     claimed_by: str | None = None
     claimed_at: datetime | None = None
@@ -261,9 +262,16 @@ class ViolationRepository:
         )
 
     async def set_clip(
-        self, violation_id: str, state: ClipState, path: str | None, sha256: str | None, detail: str = ""
+        self,
+        violation_id: str,
+        state: ClipState,
+        path: str | None,
+        sha256: str | None,
+        detail: str = "",
+        moment: float | None = None,
     ) -> bool:
-        """The clip was cut, or not (`detail` says what is missing). False when there is one already."""
+        """The clip was cut, or not (`detail` says what is missing). The violation began `moment` seconds into
+        it; None when that is not known. False when there is one already."""
         return await self._write_evidence(
             violation_id,
             ViolationRow.clip_sha256.is_(None),
@@ -272,6 +280,7 @@ class ViolationRepository:
                 "clip_path": path,
                 "clip_sha256": sha256,
                 "clip_detail": detail[:_LONGEST_DETAIL],
+                "clip_moment": moment,
             },
         )
 

@@ -129,6 +129,7 @@ async def test_the_clip_has_five_seconds_before_and_after(evidence: Evidence, tm
     assert (violation.clip_state, violation.clip_detail) == (ClipState.READY, "")
     file = evidence.file(violation)
     assert violation.clip_sha256 == sha256(file.read_bytes()).hexdigest()
+    assert violation.clip_moment == pytest.approx(5.0, abs=0.05)
     frames = shown(file)
     # Key frames every 2 s: the last at or before second 8 is 8 itself; the end is second 18.
     assert len(frames) in (250, 251)
@@ -144,6 +145,17 @@ async def test_the_clip_has_five_seconds_before_and_after(evidence: Evidence, tm
         tmp_path, "-v", "warning", "-ss", "5.5", "-i", str(file), "-frames:v", "1", "-f", "null", "-"
     )
     assert "rror" not in sought
+
+
+async def test_a_clip_that_begins_with_an_earlier_key_frame_says_where_the_moment_is(
+    evidence: Evidence,
+) -> None:
+    evidence.keep(seconds_of_colour(0, 21))
+    await evidence.flag(14.0)  # five seconds before is 9, the key frame at or before it 8
+    violation = await evidence.cut()
+    assert violation.clip_moment == pytest.approx(6.0, abs=0.05)
+    at = next(colour for time, colour in shown(evidence.file(violation)) if time >= violation.clip_moment)
+    assert at == 14 % 4
 
 
 @requires("chromium")
@@ -188,6 +200,7 @@ async def test_what_was_not_kept_is_said_in_words(evidence: Evidence) -> None:
         "the first 2 of the 5 s before were not kept: the recorder began to keep this camera at 08:00:10"
     )
     assert next(colour for _, colour in shown(evidence.file(violation))) == 10 % 4
+    assert violation.clip_moment == pytest.approx(3.0, abs=0.05)
 
 
 async def test_a_camera_that_fell_silent_is_said_with_the_time(evidence: Evidence) -> None:
