@@ -9,6 +9,7 @@ by `tidy`.
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -333,7 +334,10 @@ class MeetingPicture:
         if not present:
             return FULL, (_TITLE,)
         layout = self._layout(content, len(present))
-        order = self._orders.setdefault(content, TileOrder(layout))
+        order = self._orders.get(content)
+        if order is None:  # a mosaic of one's own begins as the others see it
+            order = copy.deepcopy(self._orders.get(Content()) or TileOrder(layout))
+            self._orders[content] = order
         if layout is not order.layout:
             order.use(layout)
         return layout, order.assign(present, [s for s in self._speakers if s in present], now)

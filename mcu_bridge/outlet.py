@@ -68,7 +68,7 @@ class Outlet:
         if receiver in self._receivers:
             return
         self._receivers.append(receiver)
-        if receiver.outlet is not self and self._catch_up(receiver):
+        if self._still is None and receiver.outlet is not self and self._catch_up(receiver):
             return
         self.stream.request_keyframe()
         if self._still is not None and receiver.outlet is None:

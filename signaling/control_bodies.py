@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
@@ -14,6 +15,9 @@ from signaling.control.state import SHORTEST_POLL, Audience, Lobby, Mark, Mode
 
 LONGEST_BANNER = 500
 LONGEST_LIST = 500
+
+
+Layout = Literal["auto", "speaker", "1+1", "2x2", "1+5", "1+7", "3x3", "4x4", "pip", "speaker+strip"]
 
 
 class CommandBody(Wanted):
@@ -33,6 +37,7 @@ class CommandBody(Wanted):
     audience: Audience = Audience.ALL
     lobby: Lobby = Lobby.ALL
     text: str = Field(default="", max_length=LONGEST_BANNER, description="banner; empty takes it away")
+    layout: Layout | None = Field(default=None, description="mosaic: how its cells lie; none as before")
     decibels: float = Field(default=0.0, ge=-MOST_GAIN_DB, le=MOST_GAIN_DB)
 
     def ordered(self, by: str, site: str | None = None) -> Order:
@@ -53,6 +58,7 @@ class CommandBody(Wanted):
             audience=self.audience,
             lobby=self.lobby,
             text=self.text,
+            layout=self.layout or "",
             decibels=self.decibels,
         )
 
@@ -103,6 +109,7 @@ class ControlOut(BaseModel):
     mode: Mode
     picture: ViewOut
     page: list[str]
+    layout: str
     subject: str | None
     chair: str | None
     chair_wishes: list[WishOut]

@@ -140,6 +140,7 @@ class ControlRoutes:
                 **shown,
                 "picture": {"mode": meeting.view.mode, "participant_id": meeting.view.participant_id},
                 "page": list(meeting.view.page),
+                "layout": meeting.control.view.layout,
                 "roll_call": None if call is None else _record(call.record(meeting.conference_id)),
             }
         )

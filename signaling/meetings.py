@@ -143,7 +143,8 @@ class Meetings:
         if view.mode is ViewMode.FULL_SCREEN and view.participant_id not in meeting.members:
             raise UnknownMember(f"participant {view.participant_id} is not in meeting {meeting.number}")
         command = Command.FULL_SCREEN if view.mode is ViewMode.FULL_SCREEN else Command.MOSAIC
-        await self.control.give(conference_id, Order(command, by, participant_id=view.participant_id))
+        order = Order(command, by, participant_id=view.participant_id, layout=view.layout)
+        await self.control.give(conference_id, order)
 
     async def roll_calls(self, conference_id: str) -> tuple[RollCallRecord, ...]:
         """The records of a meeting, the latest first."""

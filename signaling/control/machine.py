@@ -168,12 +168,14 @@ def _entered(case: _Case, after: ControlState, mode: Mode) -> ControlState:
 
 
 def _mosaic(case: _Case) -> ControlState:
-    return replace(case.state, view=View(), subject=None)
+    layout = case.order.layout or case.state.view.layout
+    return replace(case.state, view=View(layout=layout), subject=None)
 
 
 def _full_screen(case: _Case) -> ControlState:
     _inside(case)
-    return replace(case.state, view=View(ViewMode.FULL_SCREEN, case.whom), subject=None)
+    view = View(ViewMode.FULL_SCREEN, case.whom, layout=case.state.view.layout)
+    return replace(case.state, view=view, subject=None)
 
 
 def _subject(case: _Case) -> ControlState:

@@ -123,6 +123,7 @@ class Order:
     audience: Audience = Audience.ALL
     lobby: Lobby = Lobby.ALL
     text: str = ""
+    layout: str = ""
     decibels: float = 0.0
 
 

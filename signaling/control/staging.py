@@ -6,7 +6,7 @@ from foundation.desks import Staging, View, ViewMode
 from signaling.control.people import People
 from signaling.control.state import Audience, ControlState, Mode
 
-LOBBY_PROMPT = "请稍候，等待主持人准入  Please wait to be admitted"
+LOBBY_PROMPT = "请稍候，等待主持人准入"
 
 
 def staged(state: ControlState, people: People, next_shown: tuple[str, ...] = ()) -> tuple[View, Staging]:

@@ -1,6 +1,6 @@
 """Meeting control over a real bridge: an order is given, and a terminal sees or hears something else.
 
-Real meeting control, rows and media on loopback; orders are timed to the first decoded picture that shows them.
+Real meeting control, rows and media on loopback; orders are timed to the first decoded picture that shows.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from signaling.meetings import Meetings
 from tests.mcu_bridge.conftest import access, block, certificate
 from tests.mcu_bridge.rtp_peer import BLUE, GREEN, RED, YELLOW, RtpPeer, Tile, Yuv
 from tests.peers.ports import PortBlock
-from tests.signaling.conftest import clock, database, passwords, sqlite_template
+from tests.signaling.conftest import clock, database, passwords, patience, sqlite_template
 from tests.signaling.recording_desk import RecordingLine
 
-__all__ = ["access", "block", "certificate", "clock", "database", "passwords", "sqlite_template"]
+__all__ = ["access", "block", "certificate", "clock", "database", "passwords", "patience", "sqlite_template"]
 
 FONT = Path("/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc")
 SOON = 1.0

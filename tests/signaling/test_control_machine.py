@@ -94,6 +94,8 @@ def test_mosaic_and_full_screen_leave_a_mode_and_stop_goes_back_to_them() -> Non
     assert do(do(state, Command.BROADCAST, "b"), Command.MOSAIC).mode is Mode.FREE
     with pytest.raises(NotNow, match="nothing of the kind"):
         do(state, Command.STOP)
+    laid = do(START, Command.MOSAIC, layout="3x3")
+    assert do(do(laid, Command.FULL_SCREEN, "a"), Command.MOSAIC).view == View(layout="3x3")
 
 
 @pytest.mark.parametrize("mode", list(Mode))

@@ -41,6 +41,7 @@ export interface Control {
   mode: Mode;
   picture: Picture;
   page: string[];
+  layout: string;
   subject: string | null;
   chair: string | null;
   chair_wishes: Wish[];
@@ -74,6 +75,7 @@ export interface Order {
   audience?: Polling["audience"];
   lobby?: Lobby;
   text?: string;
+  layout?: string;
   decibels?: number;
   version?: number;
 }
@@ -81,7 +83,6 @@ export interface Order {
 const at = (id: string) => `/conferences/${encodeURIComponent(id)}`;
 
 export const readControl = (id: string) => call<Control>("GET", `${at(id)}/control`);
-export const readRollCalls = (id: string) => call<RollCall[]>("GET", `${at(id)}/roll-calls`);
 export const orderConference = (id: string, body: Order) => call<undefined>("POST", `${at(id)}/commands`, { body });
 /** As a participant of this browser. */
 export const orderAs = (id: string, participantId: string, body: Order) =>

@@ -2,7 +2,6 @@ import type { controlZh } from "./control.zh";
 
 export const controlEn: typeof controlZh = {
   control: {
-    title: "Mode",
     mode: {
       free: "Free",
       broadcast: "Broadcast",
@@ -10,7 +9,6 @@ export const controlEn: typeof controlZh = {
       polling: "Polling",
       "roll-call": "Roll call",
     },
-    seeing: "Shown now",
     stop: "End {mode}",
     chair: "Chair",
     floor: "Has the floor",
@@ -24,7 +22,6 @@ export const controlEn: typeof controlZh = {
     menu: "Controls",
     broadcast: "Broadcast this site",
     lecture: "Make lecturer",
-    selectOwn: "Choose what it sees…",
     selectNone: "Let it see the meeting",
     grantChair: "Give the chair",
     revokeChair: "Take the chair back",
@@ -38,10 +35,11 @@ export const controlEn: typeof controlZh = {
     louder: "Louder by 3 dB",
     quieter: "Quieter by 3 dB",
     gain: "Gain {db} dB",
-    muteAll: "Mute all",
     unmuteAll: "Unmute all",
     locked: "Locked",
     lockedHint: "No newcomers, except those whom operators call",
+    layout: "Layout",
+    layouts: { auto: "Automatic", speaker: "Speaker large", pip: "Picture in picture", strip: "Speaker and strip" },
     lobby: "Lobby",
     lobbies: { off: "Off", guests: "Those with the PIN only", all: "All newcomers" },
     allowSelect: "Sites may choose what they see",
@@ -50,8 +48,6 @@ export const controlEn: typeof controlZh = {
     bannerEverywhere: "On every picture (transcodes)",
     bannerSet: "Show",
     bannerOff: "Take away",
-    sites: "Sites",
-    choose: "Choose a site",
     start: "Start",
     queue: {
       floor: "Asks to speak",
@@ -89,8 +85,6 @@ export const controlEn: typeof controlZh = {
       end: "End the roll call",
       progress: "{done} of {all} called, {present} present, {absent} absent",
       marks: { waiting: "Not called", called: "Called", present: "Present", absent: "Absent" },
-      records: "Records",
-      record: "{time}: {present} present, {absent} absent, {rest} not called",
     },
     room: {
       raise: "Ask to speak",

@@ -2,7 +2,6 @@
 
 export const controlZh = {
   control: {
-    title: "会议模式",
     mode: {
       free: "自由",
       broadcast: "广播会场",
@@ -10,7 +9,6 @@ export const controlZh = {
       polling: "轮询",
       "roll-call": "点名",
     },
-    seeing: "当前画面",
     stop: "结束{mode}",
     chair: "主席",
     floor: "发言",
@@ -24,7 +22,6 @@ export const controlZh = {
     menu: "会控操作",
     broadcast: "广播该会场",
     lecture: "设为演讲者",
-    selectOwn: "为其选看…",
     selectNone: "取消选看",
     grantChair: "授予主席",
     revokeChair: "收回主席",
@@ -38,10 +35,11 @@ export const controlZh = {
     louder: "音量 +3 dB",
     quieter: "音量 −3 dB",
     gain: "音量 {db} dB",
-    muteAll: "全场静音",
-    unmuteAll: "全场解除静音",
+    unmuteAll: "全体解除静音",
     locked: "会议锁定",
     lockedHint: "锁定后不再有新会场加入，操作员邀请的除外",
+    layout: "多画面布局",
+    layouts: { auto: "自动", speaker: "主讲突出", pip: "画中画", strip: "主讲加下排" },
     lobby: "等候室",
     lobbies: { off: "不启用", guests: "仅凭密码加入者", all: "所有加入者" },
     allowSelect: "允许会场自行选看",
@@ -50,8 +48,6 @@ export const controlZh = {
     bannerEverywhere: "所有画面（需转码）",
     bannerSet: "显示",
     bannerOff: "取消横幅",
-    sites: "会场",
-    choose: "选择会场",
     start: "开始",
     queue: {
       floor: "申请发言",
@@ -89,8 +85,6 @@ export const controlZh = {
       end: "结束点名",
       progress: "已点 {done} / {all}，到 {present}，缺席 {absent}",
       marks: { waiting: "未点", called: "点名中", present: "到", absent: "缺席" },
-      records: "点名记录",
-      record: "{time}：到 {present}，缺席 {absent}，未点 {rest}",
     },
     room: {
       raise: "申请发言",
