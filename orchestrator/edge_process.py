@@ -40,7 +40,7 @@ from stream_relay.hls.http_hls import hls_routes
 
 DESK = "broadcast"
 KEEP_ALIVE_SECONDS = 30.0
-HANDSHAKE_SECONDS = 10.0
+HANDSHAKE_SECONDS = 5.0
 LINGER_SECONDS = 2.0
 BACKLOG = 1024
 OWN_DESCRIPTORS = 256
@@ -155,9 +155,10 @@ def _listener(settings: Settings) -> list[Callable[..., Awaitable[web.StreamResp
 
 
 def _room_for(viewers: int) -> None:
-    """A descriptor for each connection, as far as this process may have them."""
+    """A descriptor for each connection, as far as this process may have them: twice, for a connection that
+    still shakes hands is not known to the door."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = viewers + OWN_DESCRIPTORS
+    wanted = 2 * viewers + OWN_DESCRIPTORS
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -58,8 +58,8 @@ OF_MEETINGS: tuple[type[Event], ...] = (
     RenegotiationNeeded,
 )
 OF_SITES: Mapping[type[Event], tuple[Action, str, str]] = {
-    CameraChanged: (Action.VIEW_CAMERA, "camera", "camera_id"),
-    CameraStateChanged: (Action.VIEW_CAMERA, "camera", "camera_id"),
+    CameraChanged: (Action.LIST_CAMERAS, "camera", "camera_id"),
+    CameraStateChanged: (Action.LIST_CAMERAS, "camera", "camera_id"),
     RecordingChanged: (Action.PLAY_RECORDING, "recording", "subject"),
     RecordingAlarm: (Action.PLAY_RECORDING, "recording", "subject"),
     ViolationFlagged: (Action.VIEW_VIOLATIONS, "violation", "violation_id"),
