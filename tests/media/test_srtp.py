@@ -283,9 +283,9 @@ def test_three_days_at_a_thousand_packets_a_second_are_found(profile: SrtpProfil
     sender = SrtpSender(transform_for(profile, theirs))
     sender._highest[rtp(0)[8:12]] = 4095 << 16
     receiver = SrtpReceiver(transform_for(profile, theirs), late=True)
-    began = time.monotonic()
+    began = time.process_time()
     assert receiver.unprotect(sender.protect([rtp(1)])[0]) == rtp(1)
-    assert time.monotonic() - began < 0.25
+    assert time.process_time() - began < 0.25
 
 
 def test_forged_packets_do_not_make_us_search_without_end() -> None:
