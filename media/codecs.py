@@ -63,8 +63,8 @@ class DecoderCounts:
 class VideoDecoder:
     """Decodes one source.
 
-    After an error it sets `needs_keyframe` and withholds pictures until a key frame comes, at most `PATIENCE`
-    of them: a source that never sends one (gradual refresh) must not stay frozen.
+    At its start and after an error it withholds pictures until a key frame comes, at most `PATIENCE` of them:
+    a source that never sends one (gradual refresh) must not stay frozen.
     """
 
     PATIENCE = 25
@@ -75,13 +75,13 @@ class VideoDecoder:
         self.counts = DecoderCounts()
         self._opened_with = skip_loop_filter
         self._context = self._open()
-        self._faulty = False
+        self._faulty = True  # what refers to pictures that never came is grey
         self._held = 0
 
     @property
     def needs_keyframe(self) -> bool:
         """Nothing was decoded yet, or something was lost since the last key frame: ask the source for one."""
-        return self._faulty or not self.counts.pictures
+        return self._faulty
 
     def decode(self, packet: Packet) -> list[Picture]:
         """The pictures that become ready with this coded frame: none, one, or after reordering several."""
@@ -91,6 +91,8 @@ class VideoDecoder:
         self.counts.frames += 1
         if packet.damaged:
             self._fault()
+        elif packet.keyframe and self.codec is VideoCodec.H261:
+            self._faulty = False  # libav does not say of its pictures which one is a key frame
         if not packet.data:
             return []  # to libav it would be the end of the stream, and nothing could follow
         coded = av.Packet(packet.data)
