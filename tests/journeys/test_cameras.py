@@ -252,11 +252,11 @@ async def test_a_killed_worker_and_a_killed_main_keep_the_camera_in_its_meeting(
 
     async with (
         camera(node, tmp_path, launch, camera_id="yard", site="nanning"),
-        Baresip(tmp_path / "cut-off", NANNING) as cut_off,
+        Baresip(tmp_path / "kept", NANNING) as kept,
     ):
         row = await into(meeting, "yard")
-        await cut_off.dial(meeting.uri)
-        await cut_off.established()
+        await kept.dial(meeting.uri)
+        await kept.established()
         os.kill(main_pid(node), signal.SIGKILL)
 
         async def again() -> dict[str, Any] | None:
@@ -268,10 +268,7 @@ async def test_a_killed_worker_and_a_killed_main_keep_the_camera_in_its_meeting(
         seen = await until(again, lambda found: found is not None, "main to be there again", 20.0)
         assert seen is not None
         assert (seen["id"], seen["state"]) == (row["id"], "connected")
-        async with Baresip(tmp_path / "room2", replace(WUMING, video_codecs=())) as room:
-            await room.dial(meeting.uri)
-            await room.established()
-            await sees_all(room, TWO_TILES, YELLOW, BLUE, timeout=15.0)  # and not the one whose call is lost
+        await sees_all(kept, TWO_TILES, YELLOW, RED, timeout=15.0)  # its call went on
 
 
 async def test_with_media_inside_main(browser: Chromium, tmp_path: Path) -> None:
