@@ -63,11 +63,12 @@ class DecoderCounts:
 class VideoDecoder:
     """Decodes one source.
 
-    At its start and after an error it withholds pictures until a key frame comes, at most `PATIENCE` of them:
-    a source that never sends one (gradual refresh) must not stay frozen.
+    At its start it withholds pictures until a key frame comes, at most `FIRST_PATIENCE` of them, and after an
+    error at most `PATIENCE`: a source that never sends one (gradual refresh) must not stay unseen or frozen.
     """
 
     PATIENCE = 25
+    FIRST_PATIENCE = 75
 
     def __init__(self, codec: VideoCodec, *, skip_loop_filter: bool = False) -> None:
         self.codec = codec
@@ -76,7 +77,7 @@ class VideoDecoder:
         self._opened_with = skip_loop_filter
         self._context = self._open()
         self._faulty = True  # what refers to pictures that never came is grey
-        self._held = 0
+        self._held = self.PATIENCE - self.FIRST_PATIENCE
 
     @property
     def needs_keyframe(self) -> bool:
