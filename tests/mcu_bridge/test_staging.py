@@ -161,8 +161,8 @@ async def test_a_site_that_asks_not_to_see_itself_has_a_mosaic_of_its_own_while_
 async def test_pages_of_a_mosaic_turn_without_a_card_in_between(
     stage: Stage, rooms: tuple[RtpPeer, RtpPeer, RtpPeer]
 ) -> None:
-    """No black tile between two pages. In one run of some six the terminal still decodes a grey frame or two at a
-    turn (128, 128, 128), for a reason not found yet: that is not asserted here."""
+    """No black tile between two pages. In one run of some six the terminal still decodes a grey frame or two
+    at a turn (128, 128, 128), for a reason not found yet: that is not asserted here."""
     _red, green, _blue = rooms
     await stage.bridge.set_staging(MEETING, View(page=("red",)), Staging())
     await green.sees(RED, timeout=2 * SOON)
