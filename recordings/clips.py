@@ -33,6 +33,8 @@ from recordings.footage import NoPicture, RecordedFile, WrittenClip, read_footag
 from recordings.preroll import Footage, PrerollKeeper
 from recordings.recording_folder import OutsideFolder, RecordingFolder
 
+REPLAYED = 3.0
+"""Seconds that a recorder's first pictures may be older than it: the group that waits for its readers."""
 BEFORE = AFTER = 5.0
 """Seconds of the clip around the violation's start."""
 LATE = 1.0
@@ -270,7 +272,9 @@ def _judge(footage: Footage, span: Span, why: str) -> Found:
 def _restart(span: Span, since: float, until: float) -> str:
     """Names the recorder's own absence as the cause, where it was."""
     return (
-        f": the recorder was started at {span.clock_time(span.began)}" if since < span.began < until else ""
+        f": the recorder was started at {span.clock_time(span.began)}"
+        if since < span.began < until + REPLAYED
+        else ""
     )
 
 
