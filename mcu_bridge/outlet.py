@@ -16,10 +16,6 @@ from media.packet import Packet
 from media.stream import Stream
 from protocols.payloads import Packetizer
 
-FRESH_FRAMES = 10
-"""How many frames after a key frame a receiver may still begin with it: 0.4 s at 25 a second."""
-FRESH_BYTES = 256 << 10
-
 log = structlog.get_logger(__name__)
 
 
@@ -53,7 +49,6 @@ class Outlet:
         self.unsendable = 0
         self.failed = 0
         self._receivers: list[PictureReceiver] = []
-        self._recent: list[Packet] = []
         self._packetizers: dict[Hashable, Packetizer] = {}
 
     @property
@@ -61,41 +56,16 @@ class Outlet:
         return len(self._receivers)
 
     def attach(self, receiver: PictureReceiver) -> None:
-        """From the next key frame on, `receiver` shows this stream; at once, if the last one is fresh.
+        """From the next key frame on, `receiver` shows this stream.
 
-        A source is asked for a key frame once a second at the most: who comes in between is not to wait.
+        The frames since the last one, sent in a burst, made terminals decode a grey frame now and then.
         """
         if receiver in self._receivers:
             return
         self._receivers.append(receiver)
-        if self._still is None and receiver.outlet is not self and self._catch_up(receiver):
-            return
         self.stream.request_keyframe()
         if self._still is not None and receiver.outlet is None:
             self._show_still(receiver, self._still())
-
-    def _catch_up(self, receiver: PictureReceiver) -> bool:
-        """The frames since a fresh key frame, all at once; False where there are none."""
-        for packet in self._recent:
-            payloads = self._payloads(receiver, packet)
-            first = receiver.outlet is not self
-            if not payloads:
-                if first:
-                    return False
-                continue
-            if first:
-                self._take(receiver)
-            self._send(receiver, payloads, packet, first=first)
-        return bool(self._recent)
-
-    def _remember(self, packet: Packet) -> None:
-        if packet.keyframe and not packet.damaged:
-            self._recent = [packet]
-        elif self._recent:
-            self._recent.append(packet)
-            size = sum(map(len, self._recent))
-            if packet.damaged or len(self._recent) > FRESH_FRAMES or size > FRESH_BYTES:
-                self._recent = []
 
     def _show_still(self, receiver: PictureReceiver, packet: Packet | None) -> None:
         payloads = () if packet is None else self._payloads(receiver, packet)
@@ -116,7 +86,6 @@ class Outlet:
 
     def send(self, packet: Packet) -> None:
         """One frame to every receiver that shows this stream, or can begin to with this frame."""
-        self._remember(packet)
         split: dict[Hashable, Sequence[bytes]] = {}
         for receiver in tuple(self._receivers):
             first = receiver.outlet is not self
