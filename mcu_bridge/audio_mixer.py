@@ -38,6 +38,8 @@ LOUDEST = 30_000
 RELEASE = 0.02
 """How far the limiter's gain recovers in a tick: from half to full in half a second."""
 
+_USUAL_WAIT = 0.03
+
 Sum = NDArray[np.int32]
 
 
@@ -65,6 +67,8 @@ class MixedTick:
     speakers: tuple[str, ...]
     """Who spoke for long enough to be shown, the latest first; at most as many as are mixed."""
     mixed: tuple[str, ...]
+    waited: float = 0.0
+    """Seconds since the sound of who spoke last came here."""
 
 
 @dataclass(slots=True)
@@ -95,6 +99,7 @@ class AudioMixer:
         self._mixed: tuple[str, ...] = ()
         self._index = 0
         self._strays = 0
+        self._last_waited = _USUAL_WAIT
         self._lock = threading.Lock()
 
     @property
@@ -172,7 +177,17 @@ class AudioMixer:
             for part in parts.values():
                 total += part
             mixes = tuple(self._mixes(total, parts))
-            return MixedTick(self._index, mixes, levels, self._speakers.recent, tuple(parts))
+            recent = self._speakers.recent
+            return MixedTick(self._index, mixes, levels, recent, tuple(parts), self._waited(recent))
+
+    def _waited(self, recent: tuple[str, ...]) -> float:
+        """Lips are watched of who speaks: their way counts, through the pauses too."""
+        for name in (*recent, *self._mixed):
+            source = self._sources.get(name)
+            if source is not None and source.frame is not None:
+                self._last_waited = source.queue.waited
+                break
+        return self._last_waited
 
     def _hear(self, source: _Source) -> float:
         """Takes the source's next frame and its level; muted sound is taken too, so that it does not pile

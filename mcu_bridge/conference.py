@@ -50,8 +50,6 @@ from media.transport import TransportClosed, TransportEvent, TransportFailed
 
 log = structlog.get_logger(__name__)
 
-SOUND_LAG = 0.05
-"""Seconds from a payload's arrival to its mix: the playout queue and the tick."""
 SILENT_AFTER = 10.0
 """Seconds without RTP, RTCP or consent after which the peer is probed."""
 
@@ -237,7 +235,7 @@ class Conference:
                 participant = self.participants.get(listener)
                 leg = None if participant is None else participant.sound
                 if leg is not None and leg.sound_codec is frame.codec:
-                    leg.send_sound(frame.payload, batch.index, now, SOUND_LAG)
+                    leg.send_sound(frame.payload, batch.index, now, batch.came)
         if batch.speakers != self._speakers:
             self._speakers = batch.speakers
             self.picture.set_speakers(batch.speakers)

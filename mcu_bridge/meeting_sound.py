@@ -41,13 +41,14 @@ class SoundFrame:
 class SoundBatch:
     """What one tick made: `index` counts ticks of 20 ms, `speakers` who spoke last comes first.
 
-    `at` is the tick's time, monotonic seconds.
+    `at` is the tick's time, monotonic seconds, and `came` when what was said last came here.
     """
 
     index: int
     frames: tuple[SoundFrame, ...]
     speakers: tuple[str, ...]
     at: float = 0.0
+    came: float = 0.0
 
 
 @dataclass(slots=True)
@@ -146,7 +147,8 @@ class MeetingSound:
             self.dropped_batches += 1
             return
         self._made += 1
-        self._loop.call_soon_threadsafe(self._hand_over, SoundBatch(mixed.index, frames, mixed.speakers, now))
+        batch = SoundBatch(mixed.index, frames, mixed.speakers, now, now - mixed.waited)
+        self._loop.call_soon_threadsafe(self._hand_over, batch)
 
     def _decode(self, participant_id: str, source: _Source) -> None:
         while source.inbox:

@@ -4,6 +4,7 @@
     queue.push(samples); queue.push_lost(count)      as packets come, or are known to be lost
     queue.pop(quiet) -> 960 samples | None           every 20 ms; None while there is nothing to play
     queue.depth, queue.target                        seconds held and wished for
+    queue.waited                                     seconds a packet waits for its turn, in the mean
     queue.counts
 
 Pure: no clock, no lock. The wished depth starts at 40 ms, grows by 20 ms with each underrun up to 120 ms
@@ -83,6 +84,11 @@ class PlayoutQueue:
     @property
     def depth(self) -> float:
         return self._held / RATE
+
+    @property
+    def waited(self) -> float:
+        """Seconds from a packet's arrival to its frame's turn, in the mean: half a frame comes before it."""
+        return max(self._mean - FRAME / 2, 0.0) / RATE
 
     @property
     def target(self) -> float:

@@ -3,7 +3,7 @@
     screen = Screen(content, width, height, ...)
     screen.arrange(layout, sites); screen.show(site, picture)
     encoder = screen.encoder(encoder_class)         an `EncoderOutlet`, made at the first call
-    screen.tick(time)                               25 times a second: compose, then encode each class
+    screen.tick(at)                                 25 times a second: compose, then encode each class
     await screen.aclose()
 
 A tick that finds the composer still at work replaces the one waiting: late frames are dropped, never
@@ -13,8 +13,8 @@ queued. Composing hands its canvas to each class's lane in the thread, without a
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 from mcu_bridge.captions import CaptionPainter
 from mcu_bridge.cif_formats import SAMPLE_ASPECT
@@ -30,8 +30,10 @@ from media.stream import Stream
 
 # RTP payloads of single NAL unit packets may not exceed this with all headers on a 1500-byte path.
 FRAME_RATE = 25
-COMPOSED_LAG = 0.03
-"""Seconds from a picture's arrival to the canvas that is encoded: decoding, and half a tick of waiting."""
+_LAG = 0.03
+"""Seconds from a picture's arrival to its canvas until they are measured: decoding, half a tick."""
+_LIVE = 0.5
+"""An older picture is a still: its age says nothing of the way."""
 _CIF_BUFFER = 4.0
 """Frame times that a key frame of H.261 or H.263 may take: their coarsest quantizer needs so much."""
 
@@ -83,7 +85,7 @@ class EncoderOutlet:
 
     def _publish(self, packets: Sequence[Packet]) -> None:
         for packet in packets:
-            self.stream.publish(replace(packet, arrival=packet.arrival - COMPOSED_LAG))
+            self.stream.publish(packet)
 
     def _want_keyframe(self) -> None:
         self._encoder.request_key_frame()
@@ -116,6 +118,8 @@ class Screen:
         self._loop = loop
         self._encoders: dict[EncoderClass, EncoderOutlet] = {}
         self._running: tuple[EncoderOutlet, ...] = ()
+        self._lag = _LAG
+        self._newest = 0.0
         self._lane = pool.lane(
             self._compose, inbox=LatestInbox[int](), deliver=self._distribute, name=f"compose {content}"
         )
@@ -140,13 +144,18 @@ class Screen:
     def arrange(self, layout: Layout, sites: Sequence[str | None]) -> None:
         self.composer.arrange(layout, sites)
 
-    def tick(self, time: int) -> None:
-        """`time` in 1/90000 s."""
+    def tick(self, at: int) -> None:
+        """`at` in 1/90000 s."""
         if self._running:
-            self._lane.put(time)
+            self._lane.put(at)
 
-    def _compose(self, time: int) -> list[Picture]:
-        picture = self.composer.compose(time)
+    def _compose(self, at: int) -> list[Picture]:
+        now = time.monotonic()
+        newest = self.composer.newest()
+        if newest > self._newest and now - newest < _LIVE:
+            self._lag += (now - newest - self._lag) / 16  # pictures and ticks beat; lips follow slowly
+        self._newest = newest
+        picture = self.composer.compose(at, now - self._lag)
         return [] if picture is None else [picture]
 
     def _distribute(self, pictures: Sequence[Picture]) -> None:

@@ -1,12 +1,13 @@
 """The 20 ms clock of all mixers of a process, in a thread of its own.
 
     clock = SoundClock(); clock.start()
-    clock.add(on_tick); clock.remove(on_tick)      on_tick(now) runs in the clock's thread: mix, encode
+    clock.add(on_tick); clock.remove(on_tick)      on_tick(due) runs in the clock's thread: mix, encode
     clock.counts: ticks, late, skipped, failed, busy_seconds
     clock.intervals() -> seconds between the last ticks, newest last
     clock.close()
 
-Deadlines are counted from the start, so that ticks neither drift nor bunch; a tick more than 5 ms behind
+Deadlines are counted from the start, so that ticks neither drift nor bunch, and listeners are told the
+deadline, which is free of the machine's jitter; a tick more than 5 ms behind
 counts as late, and after a stall of more than 100 ms the missed ticks are skipped and counted. Beside threads
 that hold the interpreter, a tick waits up to `sys.getswitchinterval()` for it: a process that mixes sound
 beside pictures sets that to 1 ms at its start, and leaves its picture threads at the usual niceness: a niced
@@ -93,7 +94,7 @@ class SoundClock:
         started = time.thread_time()
         for on_tick in self._listeners:
             try:
-                on_tick(now)
+                on_tick(due)
             except Exception as error:
                 self.counts.failed += 1
                 if self.counts.failed.bit_count() == 1:

@@ -96,14 +96,14 @@ class SoundLeg(RtpLeg):
         except MalformedOpus:
             return 0
 
-    def send_sound(self, payload: bytes, index: int, now: float, lag: float = 0.0) -> None:
+    def send_sound(self, payload: bytes, index: int, now: float, came: float | None = None) -> None:
         """20 ms of a mix; `index` counts ticks, so that a missed one leaves its gap in the timestamps.
 
-        `lag`: seconds since it was spoken or came here, for the receiver's lip synchronisation.
+        `came`: when it was spoken or came here, for the receiver's lip synchronisation.
         """
         if not self.terms.direction.sends:
             return
         payloads = self._packetizer.packetize(payload)
         marker, self._began = not self._began, True
-        packets = self.sender.packets(payloads, index * self._samples, now, marker=marker, captured=now - lag)
+        packets = self.sender.packets(payloads, index * self._samples, now, marker=marker, captured=came)
         self.send(packets, Precedence.SOUND)

@@ -7,6 +7,7 @@
     composer.highlight(site | None)                      a border around who speaks
     composer.set_banner(text)                            over all tiles, running if it is long; "" for none
     composer.compose(time) -> Picture | None             None: every canvas is still in use downstream
+    composer.newest() -> float                           when the newest of the pictures it shows came
     composer.counts: composed, unchanged, drawn, starved
 
 Pictures are scaled straight into the planes of the canvas, and only the tiles that changed. Every call but
@@ -83,9 +84,9 @@ class _Canvas:
         self.banner: tuple[Banner, int] | None = None
         self.lent: weakref.WeakSet[Picture] = weakref.WeakSet()
 
-    def lend(self, time: int) -> Picture:
+    def lend(self, time: int, arrival: float) -> Picture:
         assert self.picture.buffer is not None
-        picture = Picture.over(self.picture.buffer, time)
+        picture = Picture.over(self.picture.buffer, time, arrival=arrival)
         self.lent.add(picture)
         return picture
 
@@ -144,15 +145,23 @@ class VideoComposer:
     def has_picture(self, site: str) -> bool:
         return site in self._pictures
 
-    def compose(self, time: int) -> Picture | None:
-        """The canvas as of now, with `time` (1/90000 s) as its media time."""
+    def newest(self) -> float:
+        """Of whom is highlighted or else of all who have a cell: the latest arrival; 0 without pictures."""
+        sites = self.sites
+        if self._highlighted in sites:
+            sites = (self._highlighted,)
+        shown = (self._pictures.get(site) for site in sites)
+        return max((picture.arrival for picture in shown if picture is not None), default=0.0)
+
+    def compose(self, time: int, arrival: float = 0.0) -> Picture | None:
+        """The canvas as of now; `time` (1/90000 s) is its media time, `arrival` goes with it."""
         scene = self._scene
         tiles = self._tiles(scene)
         banner = None if self._banner is None else (self._banner, self._banner.offset(time))
         self.counts.composed += 1
         if tiles == self._last.tiles and banner == self._last.banner:
             self.counts.unchanged += 1
-            return self._last.lend(time)
+            return self._last.lend(time, arrival)
         canvas = self._free_canvas()
         if canvas is None:
             self.counts.starved += 1
@@ -164,7 +173,7 @@ class VideoComposer:
             banner[0].draw(canvas.picture.planes, banner[1])
         canvas.banner = banner
         self._last = canvas
-        return canvas.lend(time)
+        return canvas.lend(time, arrival)
 
     def _tiles(self, scene: _Scene) -> tuple[_Tile, ...]:
         return tuple(
@@ -313,7 +322,8 @@ def _bar(planes: tuple[Plane, Plane, Plane], rect: Rect, wide: float) -> Rect:
 
 def scaled(picture: Picture, width: int, height: int, sample_aspect: float = 1.0) -> Picture:
     """The picture in another size, in its shape, with black bars where shapes differ by much."""
-    made = Picture.over(np.empty((height * 3 // 2, width), np.uint8), picture.time, sample_aspect)
+    buffer = np.empty((height * 3 // 2, width), np.uint8)
+    made = Picture.over(buffer, picture.time, sample_aspect, picture.arrival)
     rect = Rect(0, 0, width, height)
     wide = picture.aspect / made.aspect
     if abs(wide - 1) > LADDER_UNEVENNESS:

@@ -103,7 +103,7 @@ class VideoDecoder:
         except (av.error.FFmpegError, ValueError):
             self._fault()
             return []
-        return [self._picture(frame) for frame in frames if self._presentable(frame)]
+        return [self._picture(frame, packet.arrival) for frame in frames if self._presentable(frame)]
 
     def _open(self) -> VideoCodecContext:
         context = av.CodecContext.create(_DECODERS[self.codec], "r")
@@ -132,7 +132,7 @@ class VideoDecoder:
         self.counts.pictures += 1
         return True
 
-    def _picture(self, frame: av.VideoFrame) -> Picture:
+    def _picture(self, frame: av.VideoFrame, arrival: float) -> Picture:
         full_range = frame.format.name == "yuvj420p" or frame.color_range == ColorRange.JPEG
         if full_range or frame.format.name != "yuv420p":
             pts = frame.pts
@@ -150,6 +150,7 @@ class VideoDecoder:
             _view(frame, 2, *half),
             frame.pts or 0,
             _CIF_ASPECT if self.codec is VideoCodec.H261 else float(aspect) if aspect else 1.0,
+            arrival=arrival,
         )
 
 
@@ -264,9 +265,9 @@ class VideoEncoder:
         frame.time_base = self._context.time_base
         if key:
             frame.pict_type = PictureType.I
-        now = time.monotonic()
+        arrival = picture.arrival or time.monotonic()
         encoded = [
-            Packet(bytes(packet), picture.time, now, keyframe=packet.is_keyframe)
+            Packet(bytes(packet), picture.time, arrival, keyframe=packet.is_keyframe)
             for packet in self._context.encode(frame)
         ]
         self._count(encoded)

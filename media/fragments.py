@@ -114,6 +114,9 @@ class StreamFragments:
         self._heard_until = 0
         self._held: list[Packet] = []
         self._tie = SoundTie(VIDEO_TIMESCALE, self._sound_rate)
+        self._began_arrival = 0.0
+        self.held_up = 0.0
+        """Seconds by which the first frame since `Began` was late, beside those after it."""
 
     @property
     def running(self) -> float:
@@ -166,6 +169,8 @@ class StreamFragments:
         self._waiting_for_key = False
         self._latest = packet.pts if packet.keyframe else max(self._latest, packet.pts)
         self._tie.saw(packet)
+        due = self._began_arrival + (packet.pts - self._begin) / VIDEO_TIMESCALE
+        self.held_up = max(self.held_up, due - packet.arrival)
         return made
 
     def take_sound(self, packet: Packet) -> None:
@@ -215,6 +220,7 @@ class StreamFragments:
             self._heard_until = 0
         self._track = track
         self._begin = self._latest = packet.pts
+        self._began_arrival, self.held_up = packet.arrival, 0.0
         self._fragmenter = Fragmenter(track, self._sound, self._limit, least=self._least)
         for data, time, duration in later:
             self._fragmenter.push_sound(data, time, duration)

@@ -37,6 +37,8 @@ class Picture:
     sample_aspect: float = 1.0
     buffer: Plane | None = None
     """The (height * 3 / 2, width) I420 array behind the planes, if any: encoders take it uncopied."""
+    arrival: float = 0.0
+    """When what it shows came here, monotonic seconds; 0 where nobody knows."""
 
     @property
     def width(self) -> int:
@@ -56,7 +58,7 @@ class Picture:
         return self.y, self.u, self.v
 
     @classmethod
-    def over(cls, buffer: Plane, time: int = 0, sample_aspect: float = 1.0) -> Picture:
+    def over(cls, buffer: Plane, time: int = 0, sample_aspect: float = 1.0, arrival: float = 0.0) -> Picture:
         """The picture laid over a contiguous (height * 3 / 2, width) I420 array; both sizes even."""
         rows, width = buffer.shape
         height = rows * 2 // 3
@@ -72,6 +74,7 @@ class Picture:
             time,
             sample_aspect,
             buffer,
+            arrival,
         )
 
     @classmethod

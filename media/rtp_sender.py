@@ -180,11 +180,12 @@ class RtpSender:
         `marker` is set on the last packet: the end of a picture; for sound pass True only after a pause.
         `captured` is when the frame was taken, for the receiver's lip synchronisation (None: now).
         """
+        captured = now if captured is None else captured
         if self._offset is None:
-            self._offset = self._next_timestamp(now) - timestamp
+            self._offset = self._next_timestamp(captured) - timestamp
         self._timestamp = wire = (timestamp + self._offset) & 0xFFFF_FFFF
         self._sent_at = now
-        self._captured = now if captured is None else captured
+        self._captured = captured
         count, first = len(payloads), self._sequence
         self._sequence = (first + count) & 0xFFFF
         size = sum(map(len, payloads))
@@ -212,13 +213,13 @@ class RtpSender:
 
     def rebase(self) -> None:
         """The next frame comes from another source, whose timestamps are unrelated: this stream's go on by
-        the time that has passed."""
+        the time that has passed between what was taken."""
         self._offset = None
 
-    def _next_timestamp(self, now: float) -> int:
+    def _next_timestamp(self, captured: float) -> int:
         if self._sent_at is None:
             return self._timestamp
-        return self._timestamp + max(1, round((now - self._sent_at) * self._settings.clock_rate))
+        return self._timestamp + max(1, round((captured - self._captured) * self._settings.clock_rate))
 
     # -- feedback
 

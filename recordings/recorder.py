@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from enum import StrEnum
 
@@ -44,6 +44,9 @@ FRAGMENT_SECONDS = 0.5
 """What is lost with a killed process is at most this and the frame in the making."""
 KEYFRAME_SECONDS = 10.0
 """The stream is asked for a key frame after so long without one: to seek, and to cut files."""
+START_SECONDS = 10.0
+"""Of a file, within which its first frame may prove to have been held up; later it is a drift of clocks."""
+HELD_UP = 0.1
 RESERVE_BYTES = 512 << 20
 """Kept free on the file system for the database and everyone else."""
 
@@ -120,6 +123,7 @@ class Recorder:
         self._reserve = reserve_bytes
         self._recording: Recording | None = None
         self._file: SegmentFile | None = None
+        self._held_up = 0.0
         self._written: Written | None = None
         self._readers: list[Reader] = []
         self._stopped = False
@@ -245,10 +249,23 @@ class Recorder:
                 await self._open(one)
             elif self._file is not None:
                 await self._write(self._file, one)
+        await self._set_back()
 
     async def _write(self, file: SegmentFile, fragment: MediaFragment) -> None:
         await self._disk.run(file.write, fragment)
         self.bytes += len(fragment.data)
+
+    async def _set_back(self) -> None:
+        """The file began earlier than its first frame came, if that was held up: many sources begin so."""
+        if self._fragments is None or self._recording is None or self._fragments.running > START_SECONDS:
+            return
+        more = self._fragments.held_up - self._held_up
+        if more > HELD_UP:
+            self._held_up += more
+            started_at = self._recording.started_at - timedelta(seconds=more)
+            self._recording = replace(self._recording, started_at=started_at)
+            async with self._database.transaction() as tx:
+                await RecordingRepository(tx).set_back(self._recording.id, started_at)
 
     async def _open(self, began: Began) -> None:
         age = timedelta(seconds=self._clock.monotonic() - began.arrival)
@@ -267,7 +284,7 @@ class Recorder:
         )
         async with self._database.transaction() as tx:
             await RecordingRepository(tx).open(recording)
-        self._recording = recording
+        self._recording, self._held_up = recording, 0.0
         self._file = await self._disk.run(self._make, recording.path, began.init)
         self.files += 1
         self.bytes += len(began.init)

@@ -106,6 +106,15 @@ class RecordingRepository:
         )
         await self._tx.flush()
 
+    async def set_back(self, recording_id: str, started_at: datetime) -> None:
+        """An open row's media turned out to begin earlier."""
+        await self._tx.execute(
+            update(RecordingRow)
+            .where(RecordingRow.id == recording_id, RecordingRow.state == str(RecordingState.OPEN))
+            .values(started_at=started_at)
+            .execution_options(synchronize_session=False)
+        )
+
     async def finish(self, recording_id: str, state: RecordingState, ended_at: datetime, size: int) -> bool:
         """Close an open row; False when it is not open (any more)."""
         changed = await self._tx.execute(

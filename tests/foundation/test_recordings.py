@@ -44,6 +44,9 @@ async def test_a_row_is_opened_and_finished_once(database: Database) -> None:
         await index.open(first)
         assert await index.get(first.id) == first
         assert await index.unfinished() == (first,)
+        first = replace(first, started_at=first.started_at - timedelta(seconds=0.9))
+        await index.set_back(first.id, first.started_at)
+        assert await index.get(first.id) == first
         assert await index.finish(first.id, RecordingState.FINISHED, end, 22_500_000_000)
         assert not await index.finish(first.id, RecordingState.LOST, end, 0)
     async with database.reading() as tx:

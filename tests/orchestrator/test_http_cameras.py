@@ -106,6 +106,7 @@ async def test_a_camera_is_added_seen_changed_and_removed(house: House) -> None:
     async with house.bus.subscribe(CameraChanged) as events:
         added = await house.add(url=house.url.replace("rtsp://", "rtsp://admin:s3cret@"))
         assert await anext(events) == CameraChanged("gate", "nanning")
+        assert added.pop("state") in ("unknown", "idle"), "the worker may have told of it already"
         assert added == {
             "id": "gate",
             "site_id": "nanning",
@@ -117,7 +118,6 @@ async def test_a_camera_is_added_seen_changed_and_removed(house: House) -> None:
             "enabled": True,
             "recording": False,
             "analysed": False,
-            "state": "unknown",
             "fault": "",
             "cause": "",
             "codec": "",

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,18 @@ async def test_a_stream_becomes_files_cut_at_key_frames(service: Service, tmp_pa
         seen = colours(file)
         assert len(seen) == 50
         assert all(near(one, meant) for one in seen)
+
+
+async def test_a_source_that_begins_with_old_frames_is_listed_at_their_time(service: Service) -> None:
+    """Its first eight frames come at once, 0.28 s after the first was taken; the others in time."""
+    packets = coded([RED] * 50)
+    late = [replace(one, arrival=max(one.arrival, packets[0].arrival + 0.28)) for one in packets]
+    await record(service, late)
+    (row,) = await service.rows()
+    assert row.ended_at is not None
+    assert row.ended_at - row.started_at == timedelta(seconds=2)
+    in_time = service.clock.now() - timedelta(seconds=service.clock.monotonic() - packets[0].arrival)
+    assert abs(row.started_at - in_time) < timedelta(seconds=0.05)
 
 
 async def test_other_parameter_sets_begin_another_file(service: Service) -> None:
