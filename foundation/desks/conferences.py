@@ -45,8 +45,8 @@ class Staging:
     only, and is neither seen nor heard and hears nothing. `deafened` are sent no sound. `cameras_off` are
     seen by nobody. `without_self` get a mosaic without their own tile. `gains_db` makes sites louder or
     quieter. `banner` is drawn on composed pictures; with `banner_everywhere` no picture is forwarded
-    untouched, so that all have it. `next_shown` are shown soon: their pictures are made ready. `slides` is whose
-    second picture everybody gets, as a second stream or, who takes none, in the main picture.
+    untouched, so that all have it. `next_shown` are shown soon: their pictures are made ready. `slides` is
+    whose second picture everybody gets, as a second stream or, who takes none, in the main picture.
     """
 
     views: dict[str, View] = field(default_factory=dict)
