@@ -76,6 +76,16 @@ def test_a_clock_that_drifts_is_followed_without_a_gap_or_a_click() -> None:
         assert corrected > abs(ppm) * 1e-6 * 100 * RATE - 2 * FRAME
 
 
+def test_how_long_a_packet_waits_is_known() -> None:
+    """Two packets lie there at each turn: one waits for a turn, and half of one more in the mean."""
+    queue, sender = PlayoutQueue(), Sender()
+    queue.push(sender.next())
+    for _ in range(200):
+        queue.push(sender.next())
+        queue.pop(quiet=False)
+    assert abs(queue.waited - 0.030) < 0.002
+
+
 def test_packets_of_other_lengths_settle_within_the_most_depth() -> None:
     for packet in (480, 1440, 2880):
         queue = PlayoutQueue()

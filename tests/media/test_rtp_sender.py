@@ -106,6 +106,15 @@ def test_timestamps_go_on_over_a_change_of_source() -> None:
     assert (fourth.timestamp - third.timestamp) & 0xFFFF_FFFF == 1
 
 
+def test_a_source_whose_way_is_longer_keeps_the_sender_s_clock() -> None:
+    """After a change to frames that took 0.3 s longer to come here, one clock goes on for both."""
+    stream = sender()
+    (first,) = map(RtpPacket.parse, stream.packets([b"x"], 9_000_000, 10.0, captured=9.9))
+    stream.rebase()
+    (second,) = map(RtpPacket.parse, stream.packets([b"x"], 77, 11.0, captured=10.6))
+    assert (second.timestamp - first.timestamp) & 0xFFFF_FFFF == round((10.6 - 9.9) * 90_000)
+
+
 def test_plain_repeats_are_the_bytes_sent_before() -> None:
     stream = sender(extensions=(Extension(1, b"mid"),))
     sent = stream.packets([b"a" * 9, b"b" * 9, b"c"], 0, 0.0)
