@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import discover, main, run_all
+from benchmarks.__main__ import Broken, discover, main, measure, run_all
 from benchmarks.result import Result
 
 GOOD = """
@@ -28,18 +28,42 @@ BROKEN = """
 def run():
     raise RuntimeError("no input was generated")
 """
+HALF = """
+import os
+from benchmarks.result import Result
+
+def run():
+    yield Result.bounded("first", 1, "ms", at_most=2)
+    os._exit(7)
+"""
+STUCK = """
+import time
+from benchmarks.result import Result
+
+def run():
+    yield Result.bounded("first", 1, "ms", at_most=2)
+    time.sleep(600)
+"""
 
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A package of three benchmarks and a module that is none."""
+    """A package of five benchmarks and a module that is none."""
     folder = tmp_path / "planted_benchmarks"
     folder.mkdir()
-    sources = {"__init__": "", "good": GOOD, "slow": SLOW, "broken": BROKEN, "helper": "def walk(): ..."}
+    sources = {
+        "__init__": "",
+        "good": GOOD,
+        "slow": SLOW,
+        "broken": BROKEN,
+        "half": HALF,
+        "stuck": STUCK,
+        "helper": "def walk(): ...",
+    }
     for name, source in sources.items():
         (folder / f"{name}.py").write_text(textwrap.dedent(source))
     monkeypatch.syspath_prepend(tmp_path)
-    assert discover(folder) == ["broken", "good", "slow"]
+    assert discover(folder) == ["broken", "good", "half", "slow", "stuck"]
     return folder.name
 
 
@@ -74,6 +98,26 @@ def test_a_missed_target_and_a_broken_benchmark_exit_1_and_hide_nothing(
     assert "missed: fan-out" in errors
     assert run_all(package, ["slow"], out) == 1
     assert run_all(package, ["broken"], out) == 1
+
+
+def test_rows_are_there_although_the_benchmark_died_after_them(
+    package: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "bench.json"
+    assert run_all(package, ["half"], out) == 1
+    assert [found["name"] for found in json.loads(out.read_text())] == ["first"]
+    said = capsys.readouterr()
+    assert "first" in said.out
+    assert "half broke: its process ended with exit code 7" in said.err
+
+
+def test_one_that_stands_still_is_ended_and_keeps_its_rows(package: str) -> None:
+    rows = measure(f"{package}.stuck", limit=20.0)
+    assert next(rows).name == "first"
+    rows.close()
+    late = measure(f"{package}.stuck", limit=0.0)
+    with pytest.raises(Broken, match="took longer than 0 s"):
+        next(late)
 
 
 def test_an_unknown_name_exits_2_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
