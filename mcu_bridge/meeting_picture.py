@@ -9,76 +9,31 @@ by `tidy`.
 from __future__ import annotations
 
 import asyncio
-import copy
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from foundation.desks import EncoderReport, Staging, View, ViewMode
 from mcu_bridge.captions import CaptionPainter
-from mcu_bridge.layouts import FULL, LAYOUTS, SPEAKER, Layout, TileOrder, layout_for
-from mcu_bridge.outlet import Outlet, PictureReceiver
+from mcu_bridge.outlet import Outlet
 from mcu_bridge.picture_plan import (
     Canvas,
     Content,
     EncoderClass,
     Feed,
     PassThrough,
-    PictureLimits,
-    PictureSource,
     plan,
 )
+from mcu_bridge.picture_sites import PictureSender, PictureSite, PictureViewer
 from mcu_bridge.screen import Screen
+from mcu_bridge.seating import Seating
 from mcu_bridge.tile_decoder import TileDecoder
 from media.codec_worker import CodecPool
-from media.packet import Packet
-from media.stream import Stream
 from protocols.payloads.h264_fmtp import smallest_level
 
 PATIENCE = 54_000
 """1/90000 s that a new screen waits for its pictures: 0.6 s."""
 SMALL_FROM = 4
 """With so many tiles each is small enough to be decoded without the loop filter."""
-_TITLE = "the meeting's title"
-"""Sits in the only tile while nobody is there."""
-
-
-class PictureSender(Protocol):
-    """Who may send a picture: a participant's leg, or a stream."""
-
-    @property
-    def participant_id(self) -> str: ...
-
-    @property
-    def stream(self) -> Stream | None:
-        """What the site sends; None when it sends no picture."""
-        ...
-
-    @property
-    def source(self) -> PictureSource | None:
-        """The site's own picture as measured; None while nothing comes."""
-        ...
-
-    @property
-    def still(self) -> Callable[[], Packet | None] | None:
-        """Gives a fresh key frame of a source that makes none on request; None for one that does."""
-        ...
-
-
-class PictureViewer(PictureReceiver, Protocol):
-    """Who may be sent a picture: a participant's leg, or the programme."""
-
-    @property
-    def participant_id(self) -> str: ...
-
-    @property
-    def limits(self) -> PictureLimits | None:
-        """What the site can be sent; None when it takes no picture."""
-        ...
-
-
-class PictureSite(PictureSender, PictureViewer, Protocol):
-    """A participant's picture leg, as the meeting's pictures see it."""
 
 
 @dataclass(slots=True)
@@ -103,15 +58,10 @@ class MeetingPicture:
         self._captions = captions
         self._canvas = canvas
         self._loop = loop
-        self._view = View()
-        self._staging = Staging()
-        self._title = ""
-        self._names: dict[str, str] = {}
         self._expected: set[str] = set()
         self._senders: dict[str, PictureSender] = {}
         self._viewers: dict[str, PictureViewer] = {}
-        self._speakers: tuple[str, ...] = ()
-        self._orders: dict[Content, TileOrder] = {}
+        self._seating = Seating(self._senders)
         self._counterpart: str | None = None
         self._feeds: dict[str, Feed] = {}
         self._screens: dict[Content, Screen] = {}
@@ -124,13 +74,13 @@ class MeetingPicture:
     def add(self, participant_id: str, name: str, *, expected: bool = False) -> None:
         """A participant with a name to show; its picture leg may come with `connect`. One whose picture is
         `expected` has the full screen that it was given also while it has none."""
-        self._names[participant_id] = name
+        self._seating.names[participant_id] = name
         if expected:
             self._expected.add(participant_id)
 
     def hide(self, participant_id: str) -> None:
         """One who only looks on has no tile."""
-        self._names.pop(participant_id, None)
+        self._seating.names.pop(participant_id, None)
 
     def connect(self, site: PictureSite) -> None:
         self._senders[site.participant_id] = site
@@ -150,7 +100,7 @@ class MeetingPicture:
 
     def remove(self, participant_id: str) -> None:
         """The participant is gone: its tile, its decoder, its feed."""
-        self._names.pop(participant_id, None)
+        self._seating.names.pop(participant_id, None)
         self._expected.discard(participant_id)
         self.disconnect(participant_id)
         if self._counterpart == participant_id:
@@ -176,13 +126,13 @@ class MeetingPicture:
             screen.composer.clear(participant_id)
 
     def set_view(self, view: View) -> None:
-        before = self._view
+        before = self._seating.view
         if view.mode is ViewMode.FULL_SCREEN and before.participant_id not in (None, view.participant_id):
             self._counterpart = before.participant_id
-        self._view = view
+        self._seating.view = view
 
     def set_staging(self, staging: Staging) -> None:
-        before, self._staging = self._staging, staging
+        before, self._seating.staging = self._seating.staging, staging
         for screen in self._screens.values():
             screen.composer.set_banner(_banner(staging, screen.content))
         for participant_id in staging.next_shown:
@@ -201,10 +151,10 @@ class MeetingPicture:
 
     def set_title(self, title: str) -> None:
         """What a meeting shows while nobody is in it."""
-        self._title = title
+        self._seating.title = title
 
     def set_speakers(self, speakers: Sequence[str]) -> None:
-        self._speakers = tuple(speakers)
+        self._seating.speakers = tuple(speakers)
         for screen in self._screens.values():
             screen.composer.highlight(speakers[0] if speakers else None)
 
@@ -215,13 +165,13 @@ class MeetingPicture:
         sources = {key: s.source for key, s in self._senders.items()}
         receivers = {key: s.limits for key, s in self._viewers.items()}
         feeds = plan(
-            self._view,
+            self._seating.view,
             {key: source for key, source in sources.items() if source is not None},
             {key: limits for key, limits in receivers.items() if limits is not None},
-            self._shown_to_the_shown(sources.keys()),
+            self._seating.beside(self._seating.view.participant_id, self._counterpart),
             self._canvas.ladder[ceiling:] or self._canvas.ladder[-1:],
             self._expected,
-            self._staging,
+            self._seating.staging,
         )
         for participant_id, feed in feeds.items():
             old = self._feeds.get(participant_id)
@@ -231,16 +181,6 @@ class MeetingPicture:
             self._stop_feeding(participant_id)
         self._feeds = feeds
         self._arrange(now)
-
-    def _shown_to_the_shown(self, present: Iterable[str]) -> str | None:
-        """Whom the site on the full screen sees: who spoke beside it, was shown before it, or is there."""
-        shown = self._view.participant_id
-        candidates = [*self._speakers, self._counterpart, *present]
-        unseen = {shown, None, *self._staging.cameras_off, *self._staging.prompts}
-        senders = [
-            key for key in candidates if key is not None and key not in unseen and key in self._senders
-        ]
-        return next((key for key in senders if self._senders[key].source is not None), None)
 
     def _move(self, viewer: PictureViewer, feed: Feed) -> None:
         outlet = self._outlet(feed.what)
@@ -265,8 +205,8 @@ class MeetingPicture:
             screen = Screen(
                 what.content, width, height, pool=self._pool, loop=self._loop, captions=self._captions
             )
-            screen.composer.highlight(next(iter(self._speakers), None))
-            screen.composer.set_banner(_banner(self._staging, what.content))
+            screen.composer.highlight(next(iter(self._seating.speakers), None))
+            screen.composer.set_banner(_banner(self._seating.staging, what.content))
             self._screens[what.content] = screen
         return screen.encoder(what, encoder_profile(what)).outlet
 
@@ -288,18 +228,18 @@ class MeetingPicture:
 
     def _arrange(self, now: float) -> None:
         """Tiles of every screen, and the decoders that they need: a picture first, then its place."""
-        scenes = [(screen, *self._scene(content, now)) for content, screen in self._screens.items()]
+        scenes = [(screen, *self._seating.scene(content, now)) for content, screen in self._screens.items()]
         wanted: dict[str, list[Screen]] = {}
         small = False
         for screen, _layout, tiles in scenes:
             small = small or (screen.content.full_screen is None and len(tiles) >= SMALL_FROM)
             for site in tiles:
                 if site is not None:
-                    screen.composer.name(site, screen.content.prompt or self._caption(site))
-                    if site not in self._staging.cameras_off:
+                    screen.composer.name(site, self._seating.caption(screen.content, site))
+                    if site not in self._seating.staging.cameras_off:
                         wanted.setdefault(site, []).append(screen)
         if self._screens:
-            for site in self._staging.next_shown:
+            for site in self._seating.staging.next_shown:
                 wanted.setdefault(site, [])
         for participant_id, screens in wanted.items():
             in_tiles = all(screen.content.full_screen is None for screen in screens)
@@ -308,52 +248,6 @@ class MeetingPicture:
             screen.arrange(layout, tiles)
         for participant_id in self._decoders.keys() - wanted.keys():
             self._close_decoder(participant_id)
-
-    def _caption(self, site: str) -> str:
-        return self._title if site == _TITLE else self._names.get(site, "")
-
-    def _scene(self, content: Content, now: float) -> tuple[Layout, tuple[str | None, ...]]:
-        """How a screen's cells lie, and who sits in them."""
-        if content.prompt:
-            return FULL, (content.prompt,)
-        if content.full_screen is not None:
-            return FULL, (content.full_screen,)
-        return self._mosaic(content, now)
-
-    def _mosaic(self, content: Content, now: float) -> tuple[Layout, tuple[str | None, ...]]:
-        """Those who send a picture first; who speaks unseen takes a silent site's cell."""
-        if content.page:
-            page = [key for key in self._page if key in self._names]
-            layout = self._layout(content, len(page))
-            return layout, tuple(page[: len(layout.cells)])
-        hidden = {content.without, *self._staging.prompts}
-        seen = [key for key, site in self._senders.items() if site.source is not None]
-        senders = [key for key in seen if key not in hidden and key not in self._staging.cameras_off]
-        others = [key for key in self._names if key not in senders and key not in hidden]
-        present = [*senders, *others]
-        if not present:
-            return FULL, (_TITLE,)
-        layout = self._layout(content, len(present))
-        order = self._orders.get(content)
-        if order is None:  # a mosaic of one's own begins as the others see it
-            order = copy.deepcopy(self._orders.get(Content()) or TileOrder(layout))
-            self._orders[content] = order
-        if layout is not order.layout:
-            order.use(layout)
-        return layout, order.assign(present, [s for s in self._speakers if s in present], now)
-
-    def _layout(self, content: Content, count: int) -> Layout:
-        """As the view says; one that a view of another version names is taken for none."""
-        name = content.layout or self._view.layout
-        if name in LAYOUTS:
-            return LAYOUTS[name]
-        return layout_for(count, speaker=name == SPEAKER)
-
-    @property
-    def _page(self) -> tuple[str, ...]:
-        """The page that somebody sees; there is one at a time."""
-        views = (self._view, *self._staging.views.values())
-        return next((view.page for view in views if view.page), ())
 
     def _decode(self, participant_id: str, screens: Sequence[Screen], *, small: bool) -> None:
         site = self._senders.get(participant_id)
@@ -386,7 +280,7 @@ class MeetingPicture:
 
     def _has_picture(self, site: str) -> bool:
         sender = self._senders.get(site)
-        off = self._staging.cameras_off
+        off = self._seating.staging.cameras_off
         return sender is not None and sender.source is not None and site not in off
 
     def tidy(self) -> None:
@@ -398,8 +292,7 @@ class MeetingPicture:
                     self._close(screen.stop(encoder.key))
             if not screen.encoders:
                 del self._screens[content]
-                if content.without is not None:  # the mosaic of all keeps its order for the next time
-                    self._orders.pop(content, None)
+                self._seating.forget(content)
                 self._close(screen.aclose())
         for participant_id, forwarding in tuple(self._forwardings.items()):
             if PassThrough(participant_id) not in used and forwarding.outlet.receivers == 0:
@@ -472,7 +365,7 @@ class MeetingPicture:
         task.add_done_callback(self._closing.discard)
 
     async def aclose(self) -> None:
-        for participant_id in {*self._names, *self._senders, *self._viewers}:
+        for participant_id in {*self._seating.names, *self._senders, *self._viewers}:
             self.remove(participant_id)
         for screen in tuple(self._screens.values()):
             self._close(screen.aclose())

@@ -506,7 +506,10 @@ def inside(stage: Stage) -> tuple[int, ...]:
     return (
         len(conference.participants),
         len(stage.bridge._places),
-        len(picture._names) + len(picture._senders) + len(picture._decoders) + len(picture._forwardings),
+        len(picture._seating.names)
+        + len(picture._senders)
+        + len(picture._decoders)
+        + len(picture._forwardings),
         sum(len(composer._pictures) + len(composer._names) for composer in composers),
         len(sound._sources) + len(sound._listening) + len(sound.mixer._sources) + len(sound.mixer._listeners),
         len(stage.bridge._pacing._scheduled),

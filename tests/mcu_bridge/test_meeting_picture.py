@@ -209,7 +209,7 @@ async def test_comings_and_goings_leave_nothing(stage: Stage) -> None:
     await until_true(lambda: stage.pool.lanes == 3, "the lanes of one", 5.0)
     await until_true(lambda: not stage.picture._closing, "all to be closed", 5.0)
     picture = stage.picture
-    assert set(picture._names) == set(picture._senders) == set(picture._decoders) == {"stay"}
+    assert set(picture._seating.names) == set(picture._senders) == set(picture._decoders) == {"stay"}
     assert not picture._forwardings
     (screen,) = picture._screens.values()
     assert set(screen.composer._names) | set(screen.composer._pictures) == {"stay"}

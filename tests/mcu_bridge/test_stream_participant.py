@@ -285,7 +285,13 @@ async def test_comings_and_goings_of_cameras_and_holders_leave_nothing(stage: St
     await until_true(lambda: stage.bridge._pool.lanes == 0, "no lanes", 5.0)
     await until_true(lambda: camera.holders == 0 and not conference._closing, "nobody to hold it", 3.0)
     picture, mixer = conference.picture, conference.sound.mixer
-    held = (picture._names, picture._senders, picture._decoders, picture._forwardings, picture._screens)
+    held = (
+        picture._seating.names,
+        picture._senders,
+        picture._decoders,
+        picture._forwardings,
+        picture._screens,
+    )
     heard = (mixer._sources, mixer._listeners, conference.sound._sources)
     there = (picture._expected, conference.streamed, stage.bridge._places)
     assert [len(each) for each in (*held, *heard, *there)] == [0] * 11
