@@ -18,7 +18,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 from protocols.payloads import Depacketizer, Packetizer
-from protocols.payloads.aac import AacDepacketizer, AacPacketizer, AacParameters
+from protocols.payloads.aac import (
+    AacDepacketizer,
+    AacPacketizer,
+    AacParameters,
+    AudioSpecificConfig,
+    MalformedAac,
+)
+from protocols.payloads.aac_latm import LatmDepacketizer, LatmPacketizer, StreamMuxConfig
 from protocols.payloads.g711 import G711Depacketizer, G711Packetizer
 from protocols.payloads.h261 import H261Depacketizer, H261Packetizer
 from protocols.payloads.h263 import H263Depacketizer, H263Packetizer
@@ -34,6 +41,7 @@ CORPUS = HERE / "corpus" / "payloads"
 FAILURES = HERE.parent / "build" / "fuzz" / "payloads"
 LIMIT = 1200
 AAC = AacParameters.of({"config": "1190", "sizelength": "13", "indexlength": "3", "indexdeltalength": "3"})
+LATM = StreamMuxConfig.of({"cpresent": "0", "config": "400023203fc0"})
 SLOW = 1.0
 MOST_FAILURES = 10
 
@@ -58,6 +66,10 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "opus": Format(OpusDepacketizer, (OpusPacketizer,)),
         "g711": Format(G711Depacketizer, (G711Packetizer,)),
         "aac": Format(lambda: AacDepacketizer(AAC), (lambda: AacPacketizer(LIMIT),)),
+        "aac_latm": Format(
+            lambda: LatmDepacketizer(LATM, 90_000),
+            (lambda: LatmPacketizer(LIMIT), lambda: AacPacketizer(LIMIT)),
+        ),
     }
 )
 EVENTS = "telephone_event"
@@ -126,6 +138,16 @@ def try_stream(fuzzed: Format, stream: list[bytes], chance: random.Random) -> No
                 raise AssertionError(f"a payload of {max(map(len, payloads))} bytes")
 
 
+def try_configuration(stream: list[bytes]) -> None:
+    """The same bytes as the configurations of descriptions."""
+    for payload in stream:
+        for parse in (AudioSpecificConfig.parse, StreamMuxConfig.parse):
+            try:
+                parse(payload[:64])
+            except MalformedAac:
+                continue
+
+
 def try_events(stream: list[bytes], chance: random.Random) -> None:
     receiver = TelephoneEventReceiver()
     timestamp = 0
@@ -152,6 +174,8 @@ def fuzz(name: str, seconds: float, seed: int) -> int:
                 try_events(stream, chance)
             else:
                 try_stream(FORMATS[name], stream, chance)
+            if name.startswith("aac"):
+                try_configuration(stream)
             if time.monotonic() - began > SLOW:
                 raise AssertionError(f"took {time.monotonic() - began:.1f} s")
         except Exception as error:

@@ -31,7 +31,11 @@ class AudioSpecificConfig:
     @classmethod
     def parse(cls, data: bytes) -> AudioSpecificConfig:
         """Raises MalformedAac."""
-        reader = BitReader(data)
+        return cls.read(BitReader(data))
+
+    @classmethod
+    def read(cls, reader: BitReader) -> AudioSpecificConfig:
+        """From where a reader stands, up to the length of an access unit. Raises MalformedAac."""
         try:
             kind = reader.u(5)
             if kind == 31:
@@ -45,6 +49,20 @@ class AudioSpecificConfig:
         if not rate or channels > 7:
             raise MalformedAac(f"an impossible AAC configuration: {rate} Hz, {channels} channels")
         return cls(kind, rate, 8 if channels == 7 else channels, 960 if short else 1024)
+
+    def __bytes__(self) -> bytes:
+        """Of AAC without extensions. Raises ValueError for what no configuration can say."""
+        if (
+            not 1 <= self.object_type <= 4
+            or not 1 <= self.channels <= 6
+            or not 0 < self.sample_rate < 1 << 24
+        ):
+            raise ValueError(f"no plain AAC configuration: {self}")
+        known = self.sample_rate in _RATES
+        rate = _RATES.index(self.sample_rate) if known else 15 << 24 | self.sample_rate
+        bits = self.object_type << (4 if known else 28) | rate
+        tail = self.channels << 3 | (self.samples == 960) << 2
+        return (bits << 7 | tail).to_bytes(2 if known else 5, "big")
 
 
 @dataclass(frozen=True, slots=True)
