@@ -147,7 +147,7 @@ class LatmDepacketizer:
         return []
 
     def _units(self) -> list[bytes] | None:
-        """PayloadLengthInfo and payload of each frame (ISO/IEC 14496-3 1.7.3.1); None while some is missing."""
+        """PayloadLengthInfo and payload of each frame (ISO/IEC 14496-3 1.7.3.1); None until all came."""
         units: list[bytes] = []
         element, at = self._element, 0
         for _ in range(self._frames):
