@@ -1,6 +1,7 @@
 """Layouts of a picture and who sits where. Pure.
 
-FULL, SIDE_BY_SIDE, GRID_2X2, ONE_PLUS_5, ONE_PLUS_7, GRID_3X3, GRID_4X4, PIP, SPEAKER_STRIP: Layout
+FULL, SIDE_BY_SIDE, GRID_2X2, ONE_PLUS_5, ONE_PLUS_7, GRID_3X3, GRID_4X4, PIP, SPEAKER_STRIP,
+SLIDES_SPEAKER: Layout
 layout_named(name); layout_for(count, speaker=False)
 layout.rects(width, height) -> tuple[Rect, ...]      pixels, even, adjacent cells meet without a gap
 TileOrder(layout).assign(sites, speakers, now, fixed={}) -> tuple[site | None, ...]
@@ -102,6 +103,8 @@ SPEAKER_STRIP = Layout(
     (_cell(10, 5, 1, 0, 8, 4), *(_cell(5, 5, x, 4) for x in range(5))),
     leading=True,
 )
+SLIDES_SPEAKER = Layout("slides+speaker", (_cell(5, 10, 0, 1, 4, 8), _cell(5, 10, 4, 4, 1, 2)), leading=True)
+"""The slides and, beside them, who speaks; while there are none, the speaker is large."""
 
 LAYOUTS: Mapping[str, Layout] = MappingProxyType(
     {
@@ -116,6 +119,7 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
             GRID_4X4,
             PIP,
             SPEAKER_STRIP,
+            SLIDES_SPEAKER,
         )
     }
 )

@@ -21,7 +21,10 @@ from mcu_bridge.picture_plan import (
     EncoderClass,
     Feed,
     PassThrough,
+    is_slides,
     plan,
+    running_slides,
+    slides_of,
 )
 from mcu_bridge.picture_sites import PictureSender, PictureSite, PictureViewer
 from mcu_bridge.screen import Screen
@@ -103,6 +106,7 @@ class MeetingPicture:
         self._seating.names.pop(participant_id, None)
         self._expected.discard(participant_id)
         self.disconnect(participant_id)
+        self.disconnect(slides_of(participant_id))
         if self._counterpart == participant_id:
             self._counterpart = None
 
@@ -118,6 +122,12 @@ class MeetingPicture:
         self._close_forwarding(participant_id)
         for screen in self._screens.values():
             screen.composer.forget(participant_id)
+
+    @property
+    def slides(self) -> str | None:
+        """Whose slides are shown just now."""
+        sources = {key for key, sender in self._senders.items() if sender.source is not None}
+        return running_slides(sources, self._seating.staging)
 
     def clear_tile(self, participant_id: str) -> None:
         """The site's picture stopped: its tile shows the name only, until it comes again."""
@@ -232,7 +242,7 @@ class MeetingPicture:
         wanted: dict[str, list[Screen]] = {}
         small = False
         for screen, _layout, tiles in scenes:
-            small = small or (screen.content.full_screen is None and len(tiles) >= SMALL_FROM)
+            small = small or (_has_tiles(screen.content) and len(tiles) >= SMALL_FROM)
             for site in tiles:
                 if site is not None:
                     screen.composer.name(site, self._seating.caption(screen.content, site))
@@ -242,7 +252,7 @@ class MeetingPicture:
             for site in self._seating.staging.next_shown:
                 wanted.setdefault(site, [])
         for participant_id, screens in wanted.items():
-            in_tiles = all(screen.content.full_screen is None for screen in screens)
+            in_tiles = all(_has_tiles(screen.content) for screen in screens)
             self._decode(participant_id, screens, small=small and in_tiles)
         for screen, layout, tiles in scenes:
             screen.arrange(layout, tiles)
@@ -373,8 +383,14 @@ class MeetingPicture:
         await asyncio.gather(*self._closing, return_exceptions=True)
 
 
+def _has_tiles(content: Content) -> bool:
+    return content.full_screen is None and content.slides is None
+
+
 def _banner(staging: Staging, content: Content) -> str:
-    return "" if content.prompt else staging.banner
+    """Where it would hide what is written on slides, it is left to the main picture."""
+    alone = content.slides is None and content.full_screen is not None and is_slides(content.full_screen)
+    return "" if content.prompt or alone else staging.banner
 
 
 def encoder_profile(key: EncoderClass) -> str:

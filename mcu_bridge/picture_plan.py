@@ -4,6 +4,9 @@ Pass-through first, encode once. A full-screen site is forwarded untouched to ev
 take it as it is; the others, and everyone who sees a mosaic, go to a class: one encode for each
 (content, codec, size, frame rate, bit rate, NAL limit), however many receivers it has. A receiver
 with little room goes to a lower class of its own and drags nobody.
+
+A participant's second picture is a source and a receiver of its own, by the name `slides_of(participant)`:
+slides are shown there as a full screen is, and in the main picture of who has no room for a second one.
 """
 
 from __future__ import annotations
@@ -13,8 +16,24 @@ from dataclasses import dataclass, replace
 
 from foundation.desks import Staging, View, ViewMode
 from mcu_bridge.cif_formats import FixedSize
+from mcu_bridge.layouts import SLIDES_SPEAKER
 
 MACROBLOCK = 16
+_SLIDES = "slides:"
+
+
+def slides_of(participant_id: str) -> str:
+    """The name that a participant's second picture goes by."""
+    return _SLIDES + participant_id
+
+
+def owner(name: str) -> str:
+    """Whose picture goes by a name, main or second."""
+    return name.removeprefix(_SLIDES)
+
+
+def is_slides(name: str) -> bool:
+    return name.startswith(_SLIDES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +77,8 @@ class Content:
     """What is composed: the mosaic, or one site on the whole canvas.
 
     Other mosaics are the `page` that is shown just now, and the one `without` a site that asked not to
-    see itself. `layout` is "" for the meeting's own. A `prompt` is a text and nothing else.
+    see itself. `layout` is "" for the meeting's own. A `prompt` is a text and nothing else. `slides` is whose
+    slides are large, with the site of the `full_screen` small beside them, else with who speaks.
     """
 
     full_screen: str | None = None
@@ -66,12 +86,16 @@ class Content:
     layout: str = ""
     without: str | None = None
     prompt: str = ""
+    slides: str | None = None
 
     def __str__(self) -> str:
         if self.prompt:
             return "prompt"
+        if self.slides is not None:
+            beside = "speaker" if self.full_screen is None else self.full_screen
+            return f"{slides_of(self.slides)}+{beside}"
         if self.full_screen is not None:
-            return f"full-screen:{self.full_screen}"
+            return self.full_screen if is_slides(self.full_screen) else f"full-screen:{self.full_screen}"
         layout = f" {self.layout}" if self.layout else ""
         if self.page:
             return f"page{layout}"
@@ -187,33 +211,80 @@ def plan(
     A site on the full screen does not see itself but its `counterpart`: whoever spoke or was shown
     before it. `ladder` has the rungs that encoders may use. For a full screen that is `expected` but has no
     picture yet, its card is shown; for any other the mosaic. `staging` has the exceptions: its `prompts`
-    and `cameras_off` are no sources, whatever they send.
+    and `cameras_off` are no sources, whatever they send; its `slides` go to all others.
     """
     seen = {
         key: source
         for key, source in sources.items()
-        if key not in staging.prompts and key not in staging.cameras_off
+        if owner(key) not in staging.prompts and key not in staging.cameras_off
     }
     awaited = {*expected, *staging.cameras_off} - staging.prompts.keys()
     drawn_over = bool(staging.banner) and staging.banner_everywhere
-    feeds = {}
+    holder = running_slides(seen, staging)
+    feeds = {} if holder is None else _second_pictures(holder, seen, receivers, ladder, staging)
     for participant_id, limits in receivers.items():
+        if is_slides(participant_id):
+            continue
         prompt = staging.prompts.get(participant_id)
+        own = staging.views.get(participant_id, view)
+        shown = own.participant_id if own.mode is ViewMode.FULL_SCREEN else None
+        if shown is not None and shown in seen and shown == participant_id:
+            shown = counterpart if counterpart != participant_id else None
+        has_them = participant_id == holder or slides_of(participant_id) in feeds
         if prompt is not None:
             feed = _encoded(Content(prompt=prompt), limits, "waits outside", ladder)
+        elif holder is not None and (not has_them or own.layout == SLIDES_SPEAKER.name):
+            beside = shown if shown in seen else None
+            feed = _composed_slides(Content(beside, slides=holder), limits, ladder)
         else:
-            own = staging.views.get(participant_id, view)
-            shown = own.participant_id if own.mode is ViewMode.FULL_SCREEN else None
-            if shown is not None and shown in seen and shown == participant_id:
-                shown = counterpart if counterpart != participant_id else None
-            layout = "" if own.layout == view.layout else own.layout
-            mosaic = Content(page=bool(own.page), layout=layout)
-            if participant_id in staging.without_self and not own.page:
-                mosaic = Content(without=participant_id, layout=layout)
+            mosaic = _mosaic(participant_id, own, view, staging)
             feed = _feed(limits, shown, seen, ladder, awaited, mosaic=mosaic, drawn_over=drawn_over)
         if feed is not None:
             feeds[participant_id] = feed
     return _with_shared_slices(feeds)
+
+
+def _mosaic(participant_id: str, own: View, view: View, staging: Staging) -> Content:
+    """The mosaic of one whose view is its `own`, be it the meeting's."""
+    layout = "" if own.layout == view.layout else own.layout
+    if participant_id in staging.without_self and not own.page:
+        return Content(without=participant_id, layout=layout)
+    return Content(page=bool(own.page), layout=layout)
+
+
+def running_slides(sources: Collection[str], staging: Staging) -> str | None:
+    """Whose slides are shown: who was given the floor, and sends."""
+    holder = staging.slides
+    sends = holder is not None and slides_of(holder) in sources and holder not in staging.prompts
+    return holder if sends else None
+
+
+def _second_pictures(
+    holder: str,
+    sources: Mapping[str, PictureSource],
+    receivers: Mapping[str, PictureLimits],
+    ladder: Sequence[Step],
+    staging: Staging,
+) -> dict[str, Feed]:
+    """The slides to everybody who takes a second picture; nobody is sent its own."""
+    shown = slides_of(holder)
+    feeds = {}
+    for name, limits in receivers.items():
+        if not is_slides(name) or name == shown or owner(name) in staging.prompts:
+            continue
+        obstacle = cannot_forward(sources[shown], limits)
+        feed: Feed | None = Feed(PassThrough(shown), "slides")
+        if obstacle is not None:
+            feed = _encoded(Content(shown), limits, f"slides: {obstacle}", ladder)
+        if feed is not None:
+            feeds[name] = feed
+    return feeds
+
+
+def _composed_slides(content: Content, limits: PictureLimits, ladder: Sequence[Step]) -> Feed | None:
+    if limits.always is not None:
+        return Feed(_class(content, limits, limits.always), "programme, slides")
+    return _encoded(content, limits, "slides in the main picture", ladder)
 
 
 def _with_shared_slices(feeds: dict[str, Feed]) -> dict[str, Feed]:

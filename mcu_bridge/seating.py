@@ -10,11 +10,11 @@ seating.beside(participant_id) -> str | None          whom a site on the full sc
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from foundation.desks import Staging, View
-from mcu_bridge.layouts import FULL, LAYOUTS, SPEAKER, Layout, TileOrder, layout_for
-from mcu_bridge.picture_plan import Content
+from mcu_bridge.layouts import FULL, LAYOUTS, SLIDES_SPEAKER, SPEAKER, Layout, TileOrder, layout_for
+from mcu_bridge.picture_plan import Content, is_slides, slides_of
 from mcu_bridge.picture_sites import PictureSender
 
 _TITLE = "the meeting's title"
@@ -42,9 +42,30 @@ class Seating:
         """How a screen's cells lie, and who sits in them."""
         if content.prompt:
             return FULL, (content.prompt,)
+        if content.slides is not None:
+            return SLIDES_SPEAKER, (slides_of(content.slides), self._beside_slides(content, now))
         if content.full_screen is not None:
             return FULL, (content.full_screen,)
         return self._mosaic(content, now)
+
+    def _beside_slides(self, content: Content, now: float) -> str | None:
+        """Who speaks, while nobody did who has the slides, while that one shows no face whoever does."""
+        if content.full_screen is not None:
+            return content.full_screen
+        seen = self._seen(hidden=self.staging.prompts.keys())
+        present = sorted(seen, key=lambda site: site != content.slides)
+        order = self._orders.setdefault(content, TileOrder(FULL))
+        (site,) = order.assign(present, [s for s in self.speakers if s in present], now)
+        return site
+
+    def _seen(self, hidden: Collection[str | None]) -> list[str]:
+        """Whose cameras can be shown."""
+        unseen = {*hidden, *self.staging.cameras_off}
+        return [
+            key
+            for key, site in self._senders.items()
+            if site.source is not None and key not in unseen and not is_slides(key)
+        ]
 
     def _mosaic(self, content: Content, now: float) -> tuple[Layout, tuple[str | None, ...]]:
         """Those who send a picture first; who speaks unseen takes a silent site's cell."""
@@ -53,8 +74,7 @@ class Seating:
             layout = self._layout(content, len(page))
             return layout, tuple(page[: len(layout.cells)])
         hidden = {content.without, *self.staging.prompts}
-        seen = [key for key, site in self._senders.items() if site.source is not None]
-        senders = [key for key in seen if key not in hidden and key not in self.staging.cameras_off]
+        senders = self._seen(hidden)
         others = [key for key in self.names if key not in senders and key not in hidden]
         present = [*senders, *others]
         if not present:
@@ -83,14 +103,10 @@ class Seating:
 
     def beside(self, shown: str | None, before: str | None) -> str | None:
         """Whom the site that is `shown` sees: who spoke beside it, was shown `before` it, or is there."""
-        candidates = [*self.speakers, before, *self._senders]
-        unseen = {shown, None, *self.staging.cameras_off, *self.staging.prompts}
-        senders = [
-            key for key in candidates if key is not None and key not in unseen and key in self._senders
-        ]
-        return next((key for key in senders if self._senders[key].source is not None), None)
+        seen = self._seen({shown, *self.staging.prompts})
+        return next((key for key in (*self.speakers, before) if key in seen), next(iter(seen), None))
 
     def forget(self, content: Content) -> None:
         """Nobody sees it any more; the mosaic of all keeps its order for the next time."""
-        if content.without is not None:
+        if content.without is not None or content.slides is not None:
             self._orders.pop(content, None)
