@@ -19,14 +19,17 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import msgspec
 from msgspec import Meta
+
+from config.section import ConfigurationError, Name, Seconds, Secret
+from config.section import Section as _Section
+from config.trunks import SipTrunk, SrtpPolicy
+
+__all__ = ["ConfigurationError", "Secret", "Settings"]
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Rate = Annotated[int, Meta(ge=1, extra={"unit": "bit/s"})]
-Seconds = Annotated[float, Meta(gt=0)]
 Dscp = Annotated[int, Meta(ge=0, le=63)]
-Name = Annotated[str, Meta(min_length=1, max_length=64)]
 
 NETWORK_NAME = re.compile(r"[\w-]{1,32}\Z")
 NODE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
@@ -38,23 +41,6 @@ DATABASE_DRIVERS = {
     "postgresql": "postgresql+asyncpg",
     "postgresql+asyncpg": "postgresql+asyncpg",
 }
-
-
-class ConfigurationError(Exception):
-    """The configuration cannot be used; the text is one line for whoever wrote it."""
-
-
-class Secret(str):
-    """A string that does not show in logs and tracebacks."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'***'"
-
-
-class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The common manners of every part of the settings."""
 
 
 class Node(_Section, frozen=True):
@@ -72,6 +58,7 @@ class Http(_Section, frozen=True):
     Without `certificate` and `key` a self-signed pair is made at first start; `tls: false` is for a
     node behind one of `trusted_proxies` (addresses or prefixes), whose forwarded headers are
     believed. `network` is where browsers' media goes: the first with a `webrtc_port` unless named.
+    `live_sockets` may listen to live events at once, `live_sockets_of_one` of them from one address.
     """
 
     bind: str = "0.0.0.0"
@@ -82,6 +69,8 @@ class Http(_Section, frozen=True):
     trusted_proxies: tuple[str, ...] = ()
     external_url: str | None = None
     network: str | None = None
+    live_sockets: Annotated[int, Meta(ge=1, le=100_000)] = 2000
+    live_sockets_of_one: Annotated[int, Meta(ge=1, le=100_000)] = 500
 
 
 class Database(_Section, frozen=True):
@@ -124,11 +113,16 @@ class Media(_Section, frozen=True):
 
 
 class Sip(_Section, frozen=True):
-    """SIP ports of one network; null switches a transport off."""
+    """SIP ports of one network; null switches a transport off.
+
+    `srtp`: whether calls of ours that go by TLS offer SRTP with keys in the description, "offered" without it
+    where that is refused. "required" makes no call in this network that would not have it.
+    """
 
     udp: Port | None = 5060
     tcp: Port | None = 5060
     tls: Port | None = 5061
+    srtp: SrtpPolicy = "off"
 
 
 class DscpMarks(_Section, frozen=True):
@@ -145,7 +139,8 @@ class Network(_Section, frozen=True):
     `bind` is an address of this machine, `advertise` what peers are told (another one behind 1:1
     NAT). `rtsp` is where cameras can be played from; null for nowhere. `rtp_ports` are first and last
     UDP port, both included. WebRTC takes one UDP port a media worker, from `webrtc_port` on; null keeps
-    browsers' media out of this network.
+    browsers' media out of this network. `rtsp_clients` may be connected at once, `rtsp_clients_of_one` of
+    them from one address.
     """
 
     name: str
@@ -155,6 +150,8 @@ class Network(_Section, frozen=True):
     rtp_ports: tuple[Port, Port] = (40000, 48999)
     webrtc_port: Port | None = 49000
     rtsp: Port | None = 8554
+    rtsp_clients: Annotated[int, Meta(ge=1, le=100_000)] = 500
+    rtsp_clients_of_one: Annotated[int, Meta(ge=1, le=100_000)] = 150
     mtu: Annotated[int, Meta(ge=576, le=9216)] = 1500
     dscp: DscpMarks = DscpMarks()
 
@@ -167,7 +164,9 @@ class Edge(_Section, frozen=True):
     """The public's listener: live broadcast and its watch page, in a process of its own.
 
     Certificate and trusted proxies are those of `http`. `external_url` is what viewers are told when
-    another name or port leads here; `viewers` bounds how many connections are held at once.
+    another name or port leads here; `viewers` bounds how many connections are held at once, and
+    `viewers_of_one` how many of them one address (behind a trusted proxy the forwarded one; an IPv6 /64) has:
+    an office behind one NAT is one address. This machine itself is not bounded.
     """
 
     enabled: bool = True
@@ -175,6 +174,7 @@ class Edge(_Section, frozen=True):
     port: Port = 8444
     external_url: str | None = None
     viewers: Annotated[int, Meta(ge=1, le=1_000_000)] = 5000
+    viewers_of_one: Annotated[int, Meta(ge=1, le=1_000_000)] = 500
 
 
 class Recordings(_Section, frozen=True):
@@ -286,6 +286,7 @@ class Settings(_Section, frozen=True):
     turn: Turn = Turn()
     guests: Guests = Guests()
     meetings: Meetings = Meetings()
+    trunks: tuple[SipTrunk, ...] = ()
     sessions: Sessions = Sessions()
     logging: Logging = Logging()
     font: Path | None = None
@@ -352,6 +353,7 @@ class Settings(_Section, frozen=True):
             raise ConfigurationError("node.id: letters, digits, '.', '_' and '-' only, at most 64")
         self._check_http()
         self._check_networks()
+        self._check_trunks()
         self._check_others()
         seen: list[Listener] = []
         for listener in self.listeners():
@@ -411,6 +413,21 @@ class Settings(_Section, frozen=True):
                 raise ConfigurationError(
                     f"{key}.webrtc_port: with media.workers {self.media.workers} it goes up to {highest}"
                 )
+
+    def _check_trunks(self) -> None:
+        names: set[str] = set()
+        for index, trunk in enumerate(self.trunks):
+            key = f"trunks[{index}]"
+            trunk.check(key)
+            if trunk.name in names:
+                raise ConfigurationError(f"{key}.name: there is already a trunk {trunk.name!r}")
+            names.add(trunk.name)
+            network = next((n for n in self.networks if trunk.network in (None, n.name)), None)
+            if network is None:
+                raise ConfigurationError(f"{key}.network: unknown network {trunk.network!r}")
+            if getattr(network.sip, trunk.transport) is None:
+                where = f"network {network.name!r} has no SIP over {trunk.transport}"
+                raise ConfigurationError(f"{key}.transport: {where}")
 
     def _check_others(self) -> None:
         if self.database.url is not None:
