@@ -14,6 +14,7 @@ import hashlib
 import ipaddress
 import mimetypes
 import resource
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from aiohttp import web
 from aiohttp.helpers import ETag
 
 from config.settings import Settings
+from foundation.address_bounds import AddressBounds
 from foundation.desk_socket import DeskServer
 from foundation.desks import BroadcastDesk
 from foundation.tasks import TaskScope
@@ -32,7 +34,8 @@ from media.node_streams import NodeStreams
 from media.stream_source import StreamSource
 from orchestrator.certificate import server_context
 from orchestrator.control import WorkerAddress
-from orchestrator.edge_door import Door
+from orchestrator.edge_door import TURNED_AWAY, Door
+from orchestrator.peer_address import TrustedProxies, is_loopback, peer_of
 from orchestrator.resources import pages_folder
 from stream_relay.broadcasts import Broadcasts
 from stream_relay.hls.channel import Channel
@@ -40,7 +43,6 @@ from stream_relay.hls.http_hls import hls_routes
 
 DESK = "broadcast"
 KEEP_ALIVE_SECONDS = 30.0
-HANDSHAKE_SECONDS = 5.0
 LINGER_SECONDS = 2.0
 BACKLOG = 1024
 OWN_DESCRIPTORS = 256
@@ -86,7 +88,9 @@ async def edge_part(settings: Settings, streams: StreamSource) -> AsyncIterator[
     async with AsyncExitStack() as stack:
         broadcasts = await stack.enter_async_context(Broadcasts(streams))
         scope = await stack.enter_async_context(TaskScope("edge"))
-        door = Door(settings.edge.viewers)
+        proxies = TrustedProxies(settings.http.trusted_proxies)
+        crowd = AddressBounds(settings.edge.viewers_of_one, proxies.networks)
+        door = Door(settings.edge.viewers, crowd, proxies)
         app = _app(settings, broadcasts, door)
         runner = web.AppRunner(
             app,
@@ -99,16 +103,9 @@ async def edge_part(settings: Settings, streams: StreamSource) -> AsyncIterator[
         stack.push_async_callback(runner.cleanup)
         if runner.server is None:
             raise RuntimeError("aiohttp made no server")
-        door.open(runner.server)
-        server = await asyncio.get_running_loop().create_server(
-            door.guard,
-            settings.edge.bind,
-            settings.edge.port,
-            ssl=context,
-            ssl_handshake_timeout=HANDSHAKE_SECONDS if context else None,
-            backlog=BACKLOG,
-        )
-        stack.callback(server.close)
+        listener = _listening(settings.edge.bind, settings.edge.port)
+        stack.push_async_callback(door.aclose)
+        door.open(runner.server, listener, context)
         scope.supervise("door", door.run)
         yield broadcasts
 
@@ -138,16 +135,24 @@ def _app(settings: Settings, broadcasts: Broadcasts, door: Door) -> web.Applicat
     return app
 
 
+def _listening(host: str, port: int) -> socket.socket:
+    """Raises OSError when the port is taken."""
+    family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
+    listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
 def _listener(settings: Settings) -> list[Callable[..., Awaitable[web.StreamResponse]]]:
     """Without TLS only trusted proxies and this machine itself are answered, as at the other listener."""
     if settings.http.tls:
         return []
-    proxies = [ipaddress.ip_network(proxy) for proxy in settings.http.trusted_proxies]
+    proxies = TrustedProxies(settings.http.trusted_proxies)
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        peer = ipaddress.ip_address(request.remote or "0.0.0.0")
-        if not peer.is_loopback and not any(peer in proxy for proxy in proxies):
+        peer = peer_of(request)
+        if not is_loopback(peer) and peer not in proxies:
             raise web.HTTPForbidden(text="this listener has no TLS and answers its trusted proxies only")
         return await handler(request)
 
@@ -155,10 +160,9 @@ def _listener(settings: Settings) -> list[Callable[..., Awaitable[web.StreamResp
 
 
 def _room_for(viewers: int) -> None:
-    """A descriptor for each connection, as far as this process may have them: twice, for a connection that
-    still shakes hands is not known to the door."""
+    """A descriptor for each connection, as far as this process may have them."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * viewers + OWN_DESCRIPTORS
+    wanted = viewers + TURNED_AWAY + OWN_DESCRIPTORS
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

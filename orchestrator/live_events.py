@@ -21,6 +21,7 @@ import msgspec
 import structlog
 from aiohttp import WSCloseCode, web
 
+from foundation.address_bounds import AddressBounds
 from foundation.authorisation import Action, Authorisation, Resource
 from foundation.database import DatabaseError
 from foundation.event_bus import EventBus
@@ -70,7 +71,6 @@ OF_SITES: Mapping[type[Event], tuple[Action, str, str]] = {
 SESSION_OVER = 4401
 SLOW_READER = int(WSCloseCode.TRY_AGAIN_LATER)
 GOING_AWAY = int(WSCloseCode.GOING_AWAY)
-MAX_SOCKETS = 2000
 MAX_SOCKETS_OF_ONE = 20
 KNOWN_MEETINGS = 5000
 BUS_QUEUE = 4000
@@ -79,7 +79,8 @@ CLOSE_SECONDS = 1.0
 
 
 class LiveEvents:
-    """The sockets of this process. `host_site` tells the site that hosts a conference, for permission."""
+    """The sockets of this process, `most` at once, and of one address as `crowd` lets them. `host_site` tells
+    the site that hosts a conference, for permission."""
 
     def __init__(
         self,
@@ -89,6 +90,8 @@ class LiveEvents:
         authorisation: Authorisation,
         host_site: Callable[[str], Awaitable[str | None]],
         telemetry: Telemetry,
+        most: int = 2000,
+        crowd: AddressBounds | None = None,
         heartbeat: float = 20.0,
         check_seconds: float = 30.0,
         queue_length: int = 256,
@@ -97,6 +100,8 @@ class LiveEvents:
         self._bus = bus
         self._authorisation = authorisation
         self._host_site = host_site
+        self._most = most
+        self._crowd = crowd or AddressBounds(most)
         self._heartbeat = heartbeat
         self._check_seconds = check_seconds
         self._queue_length = queue_length
@@ -128,9 +133,16 @@ class LiveEvents:
     async def socket(self, exchange: Exchange) -> web.WebSocketResponse:
         """Serve one socket until it ends."""
         mine = sum(socket.exchange.name == exchange.name for socket in self._sockets)
-        if self._closing or len(self._sockets) >= MAX_SOCKETS or mine >= MAX_SOCKETS_OF_ONE:
-            detail = "too many sockets for live events are open; close one"
-            raise Problem(503, "Too many sockets", detail, headers={"Retry-After": "5"})
+        if self._closing or len(self._sockets) >= self._most or mine >= MAX_SOCKETS_OF_ONE:
+            raise _too_many("too many sockets for live events are open; close one")
+        if not self._crowd.enter(exchange.address):
+            raise _too_many("too many sockets for live events are open from this address")
+        try:
+            return await self._serve(exchange)
+        finally:
+            self._crowd.leave(exchange.address)
+
+    async def _serve(self, exchange: Exchange) -> web.WebSocketResponse:
         response = web.WebSocketResponse(
             heartbeat=self._heartbeat, max_msg_size=LONGEST_MESSAGE, compress=False
         )
@@ -248,6 +260,10 @@ class _Question:
 def message(event: Event) -> str:
     """An event as a page reads it."""
     return msgspec.json.encode({"type": type(event).__name__, **msgspec.to_builtins(event)}).decode()
+
+
+def _too_many(detail: str) -> Problem:
+    return Problem(503, "Too many sockets", detail, headers={"Retry-After": "5"})
 
 
 class _Socket:

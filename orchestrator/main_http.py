@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
+from foundation.address_bounds import AddressBounds
 from foundation.http_edge import Route
 from foundation.identity import Identity, SessionLimits
 from foundation.tasks import TaskScope
@@ -24,6 +25,7 @@ from orchestrator.http_sites import SiteRoutes
 from orchestrator.http_users import UserRoutes
 from orchestrator.live_events import LiveEvents
 from orchestrator.main_parts import MainParts, Signalling
+from orchestrator.peer_address import TrustedProxies
 from orchestrator.resources import pages_folder
 from orchestrator.surveillance import Surveillance
 from orchestrator.web_app import Edge, build_app
@@ -59,12 +61,15 @@ class MainHttp:
             authorisation=parts.authorisation,
             guests=self._guests,
         )
+        http = parts.settings.http
         self._live = LiveEvents(
             edge=self._edge,
             bus=parts.bus,
             authorisation=parts.authorisation,
             host_site=self._history.host_site,
             telemetry=parts.telemetry,
+            most=http.live_sockets,
+            crowd=AddressBounds(http.live_sockets_of_one, TrustedProxies(http.trusted_proxies).networks),
         )
 
     async def start(self, stack: AsyncExitStack, scope: TaskScope) -> None:

@@ -97,7 +97,12 @@ async def _rtsp(settings: Settings, streams: StreamSource, stack: AsyncExitStack
     for number, network in enumerate(settings.networks):
         if network.rtsp is None:
             continue
-        limits = RtspLimits(ports=PortRange(*network.rtp_ports), dscp=network.dscp.video)
+        limits = RtspLimits(
+            connections=network.rtsp_clients,
+            of_one=network.rtsp_clients_of_one,
+            ports=PortRange(*network.rtp_ports),
+            dscp=network.dscp.video,
+        )
         try:
             await gate.start(network.bind, network.rtsp, limits)
         except OSError as error:

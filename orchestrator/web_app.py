@@ -11,7 +11,6 @@ and serves the browser pages and the OpenAPI document made from the same table. 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
@@ -30,6 +29,7 @@ from orchestrator.guest_passes import PREFIX, GuestPasses
 from orchestrator.http_pages import serve_pages
 from orchestrator.http_problems import Handler, problems
 from orchestrator.openapi import openapi_document
+from orchestrator.peer_address import TrustedProxies, is_loopback, peer_of
 
 SESSION_COOKIE = "anshi_session"
 MAX_BODY = 1 << 20
@@ -60,29 +60,19 @@ class Edge:
         self._authorisation = authorisation
         self._guests = guests
         self._http = settings.http
-        self._proxies = [ipaddress.ip_network(proxy) for proxy in settings.http.trusted_proxies]
+        self._proxies = TrustedProxies(settings.http.trusted_proxies)
 
     # --- where a request comes from -----------------------------------------------------------------
 
     def address(self, request: web.Request) -> str:
         """The caller's address; a trusted proxy's word for it is taken, nobody else's."""
-        peer = _peer(request)
-        if not self._is_proxy(peer):
-            return peer
-        hops = [hop for line in request.headers.getall("X-Forwarded-For", ()) for hop in line.split(",")]
-        for hop in reversed(hops):
-            host = _host(hop)
-            if host is None:
-                return peer  # not an address: what stands before it is no better
-            if not self._is_proxy(host):
-                return host
-        return peer
+        return self._proxies.address(request)
 
     def secure(self, request: web.Request) -> bool:
         """Whether the caller's own side of the connection is encrypted."""
         if self._http.tls:
             return True
-        if not self._is_proxy(_peer(request)):
+        if peer_of(request) not in self._proxies:
             return False
         forwarded = request.headers.get("X-Forwarded-Proto")
         if forwarded is None:
@@ -93,20 +83,20 @@ class Edge:
         """Whether this machine or a trusted proxy asks for itself, not on somebody's behalf."""
         if any(name in request.headers for name in FORWARDING):
             return False
-        peer = _peer(request)
-        return _is_loopback(peer) or self._is_proxy(peer)
+        peer = peer_of(request)
+        return is_loopback(peer) or peer in self._proxies
 
     def check_listener(self, request: web.Request) -> None:
         """Without TLS only proxies (and this machine itself) are answered. Raises the 403 problem."""
-        peer = _peer(request)
-        if not (self._http.tls or self._is_proxy(peer) or _is_loopback(peer)):
+        peer = peer_of(request)
+        if not (self._http.tls or peer in self._proxies or is_loopback(peer)):
             raise forbidden("this listener has no TLS and answers its trusted proxies only")
 
     def check_origin(self, request: web.Request) -> None:
         """A page of ours asks, not somebody else's with our cookie. Raises the 403 problem."""
         origin = urlsplit(request.headers.get("Origin", ""))
         trusted = [request.headers.get("Host", "")]
-        if self._is_proxy(_peer(request)):
+        if peer_of(request) in self._proxies:
             trusted.append(request.headers.get("X-Forwarded-Host", ""))
         if self._http.external_url is not None:
             trusted.append(urlsplit(self._http.external_url).netloc)
@@ -120,13 +110,6 @@ class Edge:
     def hsts(self, request: web.Request) -> bool:
         """Whether browsers may be told to insist on TLS: not for a certificate that we signed ourselves."""
         return self.secure(request) and (self._http.certificate is not None or not self._http.tls)
-
-    def _is_proxy(self, address: str) -> bool:
-        try:
-            host = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(host in network for network in self._proxies)
 
     # --- who asks -----------------------------------------------------------------------------------
 
@@ -326,31 +309,6 @@ def _headers(edge: Edge) -> Callable[[web.Request, web.StreamResponse], Awaitabl
 
 
 # --- addresses -------------------------------------------------------------------------------------------
-
-
-def _peer(request: web.Request) -> str:
-    """The other end of the connection; an IPv4 address stays one on a dual listener."""
-    return _host(request.remote or "") or "unknown"
-
-
-def _host(text: str) -> str | None:
-    """The address in "10.1.2.3", "10.1.2.3:4711", "2001:db8::1" or "[2001:db8::1]:4711"."""
-    text = text.strip().strip('"')
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
-    try:
-        host = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    if isinstance(host, ipaddress.IPv6Address) and host.ipv4_mapped is not None:
-        return str(host.ipv4_mapped)
-    return str(host)
-
-
-def _is_loopback(address: str) -> bool:
-    return address != "unknown" and ipaddress.ip_address(address).is_loopback
 
 
 def _without_default_port(host: str, scheme: str) -> str:

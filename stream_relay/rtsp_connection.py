@@ -91,6 +91,7 @@ class RtspConnection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self.opened: tuple[str, str | None] | None = None
         """Path and user of what is held."""
+        self.address = ""
         self.heard = time.monotonic()
         self.dropped = 0
         """Frames this client was too slow for."""
@@ -102,6 +103,8 @@ class RtspConnection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=_HIGH_WATER)
         # Else the kernel takes megabytes for a player that reads nothing, and we learn of it late.
         tcp = transport.get_extra_info("socket")
+        peer = transport.get_extra_info("peername")
+        self.address = str(peer[0]) if peer else "unknown"
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_IN_KERNEL)
         self._task = self._server.connected(self)
 

@@ -39,10 +39,12 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class RtspLimits:
-    """Bounds of a client, in seconds and bytes; `ports`, `dscp` and `udp_bitrate` (bit/s on IP level, to
-    which a player's packets are paced) are for UDP."""
+    """Bounds of a client, in seconds and bytes, and how many there may be: `connections`, `of_one` of them
+    from one address. `ports`, `dscp` and `udp_bitrate` (bit/s on IP level, to which a player's packets are
+    paced) are for UDP."""
 
     connections: int = 500
+    of_one: int = 150
     queue_bytes: int = 8 << 20
     queue_seconds: float = 3.0
     stalled_after: float = 10.0
@@ -54,9 +56,11 @@ class RtspLimits:
 
 
 class RtspClient(OutletPlayer, Protocol):
-    """One connection, as its server sees it. `opened` is the path that it plays and as whom."""
+    """One connection, as its server sees it. `opened` is the path that it plays and as whom, `address`
+    where it comes from."""
 
     opened: tuple[str, str | None] | None
+    address: str
 
     async def serve(self) -> None:
         """Until the client has gone."""

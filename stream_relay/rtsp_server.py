@@ -16,6 +16,7 @@ import secrets
 import time
 from collections.abc import Callable
 
+from foundation.address_bounds import AddressBounds
 from foundation.throttle import AttemptThrottle
 from media.pacer import PacingClock
 from media.stream import Stream
@@ -37,7 +38,8 @@ _DEFAULT_LIMITS = RtspLimits()
 class RtspServer:
     """See the module's head. With `secret_of` (user name to secret, None for unknown ones) clients prove who
     they are by digest; `attempts` slows down those who guess. `dropped` counts frames, `disconnected` clients
-    that were ended, `refused` those beyond the limit."""
+    that were ended, `refused` those beyond the limits.
+    `crowd` bounds clients of one address."""
 
     def __init__(
         self,
@@ -47,9 +49,11 @@ class RtspServer:
         secret_of: Callable[[str], Secret | None] | None = None,
         realm: str = "Anshi",
         attempts: AttemptThrottle | None = None,
+        crowd: AddressBounds | None = None,
     ) -> None:
         self.catalogue = catalogue
         self.limits = limits
+        self._crowd = crowd or AddressBounds(limits.of_one)
         self.dropped = self.disconnected = self.refused = 0
         self._secret_of = secret_of
         self._attempts = attempts
@@ -112,10 +116,17 @@ class RtspServer:
     def connected(self, connection: RtspClient) -> asyncio.Task[None]:
         task = asyncio.create_task(connection.serve(), name="rtsp.connection")
         self._connections[connection] = task
-        task.add_done_callback(lambda _: self._connections.pop(connection, None))
-        if len(self._connections) > self.limits.connections:
+        counted = self._crowd.enter(connection.address)
+
+        def gone(_: asyncio.Task[None]) -> None:
+            self._connections.pop(connection, None)
+            if counted:
+                self._crowd.leave(connection.address)
+
+        task.add_done_callback(gone)
+        if not counted or len(self._connections) > self.limits.connections:
             self.refused += 1
-            connection.disconnect("too many clients")
+            connection.disconnect("too many clients" if counted else "too many clients of this address")
         return task
 
     def admit(self, request: Request, source: str) -> Admitted:

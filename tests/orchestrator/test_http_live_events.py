@@ -12,6 +12,7 @@ import pytest
 from aiohttp import ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
 from structlog.testing import capture_logs
 
+from foundation.address_bounds import AddressBounds
 from foundation.authorisation import Role
 from foundation.database import DatabaseUnavailable
 from foundation.events import (
@@ -295,6 +296,19 @@ async def test_sockets_of_one_caller_are_counted(service: Service, monkeypatch: 
             pass
     await until(lambda: len(service.live) == 0)
     async with listening(service, liu.bearer):
+        pass
+
+
+async def test_sockets_of_one_address_are_counted(service: Service) -> None:
+    service.live._crowd = AddressBounds(1, local=())
+    liu = await service.user(Role.VIEWER, name="liu")
+    wang = await service.user(Role.VIEWER, name="wang")
+    async with listening(service, liu.bearer):
+        with pytest.raises(WSServerHandshakeError) as refused:
+            await service.client.ws_connect("/ws", headers=wang.bearer)
+        assert refused.value.status == 503
+    await until(lambda: len(service.live) == 0)
+    async with listening(service, wang.bearer):
         pass
 
 

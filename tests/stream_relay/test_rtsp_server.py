@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from foundation.address_bounds import AddressBounds
 from media.packet import Packet
 from protocols.payloads.h264 import split_byte_stream
 from protocols.sip.digest import Password
@@ -125,6 +126,35 @@ async def test_who_is_refused_hears_why() -> None:
                     await source.video(5)
             assert raised.value.cause is cause
             await source.aclose()
+
+
+async def test_one_address_has_a_bound_of_its_own() -> None:
+    camera = Camera(coloured_pictures(RED))
+    server = RtspServer(Shelf(red=[camera.stream]), crowd=AddressBounds(2, local=()))
+    await server.start(HOST, 0)
+    ask = b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n"
+    opened = []
+    try:
+        for source, answered in ((HOST, True), (HOST, True), (HOST, False), ("127.0.0.2", True)):
+            reader, writer = await asyncio.open_connection(HOST, server.port, local_addr=(source, 0))
+            opened.append(writer)
+            writer.write(ask)
+            try:
+                line = await asyncio.wait_for(reader.readline(), 5)
+            except ConnectionError:
+                line = b""
+            assert line == (b"RTSP/1.0 200 OK\r\n" if answered else b""), source
+        assert server.refused == 1
+        opened[0].close()
+        await until_true(lambda: server.connections == 2, "one to have gone", 5)
+        reader, writer = await asyncio.open_connection(HOST, server.port)
+        opened.append(writer)
+        writer.write(ask)
+        assert await asyncio.wait_for(reader.readline(), 5) == b"RTSP/1.0 200 OK\r\n"
+    finally:
+        for writer in opened:
+            writer.close()
+        await server.aclose()
 
 
 async def test_requests_out_of_place_are_answered_and_rubbish_ends_the_connection() -> None:
