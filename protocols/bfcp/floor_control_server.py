@@ -3,13 +3,15 @@
     server = FloorControlServer(conference_id=7, floor_id=1)
     server.add(user_id=21, reliable=False)
     server.receive(21, data, now);  server.tick(now)         bytes of that participant's connection
+    for event in server.take_events(): ...                   FloorAsked, FloorReleased, ParticipantUnreachable
+    server.assign(Holder(21, request_id), now)               who has the floor from now on
+    server.deny(21, request_id, "why", now)
     for user_id, data in server.take_outgoing(): ...
-    for event in server.take_events(): ...                   FloorTaken, FloorFreed, ParticipantUnreachable
 
-No sockets, no clock. Who asks while another has the floor gets it, and the other one's grant is revoked: the
-last to share is shown, as on room terminals. `take` gives it to one outside BFCP (a browser), `revoke` takes
-it back. Over datagrams (13.8, 8.3) answers are kept for those who ask twice, and what we announce is sent
-again until it is acknowledged.
+No sockets, no clock, and no decision: who gets the floor is decided elsewhere (`assign`, `deny`), also for
+those outside BFCP (a browser); this tells whoever asked, whoever lost it, and whoever follows the floor. A
+request that is not decided at once is answered as pending. Over datagrams (8.3, 13.8) answers are kept for
+those who ask twice, and what we announce is sent again until it is acknowledged.
 """
 
 from __future__ import annotations
@@ -32,13 +34,15 @@ from protocols.bfcp.attributes import (
     Supported,
     Text,
 )
-from protocols.bfcp.message import Header, Message, Primitive, parse
+from protocols.bfcp.message import HEADER, OVER_DATAGRAMS, OVER_STREAMS, Header, Message, Primitive, parse
 
 T1 = 0.5
 """Seconds until what we announce is sent again; each further wait is twice as long (8.3.1)."""
 RETRANSMISSIONS = 3
 T2 = 10.0
 """Seconds that an answer is kept for a request that comes again (8.3.2)."""
+PENDING_AFTER = 0.25
+"""Seconds that a request waits for its decision before it is answered as pending: less than T1."""
 ANSWERS_KEPT = 32
 WAITING = 16
 """Announcements of one participant that wait for their acknowledgement; they go one after the other."""
@@ -48,17 +52,26 @@ SUPPORTED_ATTRIBUTES = tuple(int(attribute) for attribute in AttributeType)
 
 
 @dataclass(frozen=True, slots=True)
-class FloorTaken:
-    """`user_id` has the floor; None stands for one outside BFCP."""
+class Holder:
+    """Who has the floor, by which request: `user_id` None for one outside BFCP, 0 for no request of BFCP."""
 
     user_id: int | None
+    request_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class FloorFreed:
-    """Nobody has the floor any more; `user_id` had it."""
+class FloorAsked:
+    """`user_id` wants the floor; `assign` or `deny` that request."""
 
-    user_id: int | None
+    user_id: int
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class FloorReleased:
+    """`user_id` gave the floor back, by a FloorRelease or a Goodbye; nobody has it now."""
+
+    user_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +81,7 @@ class ParticipantUnreachable:
     user_id: int
 
 
-Event = FloorTaken | FloorFreed | ParticipantUnreachable
+Event = FloorAsked | FloorReleased | ParticipantUnreachable
 
 
 @dataclass(slots=True)
@@ -91,14 +104,16 @@ class _Participant:
     next_transaction: int = 1
     answers: OrderedDict[tuple[int, int], tuple[float, bytes]] = field(default_factory=OrderedDict)
     waiting: list[_Announced] = field(default_factory=list)
+    asked: _Asked | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Grant:
-    """Who has the floor, by which request; both None for one outside BFCP."""
+@dataclass(slots=True)
+class _Asked:
+    """A request that is not decided; `message` is to be answered until it was, by PENDING."""
 
-    user_id: int | None
-    request_id: int | None
+    request_id: int
+    message: Message | None
+    since: float
 
 
 _ACKNOWLEDGEMENTS = frozenset({Primitive.FLOOR_REQUEST_STATUS_ACK, Primitive.FLOOR_STATUS_ACK})
@@ -112,11 +127,11 @@ class FloorControlServer:
         self.floor_id = floor_id
         self.dropped = 0
         self._participants: dict[int, _Participant] = {}
-        self._grant: _Grant | None = None
+        self._holder: Holder | None = None
         self._next_request = 1
         self._outgoing: list[tuple[int, bytes]] = []
         self._events: list[Event] = []
-        self._handlers: MappingProxyType[int, Callable[[_Participant, Message, float], Message]] = (
+        self._handlers: MappingProxyType[int, Callable[[_Participant, Message, float], Message | None]] = (
             MappingProxyType(
                 {
                     Primitive.HELLO: self._hello,
@@ -134,34 +149,53 @@ class FloorControlServer:
     # --- who is there -------------------------------------------------------------------------------
 
     @property
-    def holder(self) -> int | None:
-        """The participant that has the floor; None for nobody, or one outside BFCP."""
-        return None if self._grant is None else self._grant.user_id
-
-    @property
-    def taken(self) -> bool:
-        return self._grant is not None
+    def holder(self) -> Holder | None:
+        return self._holder
 
     def add(self, user_id: int, *, reliable: bool) -> None:
-        """A participant's connection is there; `reliable` says that it is a stream."""
+        """A participant may speak; `reliable` says that it does so over a stream."""
         self._participants[user_id] = _Participant(user_id, reliable)
 
-    def remove(self, user_id: int, now: float) -> None:
-        """The participant left: the floor it had is free."""
+    def remove(self, user_id: int) -> None:
+        """The participant is gone, and what it asked; the floor it had is for `assign` to free."""
         self._participants.pop(user_id, None)
-        if self._grant is not None and self._grant.user_id == user_id:
-            self._free(now)
 
-    def take(self, now: float) -> None:
-        """One outside BFCP gets the floor; whoever had it loses it."""
-        self._revoke_holder(now)
-        self._give(_Grant(None, None), now)
+    def reconnected(self, user_id: int) -> None:
+        """Its new stream knows of nothing yet: it follows the floor when it asks again (6.1)."""
+        participant = self._participants.get(user_id)
+        if participant is not None:
+            self._participants[user_id] = _Participant(user_id, participant.reliable)
 
-    def revoke(self, now: float) -> None:
-        """Take the floor back from whoever has it."""
-        if self._grant is not None:
-            self._revoke_holder(now)
-            self._free(now)
+    # --- what is decided elsewhere ----------------------------------------------------------------------
+
+    def assign(self, holder: Holder | None, now: float) -> None:
+        """Who has the floor from now on; who had it is told, and who asked. Once more changes nothing."""
+        before = self._holder
+        if before is None and holder is None:
+            return
+        same = before is not None and holder is not None and before.user_id == holder.user_id
+        if same and before is not None and holder is not None and holder.request_id in (0, before.request_id):
+            return
+        if holder is not None and not holder.request_id:
+            holder = Holder(holder.user_id, self._new_request())
+        self._holder = holder
+        if before is not None and before.user_id is not None and not same:
+            self._tell_of_request(before.user_id, before.request_id, RequestState.REVOKED, now)
+        if holder is not None and holder.user_id is not None:
+            self._granted(holder.user_id, holder.request_id, now)
+        self._tell_followers(now)
+
+    def restore(self, holder: Holder) -> None:
+        """Who had the floor in an earlier process has it; everybody knows."""
+        self._holder = holder
+        self._next_request = holder.request_id % 0xFFFF + 1
+
+    def deny(self, user_id: int, request_id: int, words: str, now: float) -> None:
+        """The request is refused, `words` say why (STATUS-INFO)."""
+        participant = self._participants.get(user_id)
+        asked = None if participant is None else participant.asked
+        if participant is not None and asked is not None and asked.request_id == request_id:
+            self._settle(participant, RequestState.DENIED, now, words)
 
     # --- bytes in, bytes out ------------------------------------------------------------------------
 
@@ -176,25 +210,28 @@ class FloorControlServer:
         except MalformedBfcp:
             self.dropped += 1
             return
-        if header.responder or header.primitive in _ACKNOWLEDGEMENTS:
+        if header.primitive in _ACKNOWLEDGEMENTS or (header.responder and not participant.reliable):
             self._acknowledged(participant, header, now)
             return
         key = (header.transaction_id, header.primitive)
+        if participant.asked is not None and _is_repeated(participant, header):
+            return  # its answer comes once it is decided
         known = participant.answers.get(key)
         if known is not None and not participant.reliable and now - known[0] < T2:
             self._outgoing.append((user_id, known[1]))
             return
         answer = self._answer(participant, header, data, now)
-        printed = answer.print(reliable=participant.reliable)
-        self._outgoing.append((user_id, printed))
-        if not participant.reliable:
-            participant.answers[key] = (now, printed)
-            while len(participant.answers) > ANSWERS_KEPT:
-                participant.answers.popitem(last=False)
+        if answer is not None:
+            self._respond(participant, header.primitive, answer, now)
 
     def tick(self, now: float) -> None:
-        """Send again what was not acknowledged; call it a few times a second."""
+        """Answer what is still undecided, send again what was not acknowledged; a few times a second."""
         for participant in tuple(self._participants.values()):
+            asked = participant.asked
+            if asked is not None and asked.message is not None and now - asked.since >= PENDING_AFTER:
+                message, asked.message = asked.message, None
+                status = self._request_status(message, asked.request_id, RequestState.PENDING)
+                self._respond(participant, message.primitive, status, now)
             if not participant.waiting or participant.waiting[0].due > now:
                 continue
             first = participant.waiting[0]
@@ -218,25 +255,28 @@ class FloorControlServer:
 
     # --- requests (RFC 8855 13) -----------------------------------------------------------------------
 
-    def _answer(self, participant: _Participant, header: Header, data: bytes, now: float) -> Message:
-        if header.version != (1 if participant.reliable else 2):
-            return self._error(header, ErrorCode(ErrorReason.UNSUPPORTED_VERSION))
+    def _answer(self, participant: _Participant, header: Header, data: bytes, now: float) -> Message | None:
+        """The response; None for one that waits for a decision."""
+        if header.version != (OVER_STREAMS if participant.reliable else OVER_DATAGRAMS):
+            return error_to(header, ErrorCode(ErrorReason.UNSUPPORTED_VERSION))
         if header.conference_id != self.conference_id:
-            return self._error(header, ErrorCode(ErrorReason.CONFERENCE_DOES_NOT_EXIST))
+            return error_to(header, ErrorCode(ErrorReason.CONFERENCE_DOES_NOT_EXIST))
         if header.user_id != participant.user_id:
-            return self._error(header, ErrorCode(ErrorReason.USER_DOES_NOT_EXIST))
+            return error_to(header, ErrorCode(ErrorReason.USER_DOES_NOT_EXIST))
         handler = self._handlers.get(header.primitive)
         if handler is None:
-            return self._error(header, ErrorCode(ErrorReason.UNKNOWN_PRIMITIVE))
+            return error_to(header, ErrorCode(ErrorReason.UNKNOWN_PRIMITIVE))
+        if header.fragmented and not participant.reliable:
+            words = "requests fit into one datagram here"
+            return error_to(header, ErrorCode(ErrorReason.UNABLE_TO_PARSE_MESSAGE), words)
+        if len(data) != HEADER.size + header.payload_bytes:
+            return error_to(header, ErrorCode(ErrorReason.INCORRECT_MESSAGE_LENGTH))
         try:
             message = parse(data)
         except MalformedBfcp as fault:
-            return self._error(header, ErrorCode(ErrorReason.UNABLE_TO_PARSE_MESSAGE), str(fault))
-        if message.fragment is not None:
-            words = "requests fit into one datagram here"
-            return self._error(header, ErrorCode(ErrorReason.UNABLE_TO_PARSE_MESSAGE), words)
+            return error_to(header, ErrorCode(ErrorReason.UNABLE_TO_PARSE_MESSAGE), str(fault))
         if unknown := message.unknown_mandatory:
-            return self._error(header, ErrorCode.unknown_attributes(unknown))
+            return error_to(header, ErrorCode.unknown_attributes(unknown))
         return handler(participant, message, now)
 
     def _hello(self, _participant: _Participant, message: Message, _now: float) -> Message:
@@ -247,80 +287,115 @@ class FloorControlServer:
             Supported(AttributeType.SUPPORTED_ATTRIBUTES, SUPPORTED_ATTRIBUTES),
         )
 
-    def _floor_request(self, participant: _Participant, message: Message, now: float) -> Message:
-        floors = message.numbers(AttributeType.FLOOR_ID)
-        if floors != (self.floor_id,):
-            return self._error(message, ErrorCode(ErrorReason.INVALID_FLOOR_ID))
-        grant = self._grant
-        if grant is None or grant.user_id != participant.user_id:  # who has it keeps it, by the same request
-            self._revoke_holder(now)
-            grant = _Grant(participant.user_id, self._next_request)
-            self._next_request = self._next_request % 0xFFFF + 1
-            self._give(grant, now)
-        return self._request_status(message, grant.request_id or 0, RequestState.GRANTED)
+    def _floor_request(self, participant: _Participant, message: Message, now: float) -> Message | None:
+        """13.1. Who has the floor keeps it by the same request; one request at a time is undecided."""
+        if set(message.numbers(AttributeType.FLOOR_ID)) != {self.floor_id}:
+            return error_to(message, ErrorCode(ErrorReason.INVALID_FLOOR_ID))
+        beneficiary = message.number(AttributeType.BENEFICIARY_ID)
+        if beneficiary not in (None, participant.user_id):
+            known = beneficiary in self._participants
+            reason = ErrorReason.UNAUTHORIZED_OPERATION if known else ErrorReason.USER_DOES_NOT_EXIST
+            return error_to(message, ErrorCode(reason), "everybody asks for itself here")
+        holder = self._holder
+        if holder is not None and holder.user_id == participant.user_id:
+            return self._request_status(message, holder.request_id, RequestState.GRANTED)
+        if participant.asked is not None:
+            return self._request_status(message, participant.asked.request_id, RequestState.PENDING)
+        participant.asked = _Asked(self._new_request(), message, now)
+        self._events.append(FloorAsked(participant.user_id, participant.asked.request_id))
+        return None
 
     def _floor_release(self, participant: _Participant, message: Message, now: float) -> Message:
+        """13.4: what was granted is released, what is pending cancelled."""
         request_id = message.number(AttributeType.FLOOR_REQUEST_ID)
-        grant = self._grant
-        if grant is None or grant.user_id != participant.user_id or grant.request_id != request_id:
-            return self._error(message, ErrorCode(ErrorReason.FLOOR_REQUEST_ID_DOES_NOT_EXIST))
-        self._free(now)
-        return self._request_status(message, request_id or 0, RequestState.RELEASED)
+        holder, asked = self._holder, participant.asked
+        if asked is not None and asked.request_id == request_id:
+            if asked.message is not None:
+                status = self._request_status(asked.message, request_id, RequestState.PENDING)
+                self._respond(participant, asked.message.primitive, status, now)
+            participant.asked = None
+            self._events.append(FloorReleased(participant.user_id))  # it may be decided this very moment
+            return self._request_status(message, request_id, RequestState.CANCELLED)
+        if holder is None or holder.user_id != participant.user_id or holder.request_id != request_id:
+            return error_to(message, ErrorCode(ErrorReason.FLOOR_REQUEST_ID_DOES_NOT_EXIST))
+        self._released(participant.user_id, now)
+        return self._request_status(message, request_id, RequestState.RELEASED)
 
-    def _floor_request_query(self, _participant: _Participant, message: Message, _now: float) -> Message:
+    def _floor_request_query(self, participant: _Participant, message: Message, _now: float) -> Message:
         request_id = message.number(AttributeType.FLOOR_REQUEST_ID)
-        if request_id is None or self._grant is None or self._grant.request_id != request_id:
-            return self._error(message, ErrorCode(ErrorReason.FLOOR_REQUEST_ID_DOES_NOT_EXIST))
+        if request_id is not None and participant.asked and participant.asked.request_id == request_id:
+            return self._request_status(message, request_id, RequestState.PENDING)
+        if request_id is None or self._holder is None or self._holder.request_id != request_id:
+            return error_to(message, ErrorCode(ErrorReason.FLOOR_REQUEST_ID_DOES_NOT_EXIST))
         return self._request_status(message, request_id, RequestState.GRANTED)
 
     def _floor_query(self, participant: _Participant, message: Message, _now: float) -> Message:
+        """13.5: without a floor, no more is to be heard of any, and the answer has no attribute."""
         floors = message.numbers(AttributeType.FLOOR_ID)
         if any(floor != self.floor_id for floor in floors):
-            return self._error(message, ErrorCode(ErrorReason.INVALID_FLOOR_ID))
-        participant.follows = bool(floors)  # none at all: no more to be heard of any floor (13.5)
-        return self._response(message, Primitive.FLOOR_STATUS, *self._floor_status())
+            return error_to(message, ErrorCode(ErrorReason.INVALID_FLOOR_ID))
+        participant.follows = bool(floors)
+        return self._response(message, Primitive.FLOOR_STATUS, *(self._floor_status() if floors else ()))
 
     def _user_query(self, participant: _Participant, message: Message, _now: float) -> Message:
         asked = message.number(AttributeType.BENEFICIARY_ID)
         user_id = participant.user_id if asked is None else asked
         if user_id not in self._participants:
-            return self._error(message, ErrorCode(ErrorReason.USER_DOES_NOT_EXIST))
+            return error_to(message, ErrorCode(ErrorReason.USER_DOES_NOT_EXIST))
         held: tuple[Attribute, ...] = ()
-        if self._grant is not None and self._grant.user_id == user_id:
-            held = (self._information(self._grant.request_id or 0, RequestState.GRANTED),)
+        if self._holder is not None and self._holder.user_id == user_id:
+            held = (self._information(self._holder.request_id, RequestState.GRANTED),)
         beneficiary = Group(AttributeType.BENEFICIARY_INFORMATION, user_id)
         return self._response(message, Primitive.USER_STATUS, beneficiary, *held)
 
     def _chair_action(self, _participant: _Participant, message: Message, _now: float) -> Message:
         words = "this meeting's chair acts by its own means"
-        return self._error(message, ErrorCode(ErrorReason.UNAUTHORIZED_OPERATION), words)
+        return error_to(message, ErrorCode(ErrorReason.UNAUTHORIZED_OPERATION), words)
 
     def _goodbye(self, participant: _Participant, message: Message, now: float) -> Message:
         participant.follows = False
         participant.waiting.clear()
-        if self._grant is not None and self._grant.user_id == participant.user_id:
-            self._free(now)
+        participant.asked = None
+        if self._holder is not None and self._holder.user_id == participant.user_id:
+            self._released(participant.user_id, now)
         return self._response(message, Primitive.GOODBYE_ACK)
 
     # --- the floor -------------------------------------------------------------------------------------
 
-    def _give(self, grant: _Grant, now: float) -> None:
-        self._grant = grant
-        self._events.append(FloorTaken(grant.user_id))
+    def _released(self, user_id: int, now: float) -> None:
+        self._holder = None
+        self._events.append(FloorReleased(user_id))
         self._tell_followers(now)
 
-    def _free(self, now: float) -> None:
-        grant, self._grant = self._grant, None
-        self._events.append(FloorFreed(None if grant is None else grant.user_id))
-        self._tell_followers(now)
+    def _new_request(self) -> int:
+        number = self._next_request
+        self._next_request = number % 0xFFFF + 1
+        return number
 
-    def _revoke_holder(self, now: float) -> None:
-        """The grant ends; what becomes of the floor is said by whoever calls."""
-        grant, self._grant = self._grant, None
-        holder = None if grant is None or grant.user_id is None else self._participants.get(grant.user_id)
-        if grant is not None and holder is not None:
-            information = self._information(grant.request_id or 0, RequestState.REVOKED)
-            self._announce(holder, Primitive.FLOOR_REQUEST_STATUS, (information,), now)
+    def _granted(self, user_id: int, request_id: int, now: float) -> None:
+        participant = self._participants.get(user_id)
+        asked = None if participant is None else participant.asked
+        if participant is not None and asked is not None and asked.request_id == request_id:
+            self._settle(participant, RequestState.GRANTED, now)
+
+    def _settle(self, participant: _Participant, state: RequestState, now: float, words: str = "") -> None:
+        """What became of a request: its answer, or after PENDING an announcement."""
+        asked, participant.asked = participant.asked, None
+        if asked is None:
+            return
+        if asked.message is None:
+            self._tell_of_request(participant.user_id, asked.request_id, state, now, words)
+            return
+        status = self._request_status(asked.message, asked.request_id, state, words)
+        self._respond(participant, asked.message.primitive, status, now)
+
+    def _tell_of_request(
+        self, user_id: int, request_id: int, state: RequestState, now: float, words: str = ""
+    ) -> None:
+        participant = self._participants.get(user_id)
+        if participant is not None:
+            information = self._information(request_id, state, words=words)
+            self._announce(participant, Primitive.FLOOR_REQUEST_STATUS, (information,), now)
 
     def _tell_followers(self, now: float) -> None:
         for participant in self._participants.values():
@@ -329,16 +404,20 @@ class FloorControlServer:
 
     def _floor_status(self) -> tuple[Attribute, ...]:
         floor = Number(AttributeType.FLOOR_ID, self.floor_id)
-        if self._grant is None:
+        if self._holder is None:
             return (floor,)
         extra: tuple[Attribute, ...] = ()
-        if self._grant.user_id is not None:
-            extra = (Group(AttributeType.BENEFICIARY_INFORMATION, self._grant.user_id),)
-        return floor, self._information(self._grant.request_id or 0, RequestState.GRANTED, extra)
+        if self._holder.user_id is not None:
+            extra = (Group(AttributeType.BENEFICIARY_INFORMATION, self._holder.user_id),)
+        return floor, self._information(self._holder.request_id, RequestState.GRANTED, extra)
 
-    def _information(self, request_id: int, state: RequestState, extra: tuple[Attribute, ...] = ()) -> Group:
+    def _information(
+        self, request_id: int, state: RequestState, extra: tuple[Attribute, ...] = (), words: str = ""
+    ) -> Group:
         """FLOOR-REQUEST-INFORMATION (5.2.15)."""
-        overall = Group(AttributeType.OVERALL_REQUEST_STATUS, request_id, (RequestStatus(int(state)),))
+        info: tuple[Attribute, ...] = (Text(AttributeType.STATUS_INFO, words[:60]),) if words else ()
+        status = (RequestStatus(int(state)), *info)
+        overall = Group(AttributeType.OVERALL_REQUEST_STATUS, request_id, status)
         floor = Group(AttributeType.FLOOR_REQUEST_STATUS, self.floor_id)
         return Group(AttributeType.FLOOR_REQUEST_INFORMATION, request_id, (overall, floor, *extra))
 
@@ -372,21 +451,40 @@ class FloorControlServer:
             waiting[0].due = now + T1
             self._outgoing.append((participant.user_id, waiting[0].message.print()))
 
-    def _request_status(self, message: Message, request_id: int, state: RequestState) -> Message:
-        return self._response(message, Primitive.FLOOR_REQUEST_STATUS, self._information(request_id, state))
+    def _respond(self, participant: _Participant, primitive: int, answer: Message, now: float) -> None:
+        printed = answer.print(reliable=participant.reliable)
+        self._outgoing.append((participant.user_id, printed))
+        if not participant.reliable:
+            participant.answers[answer.transaction_id, primitive] = (now, printed)
+            while len(participant.answers) > ANSWERS_KEPT:
+                participant.answers.popitem(last=False)
+
+    def _request_status(
+        self, message: Message, request_id: int | None, state: RequestState, words: str = ""
+    ) -> Message:
+        information = self._information(request_id or 0, state, words=words)
+        return self._response(message, Primitive.FLOOR_REQUEST_STATUS, information)
 
     def _response(self, asked: Message, primitive: Primitive, *attributes: Attribute) -> Message:
         return Message(
             primitive, asked.conference_id, asked.transaction_id, asked.user_id, attributes, responder=True
         )
 
-    def _error(self, asked: Message | Header, code: ErrorCode, words: str = "") -> Message:
-        info = (Text(AttributeType.ERROR_INFO, words),) if words else ()
-        return Message(
-            Primitive.ERROR,
-            asked.conference_id,
-            asked.transaction_id,
-            asked.user_id,
-            (code, *info),
-            responder=True,
-        )
+
+def error_to(asked: Message | Header, code: ErrorCode, words: str = "") -> Message:
+    """The Error that answers a request (13.8)."""
+    info = (Text(AttributeType.ERROR_INFO, words),) if words else ()
+    attributes = (code, *info)
+    return Message(
+        Primitive.ERROR, asked.conference_id, asked.transaction_id, asked.user_id, attributes, responder=True
+    )
+
+
+def _is_repeated(participant: _Participant, header: Header) -> bool:
+    """Whether this is once more the request that is not decided yet."""
+    message = None if participant.asked is None else participant.asked.message
+    return (
+        message is not None
+        and not participant.reliable
+        and (message.transaction_id, message.primitive) == (header.transaction_id, header.primitive)
+    )

@@ -20,10 +20,13 @@ from protocols.bfcp.attributes import (
     RequestStatus,
 )
 from protocols.bfcp.floor_control_server import (
+    PENDING_AFTER,
     RETRANSMISSIONS,
+    Event,
+    FloorAsked,
     FloorControlServer,
-    FloorFreed,
-    FloorTaken,
+    FloorReleased,
+    Holder,
     ParticipantUnreachable,
 )
 from protocols.bfcp.message import Message, Primitive, parse
@@ -33,9 +36,11 @@ FLOOR_ID = Number(AttributeType.FLOOR_ID, FLOOR)
 
 
 class Meeting:
-    """A server, and what its participants say and hear."""
+    """A server, and what its participants say and hear; whoever asks gets the floor if it `decides`."""
 
-    def __init__(self, *users: int, reliable: bool = False) -> None:
+    def __init__(self, *users: int, reliable: bool = False, decides: bool = True) -> None:
+        self.decides = decides
+        self.events: list[Event] = []
         self.server = FloorControlServer(conference_id=CONFERENCE, floor_id=FLOOR)
         self.reliable = reliable
         self.now = 100.0
@@ -71,7 +76,20 @@ class Meeting:
         self.server.tick(self.now)
         return self.heard()
 
+    def decide(self) -> None:
+        for event in self.server.take_events():
+            self.events.append(event)
+            if isinstance(event, FloorAsked) and self.decides:
+                self.server.assign(Holder(event.user_id, event.request_id), self.now)
+            elif isinstance(event, FloorReleased):
+                self.server.assign(None, self.now)
+
+    @property
+    def holder(self) -> int | None:
+        return None if self.server.holder is None else self.server.holder.user_id
+
     def heard(self) -> dict[int, list[Message]]:
+        self.decide()
         found: dict[int, list[Message]] = {}
         for user, data in self.server.take_outgoing():
             found.setdefault(user, []).append(parse(data))
@@ -90,7 +108,7 @@ def state_of(message: Message) -> tuple[int, int]:
         for one in information.attributes
         if isinstance(one, Group) and one.type is AttributeType.OVERALL_REQUEST_STATUS
     ]
-    (status,) = overall.attributes
+    status = overall.attributes[0]
     assert isinstance(status, RequestStatus)
     return information.id, status.state
 
@@ -106,6 +124,8 @@ def test_literal_bytes_of_a_request_and_its_grant() -> None:
     server = FloorControlServer(conference_id=CONFERENCE, floor_id=FLOOR)
     server.add(21, reliable=False)
     server.receive(21, bytes.fromhex("4001 0001 00000457 0007 0015 0504 0003"), 0.0)
+    assert (server.take_outgoing(), server.take_events()) == ([], [FloorAsked(21, 1)])
+    server.assign(Holder(21, 1), 0.1)
     assert server.take_outgoing() == [
         (
             21,
@@ -115,7 +135,6 @@ def test_literal_bytes_of_a_request_and_its_grant() -> None:
             ),
         )
     ]
-    assert server.take_events() == [FloorTaken(21)]
 
 
 def test_hello_says_what_is_supported() -> None:
@@ -136,8 +155,8 @@ def test_who_asks_last_has_the_floor_and_the_other_is_told(reliable: bool) -> No
     assert (revoked.primitive, revoked.responder) == (Primitive.FLOOR_REQUEST_STATUS, False)
     assert state_of(revoked) == (1, RequestState.REVOKED)
     assert bool(revoked.transaction_id) is not reliable  # 0 over streams: nobody acknowledges
-    assert meeting.server.holder == 22
-    assert meeting.server.take_events() == [FloorTaken(21), FloorTaken(22)]
+    assert meeting.holder == 22
+    assert meeting.events == [FloorAsked(21, 1), FloorAsked(22, 2)]
 
 
 def test_floor_released_is_free_and_followers_hear_of_it() -> None:
@@ -151,32 +170,104 @@ def test_floor_released_is_free_and_followers_hear_of_it() -> None:
     released = meeting.send(21, Primitive.FLOOR_RELEASE, Number(AttributeType.FLOOR_REQUEST_ID, 1))
     assert state_of(released[21][0]) == (1, RequestState.RELEASED)
     assert released[22][0].attributes == (FLOOR_ID,)
-    assert meeting.server.take_events() == [FloorTaken(21), FloorFreed(21)]
+    assert meeting.events == [FloorAsked(21, 1), FloorReleased(21)]
     meeting.acknowledge(22, released[22][0])
-    assert meeting.send(22, Primitive.FLOOR_QUERY)[22][0].attributes == (FLOOR_ID,)
+    assert meeting.send(22, Primitive.FLOOR_QUERY)[22][0].attributes == ()
     assert 22 not in meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID)  # it follows no more
 
 
 def test_browser_takes_the_floor_and_the_operator_takes_it_back() -> None:
     meeting = Meeting(21)
-    meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID)
-    meeting.server.take(meeting.now)
-    assert state_of(meeting.heard()[21][0]) == (1, RequestState.REVOKED)
-    assert (meeting.server.taken, meeting.server.holder) == (True, None)
-    meeting.server.revoke(meeting.now)
-    assert meeting.server.take_events() == [FloorTaken(21), FloorTaken(None), FloorFreed(None)]
-    meeting.server.revoke(meeting.now)
-    assert meeting.server.take_events() == []
+    meeting.send(21, Primitive.FLOOR_QUERY, FLOOR_ID)
+    _granted, status = meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID)[21]
+    meeting.server.assign(Holder(None), meeting.now)
+    assert meeting.heard() == {}  # the rest waits until the first is acknowledged
+    (revoked,) = meeting.acknowledge(21, status)[21]
+    assert state_of(revoked) == (1, RequestState.REVOKED)
+    (taken,) = meeting.acknowledge(21, revoked)[21]
+    assert taken.primitive == Primitive.FLOOR_STATUS
+    assert state_of(taken) == (2, RequestState.GRANTED)
+    assert meeting.server.holder == Holder(None, 2)
+    meeting.server.assign(Holder(None), meeting.now)  # the same again
+    meeting.server.assign(None, meeting.now)
+    meeting.server.assign(None, meeting.now)
+    (freed,) = meeting.acknowledge(21, taken)[21]
+    assert freed.attributes == (FLOOR_ID,)
+    assert meeting.acknowledge(21, freed) == {}
 
 
-def test_who_leaves_has_the_floor_no_more() -> None:
+def test_goodbye_gives_the_floor_back() -> None:
     meeting = Meeting(21, 22)
-    meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID)
-    meeting.server.remove(21, meeting.now)
     meeting.send(22, Primitive.FLOOR_REQUEST, FLOOR_ID)
     (bye,) = meeting.send(22, Primitive.GOODBYE)[22]
     assert bye.primitive == Primitive.GOODBYE_ACK
-    assert meeting.server.take_events() == [FloorTaken(21), FloorFreed(21), FloorTaken(22), FloorFreed(22)]
+    assert (meeting.events, meeting.holder) == ([FloorAsked(22, 1), FloorReleased(22)], None)
+    (again,) = meeting.send(22, Primitive.GOODBYE, transaction=meeting.transaction)[22]
+    assert again.primitive == Primitive.GOODBYE_ACK
+
+
+@pytest.mark.parametrize("reliable", [False, True])
+def test_what_is_not_decided_at_once_is_pending_and_announced_later(reliable: bool) -> None:
+    meeting = Meeting(21, reliable=reliable, decides=False)
+    assert meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID) == {}
+    if not reliable:
+        assert meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID, transaction=1) == {}  # sent again
+    (pending,) = meeting.wait(PENDING_AFTER)[21]
+    assert state_of(pending) == (1, RequestState.PENDING)
+    assert (pending.transaction_id, meeting.events) == (1, [FloorAsked(21, 1)])
+    request = Number(AttributeType.FLOOR_REQUEST_ID, 1)
+    (queried,) = meeting.send(21, Primitive.FLOOR_REQUEST_QUERY, request)[21]
+    assert state_of(queried) == (1, RequestState.PENDING)
+    meeting.server.assign(Holder(21, 1), meeting.now)
+    (granted,) = meeting.heard()[21]
+    assert (state_of(granted), granted.responder) == ((1, RequestState.GRANTED), False)
+
+
+def test_a_denied_request_says_why() -> None:
+    meeting = Meeting(21, decides=False)
+    meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID)
+    meeting.server.deny(21, 7, "of another request", meeting.now)
+    meeting.server.deny(21, 1, "a lecture is on", meeting.now)
+    (denied,) = meeting.heard()[21]
+    assert state_of(denied) == (1, RequestState.DENIED)
+    assert b"a lecture is on" in denied.print()
+    meeting.server.deny(21, 1, "twice", meeting.now)
+    assert meeting.heard() == {}
+
+
+def test_a_request_may_be_taken_back_before_it_is_decided() -> None:
+    meeting = Meeting(21, decides=False)
+    meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID)
+    first, second = meeting.send(21, Primitive.FLOOR_RELEASE, Number(AttributeType.FLOOR_REQUEST_ID, 1))[21]
+    assert state_of(first) == (1, RequestState.PENDING)
+    assert state_of(second) == (1, RequestState.CANCELLED)
+    assert meeting.events == [FloorAsked(21, 1), FloorReleased(21)]
+
+
+def test_the_holder_of_an_earlier_process_releases_and_is_revoked_by_its_request() -> None:
+    meeting = Meeting(21, 22)
+    meeting.server.restore(Holder(21, 9))
+    assert meeting.heard() == {}
+    heard = meeting.send(22, Primitive.FLOOR_REQUEST, FLOOR_ID)
+    assert state_of(heard[21][0]) == (9, RequestState.REVOKED)
+    assert state_of(heard[22][0]) == (10, RequestState.GRANTED)
+    meeting.server.restore(Holder(21, 65_535))
+    released = meeting.send(21, Primitive.FLOOR_RELEASE, Number(AttributeType.FLOOR_REQUEST_ID, 65_535))
+    assert meeting.holder is None
+    assert Primitive.ERROR not in {message.primitive for message in released.get(21, [])}
+
+
+def test_who_asks_for_another_is_refused() -> None:
+    meeting = Meeting(21, 22)
+
+    def reason(beneficiary: int) -> int:
+        whom = Number(AttributeType.BENEFICIARY_ID, beneficiary)
+        return error_of(meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID, whom)[21][0])
+
+    assert reason(22) == ErrorReason.UNAUTHORIZED_OPERATION
+    assert reason(77) == ErrorReason.USER_DOES_NOT_EXIST
+    own = Number(AttributeType.BENEFICIARY_ID, 21)
+    assert state_of(meeting.send(21, Primitive.FLOOR_REQUEST, own, FLOOR_ID)[21][0]) == (1, 3)
 
 
 def test_who_has_the_floor_and_asks_again_keeps_it() -> None:
@@ -184,7 +275,7 @@ def test_who_has_the_floor_and_asks_again_keeps_it() -> None:
     meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID)
     (again,) = meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID)[21]
     assert state_of(again) == (1, RequestState.GRANTED)
-    assert meeting.server.take_events() == [FloorTaken(21)]
+    assert meeting.events == [FloorAsked(21, 1)]
 
 
 def test_queries() -> None:
@@ -218,7 +309,7 @@ def test_what_cannot_be_done_is_an_error_that_says_why() -> None:
     assert reason(Primitive.HELLO, sender=5) == ErrorReason.USER_DOES_NOT_EXIST
     unknown_user = Number(AttributeType.BENEFICIARY_ID, 77)
     assert reason(Primitive.USER_QUERY, unknown_user) == ErrorReason.USER_DOES_NOT_EXIST
-    assert meeting.server.take_events() == []
+    assert meeting.events == []
 
 
 def test_wrong_version_unknown_attribute_and_broken_payload() -> None:
@@ -227,6 +318,7 @@ def test_wrong_version_unknown_attribute_and_broken_payload() -> None:
         ("200b 0000 00000457 0007 0015", ErrorReason.UNSUPPORTED_VERSION),
         ("400b 0001 00000457 0008 0015 c904 abcd", ErrorReason.UNKNOWN_MANDATORY_ATTRIBUTE),
         ("4001 0001 00000457 0009 0015 0508 0003", ErrorReason.UNABLE_TO_PARSE_MESSAGE),
+        ("4001 0002 00000457 000b 0015 0504 0003", ErrorReason.INCORRECT_MESSAGE_LENGTH),
         ("4801 0001 00000457 000a 0015 0000 0001 05040003", ErrorReason.UNABLE_TO_PARSE_MESSAGE),
     ):
         meeting.server.receive(21, bytes.fromhex(hexadecimal), meeting.now)
@@ -242,10 +334,10 @@ def test_request_that_comes_twice_is_answered_twice_and_done_once() -> None:
     meeting.send(22, Primitive.FLOOR_REQUEST, FLOOR_ID, transaction=7)
     meeting.heard()
     assert meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID, transaction=7) == {21: [first]}
-    assert meeting.server.holder == 22
+    assert meeting.holder == 22
     meeting.now += 11  # another request by now
     meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID, transaction=7)
-    assert meeting.server.holder == 21
+    assert meeting.holder == 21
 
 
 def test_announcements_are_sent_again_until_acknowledged_and_in_order() -> None:
@@ -269,10 +361,9 @@ def test_participant_that_never_acknowledges_is_given_up() -> None:
     meeting = Meeting(21, 22)
     meeting.send(22, Primitive.FLOOR_QUERY, FLOOR_ID)
     meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID)
-    meeting.server.take_events()
     sent = [meeting.wait(8) for _ in range(RETRANSMISSIONS + 2)]
     assert sum(len(heard) for heard in sent) == RETRANSMISSIONS
-    assert meeting.server.take_events() == [ParticipantUnreachable(22)]
+    assert meeting.events == [FloorAsked(21, 1), ParticipantUnreachable(22)]
 
 
 @given(st.integers(0, 2**32), st.floats(0.0, 0.6))
@@ -290,7 +381,10 @@ def test_floor_over_a_bad_line(seed: int, loss: float) -> None:
         request = Message(Primitive.FLOOR_REQUEST, CONFERENCE, 100 + number, user, (FLOOR_ID,)).print()
         for _ in range(1 + line.randrange(2)):
             meeting.server.receive(user, request, meeting.now)
+            if line.random() < 0.5:
+                meeting.decide()
         for _ in range(12):
+            meeting.decide()
             meeting.server.tick(meeting.now)
             for to, data in meeting.server.take_outgoing():
                 message = parse(data)
@@ -314,9 +408,10 @@ def test_floor_over_a_bad_line(seed: int, loss: float) -> None:
                 for _ in range(1 + line.randrange(2)):
                     meeting.server.receive(22, answer.print(), meeting.now)
             meeting.now += 1.0
-    unreachable = [e for e in meeting.server.take_events() if isinstance(e, ParticipantUnreachable)]
+    meeting.decide()
+    unreachable = [e for e in meeting.events if isinstance(e, ParticipantUnreachable)]
     if not unreachable:
-        assert believed == meeting.server.holder
+        assert believed == meeting.holder
 
 
 @given(st.lists(st.binary(max_size=60), max_size=20))
@@ -324,6 +419,7 @@ def test_any_bytes_of_a_participant_do_no_harm(messages: list[bytes]) -> None:
     meeting = Meeting(21)
     for data in messages:
         meeting.server.receive(21, data, meeting.now)
+        meeting.decide()
         for user, answer in meeting.server.take_outgoing():
             assert user == 21
             parse(answer)
