@@ -202,10 +202,11 @@ class DigestServer:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Our own name and password at somebody else's server."""
+    """Our own name and password at somebody else's server; a `realm` keeps them to its challenges."""
 
     username: str
     password: str = field(repr=False)
+    realm: str | None = None
 
 
 class DigestClient:
@@ -228,7 +229,13 @@ class DigestClient:
             except SipSyntaxError:
                 continue
         names = list(HASHES)
-        fit = [challenge for challenge in parsed if _base(challenge) in HASHES and _qop_known(challenge)]
+        fit = [
+            challenge
+            for challenge in parsed
+            if _base(challenge) in HASHES
+            and _qop_known(challenge)
+            and self._login.realm in (None, challenge.realm)
+        ]
         if not fit:
             return None
         return self._answer(min(fit, key=lambda one: names.index(_base(one))), method, uri, body, cnonce)
