@@ -1,8 +1,9 @@
 """SDP to and from the neutral `MediaDescription`; SIP and WebRTC share it.
 
 Reading takes what peers really send: session-level values inherited by the sections, duplicate
-m-lines, feedback for "*", missing rtpmaps of static payload types. Writing is strict: an answer has
-one section for each of the offer's, in its order and with its protocol (RFC 3264 6).
+m-lines, feedback for "*", missing rtpmaps of static payload types, a second picture named by a=content, by
+the label of its floor, or by nothing but its place. Writing is strict: an answer has one section for each of
+the offer's, in its order and with its protocol (RFC 3264 6).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from foundation.desks import (
     CryptoKey,
     Direction,
     DtlsDescription,
+    FloorDescription,
     IceDescription,
     MediaDescription,
     MediaSection,
@@ -27,6 +29,7 @@ from protocols.sdp import (
     Connection,
     Crypto,
     Fingerprint,
+    FloorId,
     FormatParameters,
     Media,
     Origin,
@@ -39,6 +42,9 @@ from protocols.sdp.attributes import rtp_maps
 from protocols.sdp.session import is_number
 
 _DIRECTIONS = tuple(Direction)
+_SLIDES, _MAIN = "slides", "main"
+_FLOOR_ROLES = ("c-only", "s-only", "c-s")
+_PRINTED_MEDIA = {SectionKind.SLIDES: "video", SectionKind.FLOOR: "application"}
 _NO_ADDRESS = "0.0.0.0"
 
 
@@ -52,18 +58,17 @@ def read_sdp(data: bytes) -> MediaDescription:
     bandwidth = Bandwidth.of(session)
     group = next((v.split() for v in session.values("group") if v.startswith("BUNDLE")), [])
     return MediaDescription(
-        sections=sections,
+        sections=_with_slides(_bundled(session, sections, group[1:]), group[1:]),
         bandwidth_bps=None if bandwidth is None else bandwidth.bits_per_second,
         bundle=tuple(group[1:]),
     )
 
 
 def _section(session: SessionDescription, media: Media) -> MediaSection:
-    kind = {"audio": SectionKind.AUDIO, "video": SectionKind.VIDEO}.get(media.media, SectionKind.OTHER)
-    if "RTP/" not in media.protocol:
-        kind = SectionKind.OTHER
+    kind = _kind(media)
     connection = media.connection or session.connection
-    if connection is None and media.port and kind is not SectionKind.OTHER:
+    spoken = kind not in (SectionKind.OTHER, SectionKind.FLOOR)
+    if connection is None and media.port and spoken:
         raise SdpError(f"m={media.media} has no connection line")
     bandwidth = Bandwidth.of(media)
     direction = _direction(session, media)
@@ -76,7 +81,7 @@ def _section(session: SessionDescription, media: Media) -> MediaSection:
         address=address,
         port=media.port,
         protocol=media.protocol,
-        codecs=() if kind is SectionKind.OTHER else _codecs(media),
+        codecs=_codecs(media) if spoken else (),
         direction=direction,
         mid=media.value("mid"),
         content=media.value("content"),
@@ -88,10 +93,84 @@ def _section(session: SessionDescription, media: Media) -> MediaSection:
         ptime=_number(media.value("ptime")),
         crypto=_crypto(media),
         ice=_ice(session, media),
-        dtls=_dtls(session, media),
+        dtls=_dtls(session, media) if spoken else None,
         extensions=_extensions(media),
         ssrc=_ssrc(media),
         media=f"{media.media} {' '.join(media.formats)}",
+        floor=_floor(media) if kind is SectionKind.FLOOR else None,
+    )
+
+
+def _kind(media: Media) -> SectionKind:
+    if media.media == "application" and media.protocol.upper().endswith("BFCP"):
+        return SectionKind.FLOOR
+    if "RTP/" not in media.protocol:
+        return SectionKind.OTHER
+    if media.media == "video":
+        words = (media.value("content") or "").lower().replace(",", " ").split()
+        return SectionKind.SLIDES if _SLIDES in words else SectionKind.VIDEO  # RFC 4796
+    return SectionKind.AUDIO if media.media == "audio" else SectionKind.OTHER
+
+
+def _floor(media: Media) -> FloorDescription:
+    """RFC 8856 5; what cannot be read of it is as if it were not there."""
+    floors = []
+    for value in media.values("floorid"):
+        try:
+            floors.append(FloorId.parse(value))
+        except SdpError:
+            continue
+    words = (media.value("floorctrl") or "").lower().split()
+    return FloorDescription(
+        roles=tuple(word for word in words if word in _FLOOR_ROLES),
+        conference_id=_number(media.value("confid")),
+        user_id=_number(media.value("userid")),
+        floors=tuple((floor.number, floor.labels) for floor in floors),
+        setup=media.value("setup"),
+        connection=media.value("connection"),
+        version=_number((media.value("bfcpver") or "").split(" ")[0]),
+    )
+
+
+def _bundled(
+    session: SessionDescription, sections: tuple[MediaSection, ...], bundle: list[str]
+) -> tuple[MediaSection, ...]:
+    """RFC 9143 7.2: a section that is "bundle-only" has port 0 and is none the less on offer, with the port
+    of the group."""
+    port = next((s.port for s in sections if s.mid in bundle and s.port), 0)
+    return tuple(
+        replace(section, port=port)
+        if not section.port and section.mid in bundle and media.has("bundle-only")
+        else section
+        for section, media in zip(sections, session.media, strict=True)
+    )
+
+
+def _with_slides(sections: tuple[MediaSection, ...], bundle: list[str]) -> tuple[MediaSection, ...]:
+    """Which picture is the slides where no a=content says so.
+
+    The one whose label the floor has; else a browser's second picture of one bundle; else, beside BFCP, the
+    second of two that nothing distinguishes. A picture twice in different profiles is the same picture.
+    """
+    if any(section.kind is SectionKind.SLIDES for section in sections):
+        return sections
+    videos = [i for i, section in enumerate(sections) if section.kind is SectionKind.VIDEO]
+    unnamed = [i for i in videos if sections[i].content is None]
+    floors = [s.floor for s in sections if s.floor is not None and s.port]
+    labels = {label for floor in floors for _number, named in floor.floors for label in named}
+    labelled = [i for i in unnamed if sections[i].label in labels]
+    browser = [i for i in unnamed if sections[i].mid in bundle and sections[i].ice is not None]
+    second = None
+    if labelled and len(videos) > len(labelled):
+        second = labelled[0]
+    elif len(browser) > 1:
+        second = browser[1]
+    elif floors and len(unnamed) == len(videos) == 2:
+        first, other = (sections[i] for i in videos)
+        second = videos[1] if first.protocol == other.protocol else None
+    return tuple(
+        replace(section, kind=SectionKind.SLIDES) if i == second else section
+        for i, section in enumerate(sections)
     )
 
 
@@ -193,9 +272,22 @@ def write_sdp(
         connection=Connection(address),
         bandwidth=_bandwidth_lines(description.bandwidth_bps),
         attributes=tuple(attributes),
-        media=tuple(_media(section, address) for section in description.sections),
+        media=tuple(_media(section, address) for section in _with_contents(description.sections)),
     )
     return bytes(session)
+
+
+def _with_contents(sections: tuple[MediaSection, ...]) -> list[MediaSection]:
+    """RFC 4796 where there are two pictures: terminals tell them by a=content; browsers have their order."""
+    if not any(section.kind is SectionKind.SLIDES for section in sections):
+        return list(sections)
+    contents = {SectionKind.SLIDES: _SLIDES, SectionKind.VIDEO: _MAIN}
+    return [
+        section
+        if section.ice is not None or section.content is not None
+        else replace(section, content=contents.get(section.kind))
+        for section in sections
+    ]
 
 
 def _bandwidth_lines(bits_per_second: int | None) -> tuple[tuple[str, int], ...]:
@@ -207,8 +299,12 @@ def _media(section: MediaSection, session_address: str) -> Media:
     if section.port == 0 or section.kind is SectionKind.OTHER:
         return _refused(section)
     same_address = section.address == session_address
+    if section.kind is SectionKind.FLOOR:
+        connection = None if same_address else Connection(section.address)
+        attributes = tuple(_floor_attributes(section))
+        return Media("application", section.port, section.protocol, ("*",), connection, (), attributes)
     return Media(
-        media=section.kind.value,
+        media=_PRINTED_MEDIA.get(section.kind, section.kind.value),
         port=section.port,
         protocol=section.protocol,
         formats=tuple(str(codec.payload_type) for codec in section.codecs),
@@ -223,10 +319,25 @@ def _media(section: MediaSection, session_address: str) -> Media:
 
 
 def _refused(section: MediaSection) -> Media:
-    words = [word for word in section.media.split(" ") if word] or [section.kind.value, "0"]
+    printed = _PRINTED_MEDIA.get(section.kind, section.kind.value)
+    words = [word for word in section.media.split(" ") if word] or [printed, "0"]
     attributes: tuple[tuple[str, str | None], ...] = () if section.mid is None else (("mid", section.mid),)
     formats = tuple(words[1:]) or ("0",)
     return Media(words[0], 0, section.protocol, formats, attributes=(*attributes, ("inactive", None)))
+
+
+def _floor_attributes(section: MediaSection) -> list[tuple[str, str | None]]:
+    """RFC 8856 5, in the order of its examples."""
+    floor = section.floor or FloorDescription()
+    found: list[tuple[str, str | None]] = [] if section.mid is None else [("mid", section.mid)]
+    numbers = (("confid", floor.conference_id), ("userid", floor.user_id))
+    found += [("setup", floor.setup)] if floor.setup is not None else []
+    found += [("connection", floor.connection)] if floor.connection is not None else []
+    found += [("floorctrl", " ".join(floor.roles))] if floor.roles else []
+    found += [(name, str(number)) for name, number in numbers if number is not None]
+    found += [("floorid", str(FloorId(number, labels))) for number, labels in floor.floors]
+    found += [("bfcpver", str(floor.version))] if floor.version is not None else []
+    return found
 
 
 def _codec_attributes(section: MediaSection) -> list[tuple[str, str | None]]:

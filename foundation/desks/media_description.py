@@ -83,6 +83,23 @@ class DtlsDescription:
 
 
 @dataclass(frozen=True, slots=True)
+class FloorDescription:
+    """What an m-line of BFCP says (RFC 8856 5): roles, ids, which streams by their labels a floor is about.
+
+    `roles` are those of a=floorctrl ("c-only", "s-only", "c-s"); without any the offerer is the client. `setup`
+    and `connection` are those of a stream (RFC 4145).
+    """
+
+    roles: tuple[str, ...] = ()
+    conference_id: int | None = None
+    user_id: int | None = None
+    floors: tuple[tuple[int, tuple[str, ...]], ...] = ()
+    setup: str | None = None
+    connection: str | None = None
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class MediaSection:
     """One m-line.
 
@@ -113,6 +130,7 @@ class MediaSection:
     rtx_ssrc: int | None = None
     cname: str | None = None
     media: str = ""  # the m-line's own media and format words, kept for a section of kind OTHER
+    floor: FloorDescription | None = None  # of a section of kind FLOOR
 
 
 @dataclass(frozen=True, slots=True)

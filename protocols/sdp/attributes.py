@@ -241,6 +241,28 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class FloorId:
+    """a=floorid (RFC 8856 5.4): a floor and the labels of its streams.
+
+    Printed with "mstrm"; "m-stream", which RFC 4583 had in its examples, is read as well.
+    """
+
+    number: int
+    labels: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, value: str) -> Self:
+        words = value.replace(":", " ").split()
+        if not words or not is_number(words[0]) or int(words[0]) > 0xFFFF:
+            raise SdpError(f"floorid cannot be read: {value[:40]}")
+        named = len(words) > 1 and words[1].lower() in ("mstrm", "m-stream", "mstream")
+        return cls(int(words[0]), tuple(words[2:]) if named else ())
+
+    def __str__(self) -> str:
+        return f"{self.number} mstrm:{' '.join(self.labels)}" if self.labels else str(self.number)
+
+
+@dataclass(frozen=True, slots=True)
 class Bandwidth:
     """The limit that b= lines set, in bit/s with IP headers as RFC 4566 5.8 counts AS.
 

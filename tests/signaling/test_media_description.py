@@ -65,8 +65,10 @@ def test_a_room_terminal_is_understood() -> None:
     assert [c.name for c in audio.codecs] == ["PCMA", "TELEPHONE-EVENT"]
     assert video.codecs[0].parameters == {"profile-level-id": "42801f", "packetization-mode": "0"}
     assert video.codecs[0].feedback == ("ccm fir",)
-    assert (bfcp.kind, bfcp.protocol) == (SectionKind.OTHER, "TCP/BFCP")
-    assert slides.content == "slides"
+    assert (bfcp.kind, bfcp.protocol) == (SectionKind.FLOOR, "TCP/BFCP")
+    assert bfcp.floor is not None
+    assert bfcp.floor.roles == ("c-s",)
+    assert (slides.kind, slides.content) == (SectionKind.SLIDES, "slides")
 
 
 def test_a_browser_inherits_session_level_ice_and_fingerprint() -> None:
