@@ -24,6 +24,19 @@ export const router = createRouter({
       meta: { needs: "meetings" },
     },
     {
+      path: "/meetings/schedules",
+      name: "schedules",
+      component: () => import("./pages/SchedulesPage.vue"),
+      meta: { needs: "meetings" },
+    },
+    {
+      path: "/meetings/minutes/:id?",
+      name: "minutes",
+      component: () => import("./pages/MinutesPage.vue"),
+      props: true,
+      meta: { needs: "operate" },
+    },
+    {
       path: "/meetings/:id/join",
       name: "join",
       component: () => import("./pages/JoinPage.vue"),

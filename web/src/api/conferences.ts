@@ -15,6 +15,7 @@ export interface Conference {
   participant_count: number;
   has_pin: boolean;
   created_at: string;
+  ended_at: string | null;
 }
 
 export interface NewConference {

@@ -36,6 +36,15 @@ export interface RollCall {
   entries: RollCallEntry[];
 }
 
+/** One decision: the version that it made, and whose it was. */
+export interface Change {
+  version: number;
+  command: string;
+  by: string;
+  at: string;
+  participant_id: string | null;
+}
+
 export interface Control {
   version: number;
   mode: Mode;
@@ -60,6 +69,7 @@ export interface Control {
   waiting: Wish[];
   banner: string;
   banner_everywhere: boolean;
+  changes: Change[];
 }
 
 /** Which of the values a command looks at is the service's to say. */
@@ -84,6 +94,7 @@ const at = (id: string) => `/conferences/${encodeURIComponent(id)}`;
 
 export const readControl = (id: string) => call<Control>("GET", `${at(id)}/control`);
 export const orderConference = (id: string, body: Order) => call<undefined>("POST", `${at(id)}/commands`, { body });
+export const listRollCalls = (id: string) => call<RollCall[]>("GET", `${at(id)}/roll-calls`);
 /** As a participant of this browser. */
 export const orderAs = (id: string, participantId: string, body: Order) =>
   call<undefined>("POST", `${at(id)}/participants/${encodeURIComponent(participantId)}/commands`, { body });

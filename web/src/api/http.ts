@@ -65,6 +65,12 @@ export async function exchangeSdp(path: string, offer: string): Promise<{ sdp: s
 /** A picture that the service makes on demand; its refusal says why there is none. */
 export const readPicture = async (path: string): Promise<Blob> => (await send("GET", path, {})).blob();
 
+/** A document as it is written; a mark of UTF-8 at its beginning stays, spreadsheets want it. */
+export async function readText(path: string): Promise<string> {
+  const bytes = await (await send("GET", path, {})).arrayBuffer();
+  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
+}
+
 async function send(method: Method, path: string, options: Sent): Promise<Response> {
   const headers: Record<string, string> = {
     Accept: "application/json, */*;q=0.5",

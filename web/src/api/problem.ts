@@ -8,6 +8,12 @@ export interface ProblemBody {
   [member: string]: unknown;
 }
 
+/** One field of what was sent, and what is wrong with it. */
+export interface Fault {
+  at: string;
+  what: string;
+}
+
 /** Any failed call. `status` 0 means that no answer came: the network or the service is away. */
 export class ApiProblem extends Error {
   readonly status: number;
@@ -17,6 +23,9 @@ export class ApiProblem extends Error {
   /** Seconds the service asks us to wait, or null. */
   readonly retryAfter: number | null;
 
+  /** The fields that the service names. */
+  readonly faults: Fault[];
+
   constructor(status: number, body: ProblemBody = {}, retryAfter: number | null = null) {
     super(body.detail ?? body.title ?? `HTTP ${status}`);
     this.name = "ApiProblem";
@@ -25,7 +34,17 @@ export class ApiProblem extends Error {
     this.detail = body.detail ?? "";
     this.type = body.type ?? "about:blank";
     this.retryAfter = retryAfter;
+    this.faults = faultsOf(body);
   }
+}
+
+/** `faults` of a problem document, or the field that its detail begins with ("starts_at: ... is past"). */
+function faultsOf(body: ProblemBody): Fault[] {
+  if (Array.isArray(body.faults)) {
+    return (body.faults as Partial<Fault>[]).map(({ at = "", what = "" }) => ({ at, what }));
+  }
+  const [, at, what] = /^([a-z_]+): (.+)$/s.exec(body.detail ?? "") ?? [];
+  return at === undefined || what === undefined ? [] : [{ at, what }];
 }
 
 /** Seconds from a Retry-After header: RFC 9110 10.2.3, a number or a date. */

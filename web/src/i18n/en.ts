@@ -1,4 +1,5 @@
 import { controlEn } from "./control.en";
+import { planningEn } from "./planning.en";
 import { surveillanceEn } from "./surveillance.en";
 import type { Messages } from "./zh";
 
@@ -373,5 +374,6 @@ export const en: Messages = {
   notFound: { title: "No such page", text: "The address may be wrong, or you may not see it.", home: "To the start" },
   notAllowed: { text: "Your roles do not include this page." },
   ...controlEn,
+  ...planningEn,
   ...surveillanceEn,
 };

@@ -1,4 +1,5 @@
 import { controlZh } from "./control.zh";
+import { planningZh } from "./planning.zh";
 import { surveillanceZh } from "./surveillance.zh";
 
 /** Chinese, the default; its shape is the shape of every language. */
@@ -369,6 +370,7 @@ export const zh = {
   notFound: { title: "没有这个页面", text: "地址可能有误，或您没有权限查看。", home: "返回首页" },
   notAllowed: { text: "您的角色不能查看这个页面。" },
   ...controlZh,
+  ...planningZh,
   ...surveillanceZh,
 };
 
