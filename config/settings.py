@@ -33,6 +33,7 @@ Dscp = Annotated[int, Meta(ge=0, le=63)]
 
 NETWORK_NAME = re.compile(r"[\w-]{1,32}\Z")
 NODE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+BFCP_ABOVE_SIP = 10
 LOBBY_NUMBER = re.compile(r"[0-9]{1,12}\Z")
 DATABASE_DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
@@ -125,6 +126,16 @@ class Sip(_Section, frozen=True):
     srtp: SrtpPolicy = "off"
 
 
+class Bfcp(_Section, frozen=True):
+    """BFCP ports of one network (who may show slides), one of each transport.
+
+    Null takes the first from ten above the SIP port on that nothing else of this node has.
+    """
+
+    udp: Port | None = None
+    tcp: Port | None = None
+
+
 class DscpMarks(_Section, frozen=True):
     """RFC 4594 marks: expedited forwarding for sound, AF41 for pictures, CS3 for signalling."""
 
@@ -137,8 +148,8 @@ class Network(_Section, frozen=True):
     """A named network with its own listeners.
 
     `bind` is an address of this machine, `advertise` what peers are told (another one behind 1:1
-    NAT). `rtsp` is where cameras can be played from; null for nowhere. `rtp_ports` are first and last
-    UDP port, both included. WebRTC takes one UDP port a media worker, from `webrtc_port` on; null keeps
+    NAT). `bfcp` null keeps terminals from taking the slides here. `rtsp` is where cameras can be played
+    from; null for nowhere. `rtp_ports` are first and last UDP port, both included. WebRTC takes one UDP port a media worker, from `webrtc_port` on; null keeps
     browsers' media out of this network. `rtsp_clients` may be connected at once, `rtsp_clients_of_one` of
     them from one address.
     """
@@ -147,6 +158,7 @@ class Network(_Section, frozen=True):
     bind: str
     advertise: str | None = None
     sip: Sip = Sip()
+    bfcp: Bfcp | None = Bfcp()
     rtp_ports: tuple[Port, Port] = (40000, 48999)
     webrtc_port: Port | None = 49000
     rtsp: Port | None = 8554
@@ -328,6 +340,35 @@ class Settings(_Section, frozen=True):
 
     def listeners(self) -> Iterator[Listener]:
         """Every port that this node will take."""
+        yield from self._fixed_listeners()
+        yield from self._bfcp_listeners().values()
+
+    def bfcp_port(self, network: Network, transport: Literal["tcp", "udp"]) -> int | None:
+        """Where BFCP of that network is; None for nowhere."""
+        listener = self._bfcp_listeners().get((network.name, transport))
+        return None if listener is None else listener.port
+
+    def _bfcp_listeners(self) -> dict[tuple[str, str], Listener]:
+        taken = list(self._fixed_listeners())
+        found: dict[tuple[str, str], Listener] = {}
+        transports: tuple[Literal["udp", "tcp"], ...] = ("udp", "tcp")
+        for index, network in enumerate(self.networks):
+            sip, bfcp = network.sip, network.bfcp
+            base = sip.udp or sip.tcp or sip.tls
+            if bfcp is None or base is None:
+                continue
+            for transport, given in zip(transports, (bfcp.udp, bfcp.tcp), strict=True):
+                ports = range(base + BFCP_ABOVE_SIP, 65_536) if given is None else (given,)
+                key = f"networks[{index}].bfcp.{transport}"
+                for port in ports:
+                    place = Listener(key, network.bind, port, port, transport)
+                    if given is not None or not any(place.overlaps(other) for other in taken):
+                        found[network.name, transport] = place
+                        taken.append(place)
+                        break
+        return found
+
+    def _fixed_listeners(self) -> Iterator[Listener]:
         yield Listener("http.port", self.http.bind, self.http.port, self.http.port, "tcp")
         if self.edge.enabled:
             yield Listener("edge.port", self.edge.bind, self.edge.port, self.edge.port, "tcp")

@@ -86,8 +86,8 @@ class DtlsDescription:
 class FloorDescription:
     """What an m-line of BFCP says (RFC 8856 5): roles, ids, which streams by their labels a floor is about.
 
-    `roles` are those of a=floorctrl ("c-only", "s-only", "c-s"); without any the offerer is the client. `setup`
-    and `connection` are those of a stream (RFC 4145).
+    `roles` are those of a=floorctrl ("c-only", "s-only", "c-s"); without any the offerer is the client.
+    `setup` and `connection` are those of a stream (RFC 4145).
     """
 
     roles: tuple[str, ...] = ()

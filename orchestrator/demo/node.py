@@ -123,7 +123,7 @@ def configure(folder: Path, address: str, ports: Ports | None = None) -> Plan:
     usual = ports or USUAL
     got = Ports(
         http=_free(address, usual.http, (("tcp", 0),)),
-        sip=_free(address, usual.sip, (("udp", 0), ("tcp", 0), ("tcp", 1))),
+        sip=_free(address, usual.sip, (("udp", 0), ("tcp", 0), ("tcp", 1), ("udp", 10), ("tcp", 10))),
         webrtc=_free(address, usual.webrtc, tuple(("udp", offset) for offset in range(WORKERS))),
         edge=_free(address, usual.edge, (("tcp", 0),)),
         rtsp=_free(address, usual.rtsp, (("tcp", 0),)),
@@ -144,6 +144,7 @@ def configure(folder: Path, address: str, ports: Ports | None = None) -> Plan:
                 "name": "extranet",
                 "bind": address,
                 "sip": {"udp": got.sip, "tcp": got.sip, "tls": got.sip + 1},
+                "bfcp": {"udp": got.sip + 10, "tcp": got.sip + 10},
                 "rtp_ports": list(RTP_PORTS),
                 "webrtc_port": got.webrtc,
                 "rtsp": got.rtsp,

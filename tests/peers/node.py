@@ -214,7 +214,7 @@ class Node:
         self._clients: dict[str, Api] = {}
         self._session: aiohttp.ClientSession | None = None
         self._process: PeerProcess | None = None
-        self.http_port = self.sip_port = self.edge_port = self.rtsp_port = 0
+        self.http_port = self.sip_port = self.edge_port = self.rtsp_port = self.bfcp_port = 0
 
     # --- its life ---------------------------------------------------------------------------------
 
@@ -308,13 +308,14 @@ class Node:
     def _configure(self, ports: PortBlock) -> None:
         self.data.mkdir(mode=0o700, exist_ok=True)
         self.http_port, self.sip_port = ports.take(), ports.take()
-        self.edge_port, self.rtsp_port = ports.take(), ports.take()
+        self.edge_port, self.rtsp_port, self.bfcp_port = ports.take(), ports.take(), ports.take()
         webrtc = ports.take(max(self.workers, 1))
         rtp = ports.take(60, even=True)
         network = {
             "name": NETWORK,
             "bind": "127.0.0.1",
             "sip": {"udp": self.sip_port, "tcp": self.sip_port, "tls": None},
+            "bfcp": {"udp": self.bfcp_port, "tcp": self.bfcp_port},
             "rtp_ports": [rtp, rtp + 59],
             "webrtc_port": webrtc,
             "rtsp": self.rtsp_port,
