@@ -130,10 +130,10 @@ class Conference:
         leg = participant.sound
         if leg is not None:
             leg.sync = None if participant.picture is None else participant.picture.sync
-        codec = None if leg is None else leg.sound_codec
         receives = leg is not None and leg.terms.direction.receives
         sends = leg is not None and leg.terms.direction.sends
-        self.sound.add(participant_id, codec if receives else None, codec if sends else None)
+        heard = leg.heard_as if leg is not None and receives else None
+        self.sound.add(participant_id, heard, leg.sound_codec if leg is not None and sends else None)
         self._stage_sound(participant_id)
         if participant.only_looks_on:
             self.picture.hide(participant_id)
@@ -234,7 +234,7 @@ class Conference:
                     continue
                 participant = self.participants.get(listener)
                 leg = None if participant is None else participant.sound
-                if leg is not None and leg.sound_codec is frame.codec:
+                if leg is not None and leg.sound_codec == frame.codec:
                     leg.send_sound(frame.payload, batch.index, now, batch.came)
         if batch.speakers != self._speakers:
             self._speakers = batch.speakers

@@ -18,6 +18,7 @@ from media.packet import Format
 from media.sound_codecs import (
     OpusDecoder,
     SoundCodec,
+    SoundCoding,
     SoundDecoder,
     SoundEncoder,
     sound_decoder,
@@ -33,7 +34,7 @@ class SoundFrame:
     """20 ms for these listeners, coded once."""
 
     listeners: tuple[str, ...]
-    codec: SoundCodec
+    codec: SoundCoding
     payload: bytes
 
 
@@ -83,12 +84,14 @@ class MeetingSound:
         self._opus_bitrate = opus_bitrate
         # Replaced whole, never changed in place: the clock's thread iterates over what it fetched.
         self._sources: Mapping[str, _Source] = {}
-        self._listening: Mapping[str, SoundCodec] = {}
-        self._encoders: dict[tuple[str, SoundCodec], SoundEncoder] = {}
+        self._listening: Mapping[str, SoundCoding] = {}
+        self._encoders: dict[tuple[str, SoundCoding], SoundEncoder] = {}
         self._made = 0  # batches; written by the clock's thread only
         self._fetched = 0  # written by the event loop only
 
-    def add(self, participant_id: str, heard: SoundCodec | Format | None, listens: SoundCodec | None) -> None:
+    def add(
+        self, participant_id: str, heard: SoundCodec | Format | None, listens: SoundCoding | None
+    ) -> None:
         """`heard` is the codec it sends, `listens` the one it is sent; None where that way is shut.
 
         Where nothing changes its sound goes on undisturbed. Raises UnsupportedSound for a stream's format
@@ -168,9 +171,9 @@ class MeetingSound:
                 return
         self.mixer.push_lost(participant_id, arrival.lost_samples)
 
-    def _encode(self, mix: Mix, listening: Mapping[str, SoundCodec]) -> list[SoundFrame]:
+    def _encode(self, mix: Mix, listening: Mapping[str, SoundCoding]) -> list[SoundFrame]:
         """The mix once for each codec that somebody hears it in."""
-        by_codec: dict[SoundCodec, list[str]] = {}
+        by_codec: dict[SoundCoding, list[str]] = {}
         for listener in mix.listeners:
             codec = listening.get(listener)
             if codec is not None:
@@ -180,10 +183,12 @@ class MeetingSound:
             encoder = self._encoders.get((mix.key, codec))
             if encoder is None:
                 encoder = self._encoders[mix.key, codec] = sound_encoder(codec, self._opus_bitrate)
-            frames.append(SoundFrame(tuple(listeners), codec, encoder.encode(mix.samples)))
+            payload = encoder.encode(mix.samples)
+            if payload:  # AAC's access units are longer than a tick
+                frames.append(SoundFrame(tuple(listeners), codec, payload))
         return frames
 
-    def _forget_idle_encoders(self, mixed: MixedTick, listening: Mapping[str, SoundCodec]) -> None:
+    def _forget_idle_encoders(self, mixed: MixedTick, listening: Mapping[str, SoundCoding]) -> None:
         """A speaker's own mix ends when the speech does: its encoder is kept for no one else."""
         if len(self._encoders) <= len(mixed.mixes) * len(SoundCodec):
             return

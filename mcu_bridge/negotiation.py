@@ -1,8 +1,9 @@
 """Which codec two ends use (RFC 3264 6, RFC 6184 8.2.2), as pure functions.
 
-Sound follows the offerer's order. Pictures prefer H.264 over VP8 over H.263 over H.261, mode 1 over mode 0
-and baseline over main over high: what most sites share can be forwarded, and encoded once. Who only receives
-is given the highest profile that it offers instead: its decoder takes lower ones too, and cameras send high.
+Sound follows the offerer's order, but AAC is taken only where neither Opus nor G.722 is offered. Pictures
+prefer H.264 over VP8 over H.263 over H.261, mode 1 over mode 0 and baseline over main over high: what most
+sites share can be forwarded, and encoded once. Who only receives is given the highest profile that it offers
+instead: its decoder takes lower ones too, and cameras send high.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from foundation.desks import CodecDescription, Direction, MediaDescription, MediaSection, SectionKind
+from mcu_bridge.aac_terms import AacTerms
 from mcu_bridge.cif_formats import cif_parameters
 from media.srtp import PROFILES
 
@@ -93,7 +95,9 @@ def settle(offered: MediaSection, answered: MediaSection) -> AgreedCodecs | None
 
 def _agree_audio(codecs: Iterable[CodecDescription]) -> AgreedCodecs | None:
     codecs = tuple(codecs)
-    main = next((c for c in codecs if AUDIO_CODECS.get(c.name) == c.clock_rate), None)
+    plain = [c for c in codecs if AUDIO_CODECS.get(c.name) == c.clock_rate]
+    wide = any(c.name in ("OPUS", "G722") for c in plain)
+    main = next((c for c in codecs if c in plain or (not wide and AacTerms.of(c) is not None)), None)
     if main is None:
         return None
     ours = replace(main, parameters=_our_audio_parameters(main), feedback=())
@@ -104,7 +108,10 @@ def _agree_audio(codecs: Iterable[CodecDescription]) -> AgreedCodecs | None:
 
 
 def _our_audio_parameters(codec: CodecDescription) -> dict[str, str]:
-    return {"useinbandfec": "1", "minptime": "10"} if codec.name == "OPUS" else {}
+    if codec.name == "OPUS":
+        return {"useinbandfec": "1", "minptime": "10"}
+    aac = AacTerms.of(codec)
+    return {} if aac is None else aac.answer
 
 
 def _agree_video(codecs: Iterable[CodecDescription], *, only_receives: bool) -> AgreedCodecs | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from media.aac_sound import UNIT, AacCoding
 from media.rtp_sender import BitrateLimit, LimitSource
-from media.sound_codecs import SoundCodec
+from media.sound_codecs import SoundCodec, SoundCoding
 
 RTP_HEADER = 12
 PAYLOAD = 1200
@@ -14,6 +15,8 @@ SOUND_PACKETS_PER_SECOND = 50
 CONTROL_SHARE = 0.04
 """Of the whole budget: RTCP, STUN checks and repeats."""
 OPUS_BITRATE = 32_000
+_UNIT_HEADER = 4
+"""Bytes before an AAC access unit (RFC 3640 3.2.1)."""
 
 FLOOR = 128_000
 """What a network's feedback never takes a picture below, bit/s."""
@@ -29,7 +32,7 @@ _FORGOTTEN_AFTER = 120.0
 """Seconds of recovery after which any limit has grown out of sight (a hundredfold)."""
 
 
-def sound_wire_bps(codec: SoundCodec | None, overhead: int) -> int:
+def sound_wire_bps(codec: SoundCoding | None, overhead: int) -> int:
     """What sound takes of a budget; `overhead` is what an RTP packet grows by on the wire."""
     if codec is None:
         return 0
@@ -37,6 +40,8 @@ def sound_wire_bps(codec: SoundCodec | None, overhead: int) -> int:
     return (payload + RTP_HEADER + overhead) * 8 * SOUND_PACKETS_PER_SECOND
 
 
+    if isinstance(codec, AacCoding):
+        return codec.bitrate + (_UNIT_HEADER + RTP_HEADER + overhead) * 8 * -(-codec.rate // UNIT)
 def picture_bps(wire_bps: int, sound_bps: int, overhead: int) -> int:
     """The bit rate that a picture's encoder may have within a budget; not below 0."""
     room = wire_bps * (1 - CONTROL_SHARE) - sound_bps

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from foundation.desks import CodecDescription, Direction, LegReport, SectionKind
+from mcu_bridge.aac_terms import AacTerms
 from mcu_bridge.negotiation import AgreedCodecs, coding, packetization_mode
 from mcu_bridge.rates import PAYLOAD
 from media.frame_assembler import TonePressed
@@ -187,7 +188,8 @@ def packetizer_for(codec: CodecDescription) -> Packetizer:
         case "OPUS":
             return OpusPacketizer()
         case _:  # G.722 too: bytes of 64 kbit/s
-            return G711Packetizer()
+            aac = AacTerms.of(codec)
+            return G711Packetizer() if aac is None else aac.packetizer(PAYLOAD)
 
 
 def _depacketizer_for(codec: CodecDescription) -> Depacketizer:
@@ -205,7 +207,8 @@ def _depacketizer_for(codec: CodecDescription) -> Depacketizer:
         case "OPUS":
             return OpusDepacketizer()
         case _:
-            return G711Depacketizer()
+            aac = AacTerms.of(codec)
+            return G711Depacketizer() if aac is None else aac.depacketizer()
 
 
 def _receiver_settings(terms: LegTerms) -> ReceiverSettings:

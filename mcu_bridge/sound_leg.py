@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from mcu_bridge.aac_terms import AacTerms
 from mcu_bridge.lip_sync import LipSync
 from mcu_bridge.rtp_leg import LegTerms, RtpLeg, packetizer_for
 from media.pacer import PacedFlow, Pacer, PacingClock, Precedence
-from media.packet import Packet
-from media.sound_codecs import RATE, SoundCodec
+from media.packet import Format, Packet
+from media.sound_codecs import RATE, SoundCodec, SoundCoding
 from media.transport import MediaTransport
 from protocols.payloads import Frame
 from protocols.payloads.opus import MalformedOpus, packet_duration
@@ -21,6 +22,24 @@ MOST_DELAY = 0.5
 MOST_HELD = 100
 CONCEALED = 0.1
 """Seconds of missing sound that are still concealed."""
+
+
+class UnitClock:
+    """Dates access units, which do not keep step with the ticks of 20 ms that they are made in."""
+
+    def __init__(self, tick: int, unit: float) -> None:
+        """How long both last by the stream's clock."""
+        self._tick = tick
+        self._unit = unit
+        self._next: float | None = None
+
+    def date(self, index: int) -> int:
+        """Of the unit that came with this tick; units without one in between left a gap."""
+        now = float(index * self._tick)
+        if self._next is None or abs(now - self._next) > 2 * self._unit:
+            self._next = now
+        at, self._next = self._next, self._next + self._unit
+        return round(at)
 
 
 class SoundLeg(RtpLeg):
@@ -35,10 +54,16 @@ class SoundLeg(RtpLeg):
         heard: Callable[[bytes, int], None],
     ) -> None:
         super().__init__(terms, transport, pacing, pacer)
-        self.sound_codec = SoundCodec(terms.agreed.main.name)
+        main = terms.agreed.main
+        self._aac = aac = AacTerms.of(main)
+        self.sound_codec: SoundCoding = SoundCodec(main.name) if aac is None else aac.coding
+        """How the participant is sent sound,"""
+        self.heard_as: SoundCodec | Format = SoundCodec(main.name) if aac is None else aac.heard
+        """and how what it sends is decoded."""
         self._heard = heard
-        self._packetizer = packetizer_for(terms.agreed.main)
-        self._samples = terms.agreed.main.clock_rate // 50
+        self._packetizer = packetizer_for(main)
+        self._samples = main.clock_rate // 50
+        self._units = None if aac is None else UnitClock(self._samples, aac.unit_ticks)
         self._began = False
         self._expected: int | None = None
         self.sync: LipSync | None = None
@@ -89,6 +114,8 @@ class SoundLeg(RtpLeg):
 
     def _duration(self, payload: bytes) -> int:
         """Of a payload, in ticks of its clock."""
+        if self._aac is not None:
+            return round(self._aac.unit_ticks)
         if self.sound_codec is not SoundCodec.OPUS:
             return len(payload)
         try:
@@ -104,6 +131,8 @@ class SoundLeg(RtpLeg):
         if not self.terms.direction.sends:
             return
         payloads = self._packetizer.packetize(payload)
-        marker, self._began = not self._began, True
-        packets = self.sender.packets(payloads, index * self._samples, now, marker=marker, captured=came)
+        # It ends an access unit of AAC (RFC 3640 3.1, RFC 6416 6.1), and begins a talkspurt of all others.
+        marker, self._began = self._units is not None or not self._began, True
+        at = index * self._samples if self._units is None else self._units.date(index)
+        packets = self.sender.packets(payloads, at, now, marker=marker, captured=came)
         self.send(packets, Precedence.SOUND)

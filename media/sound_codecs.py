@@ -3,9 +3,10 @@
     sound_decoder(SoundCodec.OPUS) -> SoundDecoder      .decode(payload) -> int16 samples, any length
     sound_decoder(stream.format) -> SoundDecoder        for whatever cameras send; raises UnsupportedSound
     sound_encoder(SoundCodec.PCMA) -> SoundEncoder      .encode(960 samples at 48 kHz) -> payload of 20 ms
+    sound_encoder(AacCoding(48_000, 1))                 .encode(...) -> an access unit now, none then
 
 Opus with in-band FEC (RFC 7587), G.711 A-law and mu-law by tables, G.722 (clocked at 8000 in RTP though it
-samples at 16000, RFC 3551 4.5.2), AAC of any rate and channels (decoded only). A payload that cannot be
+samples at 16000, RFC 3551 4.5.2), AAC of any rate and channels, made as AAC-LC. A payload that cannot be
 decoded gives no samples, counted in `errors`.
 """
 
@@ -22,6 +23,7 @@ import numpy as np
 from av.audio.codeccontext import AudioCodecContext
 from numpy.typing import NDArray
 
+from media.aac_sound import AacCoding, AacEncoder
 from media.opus_library import STEP, OpusFault, OpusState, opus_library
 from media.packet import Format
 from media.resampling import Downsampler, Samples, Upsampler
@@ -43,6 +45,10 @@ class SoundCodec(StrEnum):
     G722 = "G722"
     PCMA = "PCMA"
     PCMU = "PCMU"
+
+
+SoundCoding = SoundCodec | AacCoding
+"""How a listener is sent sound."""
 
 
 class SoundDecoder(Protocol):
@@ -105,8 +111,10 @@ def _aac_config(coded: Format) -> bytes:
     return config
 
 
-def sound_encoder(codec: SoundCodec, bitrate: int = 32_000) -> SoundEncoder:
+def sound_encoder(codec: SoundCoding, bitrate: int = 32_000) -> SoundEncoder:
     """`bitrate` in bits a second is for Opus; the others have one rate."""
+    if isinstance(codec, AacCoding):
+        return AacEncoder(codec)
     if codec is SoundCodec.OPUS:
         return OpusEncoder(bitrate)
     return _FIXED_RATE_ENCODERS[codec]()

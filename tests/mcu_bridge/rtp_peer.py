@@ -30,6 +30,7 @@ from foundation.desks import (
     MediaSection,
     SectionKind,
 )
+from mcu_bridge.aac_terms import AacTerms
 from media.codecs import VideoCodec, VideoDecoder, VideoEncoder, VideoTarget
 from media.packet import Packet
 from media.picture import Picture
@@ -75,6 +76,19 @@ H263_PLUS = CodecDescription("H263-1998", 96, 90_000, 1, {"cif": "1", "qcif": "1
 H261 = CodecDescription("H261", 31, 90_000, 1, {"cif": "1", "qcif": "1"})
 G722 = CodecDescription("G722", 9, 8_000)
 OPUS = CodecDescription("OPUS", 111, 48_000, 2)
+AAC = CodecDescription(
+    "MPEG4-GENERIC",
+    102,
+    48_000,
+    2,
+    {"profile-level-id": "15", "mode": "AAC-hbr", "config": "1190"}
+    | {"sizelength": "13", "indexlength": "3", "indexdeltalength": "3"},
+)
+"""As Kedacom's and others' terminals write it: AAC-LC, stereo,"""
+LATM = CodecDescription(
+    "MP4A-LATM", 103, 90_000, 1, {"cpresent": "0", "config": "400028103fc0", "object": "2"}
+)
+"""and 16 kHz mono on LATM's old clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +176,17 @@ class RtpPeer:
     # --- descriptions -------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        self._sound_decoder = sound_decoder(SoundCodec(self.audio.name))
-        self._sound_encoder = sound_encoder(SoundCodec(self.audio.name))
-        self._sound_packetizer = OpusPacketizer() if self.audio.name == "OPUS" else G711Packetizer()
+        aac = AacTerms.of(self.audio)
+        self._sound_packetizer: Packetizer
+        self._sound_units = 0
+        if aac is not None:
+            self._sound_decoder = sound_decoder(aac.heard)
+            self._sound_encoder = sound_encoder(aac.coding)
+            self._sound_packetizer = aac.packetizer(1200)
+        else:
+            self._sound_decoder = sound_decoder(SoundCodec(self.audio.name))
+            self._sound_encoder = sound_encoder(SoundCodec(self.audio.name))
+            self._sound_packetizer = OpusPacketizer() if self.audio.name == "OPUS" else G711Packetizer()
         if self.video is not None:
             self._decoder = VideoDecoder(VideoCodec(self.video.name))
             mode = int(self.video.parameters.get("packetization-mode", "0"))
@@ -215,7 +237,8 @@ class RtpPeer:
             case "OPUS":
                 depacketizer = OpusDepacketizer()
             case _:
-                depacketizer = G711Depacketizer()
+                aac = AacTerms.of(codec)
+                depacketizer = G711Depacketizer() if aac is None else aac.depacketizer()
         picture = kind is SectionKind.VIDEO
         feedback = ReceiverFeedback(nack=picture, pli=picture)
         settings = ReceiverSettings(
@@ -328,10 +351,16 @@ class RtpPeer:
         samples = np.round(np.sin(2 * math.pi * self.hertz * times) * 8000).astype(np.int16)
         if not self.hertz:
             samples = np.zeros(FRAME, np.int16)
-        payloads = self._sound_packetizer.packetize(self._sound_encoder.encode(samples))
-        ticks = self._ticks * self.audio.clock_rate // 50
+        coded = self._sound_encoder.encode(samples)
+        ticks, aac = self._ticks * self.audio.clock_rate // 50, AacTerms.of(self.audio)
+        if aac is not None:
+            if not coded:
+                return
+            ticks, self._sound_units = round(self._sound_units * aac.unit_ticks), self._sound_units + 1
+        payloads = self._sound_packetizer.packetize(coded)
         sender = self._senders[SectionKind.AUDIO]
-        self._sockets[SectionKind.AUDIO].send_rtp(sender.packets(payloads, ticks, now, marker=False))
+        packets = sender.packets(payloads, ticks, now, marker=aac is not None)
+        self._sockets[SectionKind.AUDIO].send_rtp(packets)
 
     def send_sound(self, packets: Sequence[bytes]) -> None:
         """RTP packets made elsewhere, on the way of its sound."""

@@ -12,12 +12,14 @@ from protocols.payloads.telephone_event import TelephoneEvent
 from protocols.rtp.packet import RtpPacket
 from tests.mcu_bridge.conftest import MEETING, Stage
 from tests.mcu_bridge.rtp_peer import (
+    AAC,
     BLUE,
     G722,
     GREEN,
     H261,
     H263,
     H263_PLUS,
+    LATM,
     OPUS,
     PCMA,
     RED,
@@ -60,6 +62,23 @@ async def test_h263_h261_and_h264_see_and_hear_each_other(stage: Stage) -> None:
                 if other != name:
                     await peer.sees(colour)
         assert red.latest is not None
+
+
+async def test_aac_in_both_payload_formats_is_heard_and_hears(stage: Stage) -> None:
+    ports = stage.peer_ports
+    async with (
+        RtpPeer(RED, 440.0, ports, video=None, audio=AAC) as red,
+        RtpPeer(GREEN, 1000.0, ports, video=None, audio=LATM) as green,
+        RtpPeer(BLUE, 1700.0, ports, video=None, audio=OPUS) as blue,
+        RtpPeer(YELLOW, 2300.0, ports, video=None, audio=PCMA) as yellow,
+    ):
+        peers = {"red": red, "green": green, "blue": blue, "yellow": yellow}
+        for name, peer in peers.items():
+            answer = await stage.join(name, peer)
+            assert [codec.name for codec in answer.sections[0].codecs] == [peer.audio.name]
+        for peer in peers.values():
+            for other in peers.values():
+                await peer.hears(other.hertz, present=other is not peer)
 
 
 async def test_h263_is_forwarded_between_both_payload_formats(stage: Stage) -> None:

@@ -23,6 +23,7 @@ from mcu_bridge.sound_leg import SoundLeg
 from media.codecs import VideoCodec
 from media.pacer import PacedFlow, Pacer
 from media.rtp_socket import RtpSocket
+from media.sound_codecs import SoundCodec
 from media.transport import MediaTransport, NobodyListening, TransportEvent
 from orchestrator.demo.terminal.description import codecs_of, common, described, understood, with_bandwidth
 from orchestrator.demo.terminal.legs import ScreenLeg, WireLog
@@ -212,7 +213,7 @@ class TerminalMedia:
 
     def _sound_leg(self, terms: LegTerms, socket: RtpSocket) -> RtpLeg:
         leg = self.sound = SoundLeg(terms, socket, self._studio.pacing, self._pacer, self._ear.take)
-        self._ear.open(leg.sound_codec)
+        self._ear.open(SoundCodec(leg.codec.name))
         self.player.use_sound(leg)
         return leg
 

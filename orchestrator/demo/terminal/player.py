@@ -67,7 +67,7 @@ class Player:
     def use_sound(self, leg: SoundLeg | None) -> None:
         self._sound, self._tape = leg, ()
         if leg is not None:
-            self._spawn(self._load_tape(leg.sound_codec, self._tone))
+            self._spawn(self._load_tape(SoundCodec(leg.codec.name), self._tone))
 
     # --- what is shown and played -------------------------------------------------------------------
 
@@ -82,7 +82,7 @@ class Player:
         """Another tone, or silence."""
         self._tone = frequency
         if self._sound is not None:
-            await self._load_tape(self._sound.sound_codec, frequency)
+            await self._load_tape(SoundCodec(self._sound.codec.name), frequency)
 
     async def _load_tape(self, codec: SoundCodec, frequency: float | None) -> None:
         tape = await self._studio.tape(codec, frequency)
