@@ -69,6 +69,10 @@ export interface Control {
   waiting: Wish[];
   banner: string;
   banner_everywhere: boolean;
+  /** Who presents: its second picture goes to all. */
+  slides: string | null;
+  /** Else only the chair may present. */
+  slides_allowed: boolean;
   changes: Change[];
 }
 

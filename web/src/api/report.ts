@@ -3,7 +3,8 @@ import { call } from "./http";
 /** One direction of one medium; `outgoing` as the service sees it: true is towards the site. */
 export interface Leg {
   participant_id: string;
-  kind: "audio" | "video" | "other";
+  /** "slides" is a second picture. */
+  kind: "audio" | "video" | "slides" | "other";
   outgoing: boolean;
   codec: string;
   bitrate_bps: number;

@@ -259,6 +259,7 @@ export const en: Messages = {
       medium: "Medium",
       audio: "Sound",
       video: "Picture",
+      slides: "Slides",
       other: "Other",
       direction: "Direction",
       codec: "Codec",

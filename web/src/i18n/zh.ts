@@ -256,6 +256,7 @@ export const zh = {
       medium: "媒体",
       audio: "声音",
       video: "画面",
+      slides: "共享画面",
       other: "其他",
       direction: "方向",
       codec: "编码",

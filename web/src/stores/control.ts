@@ -16,18 +16,21 @@ export function useControl(conferenceId: string) {
   const busy = ref(false);
 
   /** Two operators at once: the second is told what the first did, and sees it before ordering again. */
-  async function give(order: Order): Promise<boolean> {
+  async function order(wanted: Order): Promise<void> {
     busy.value = true;
     const version = rows.value.value?.version;
-    const done = await attempt(() =>
-      orderConference(conferenceId, version === undefined ? order : { ...order, version }),
-    );
-    await rows.refresh();
-    busy.value = false;
-    return done;
+    try {
+      await orderConference(conferenceId, version === undefined ? wanted : { ...wanted, version });
+    } finally {
+      await rows.refresh();
+      busy.value = false;
+    }
   }
 
-  return { control: rows.value, refresh: rows.refresh, busy, give };
+  /** The same where nobody waits for it: what went wrong is said on the page. */
+  const give = (wanted: Order) => attempt(() => order(wanted));
+
+  return { control: rows.value, refresh: rows.refresh, busy, order, give };
 }
 
 export type ControlStore = ReturnType<typeof useControl>;
