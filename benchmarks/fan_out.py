@@ -33,19 +33,18 @@ VETH = ("anshibench0", "anshibench1")
 HERE, THERE = "198.51.100.1", "198.51.100.2"
 
 
-def run() -> list[Result]:
+def run() -> Iterator[Result]:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "source"
         source.write_bytes(msgspec.msgpack.encode(encode_source()))
-        results = compare("loopback", source, "127.0.0.1", (), ROUNDS, TARGETS)
+        yield from compare("loopback", source, "127.0.0.1", (), ROUNDS, TARGETS)
         reason = no_veth()
         if reason:
             print(f"fan_out over veth skipped: {reason}", file=sys.stderr)
         else:
             with veth_without_segmentation() as namespace:
                 inside = ("ip", "netns", "exec", namespace)
-                results += compare("veth", source, THERE, inside, 2, dict.fromkeys(TARGETS))
-    return results
+                yield from compare("veth", source, THERE, inside, 2, dict.fromkeys(TARGETS))
 
 
 def encode_source() -> list[SourceFrame]:
@@ -107,10 +106,13 @@ def compare(
     ]
 
 
-def send(way: str, source: Path, host: str, inside: Sequence[str]) -> float:
-    """CPU seconds of one way; raises RuntimeError when its datagrams did not all go and nearly all come."""
+def send(way: str, source: Path, host: str, inside: Sequence[str], receivers: int = RECEIVERS) -> float:
+    """CPU seconds of one way for SECONDS of media.
+
+    Raises RuntimeError when its datagrams did not all go and nearly all come.
+    """
     with subprocess.Popen(
-        [*inside, sys.executable, "-m", "benchmarks._drain", host, str(RECEIVERS)],
+        [*inside, sys.executable, "-m", "benchmarks._drain", host, str(receivers)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
