@@ -358,8 +358,11 @@ class SipListener:
         known = self._by_address.get((transport, host, port))
         return known.flow if known is not None and not known.writer.is_closing() else None
 
-    async def connect(self, transport: Transport, host: str, port: int) -> Flow:
-        """A flow to that numeric address: the connection there is, else a new one. Raises NoWay."""
+    async def connect(self, transport: Transport, host: str, port: int, name: str | None = None) -> Flow:
+        """A flow to that numeric address: the connection there is, else a new one. Raises NoWay.
+
+        `name` is what a TLS server's certificate has to be for (RFC 5922 7.1).
+        """
         network = self.settings.network
         if transport not in self._ports:
             raise NoWay(f"no {transport} listener in network {network}")
@@ -370,9 +373,9 @@ class SipListener:
             lock = self._opening[address] = asyncio.Lock()
         async with lock:
             known = self.connection_to(transport, host, port)
-            return known if known is not None else await self._open(transport, host, port)
+            return known if known is not None else await self._open(transport, host, port, name)
 
-    async def _open(self, transport: Transport, host: str, port: int) -> Flow:
+    async def _open(self, transport: Transport, host: str, port: int, name: str | None) -> Flow:
         network = self.settings.network
         context = self.settings.tls_client if transport == "TLS" else None
         if transport == "TLS" and context is None:
@@ -382,7 +385,11 @@ class SipListener:
         try:
             async with asyncio.timeout(self._limits.connect):
                 reader, writer = await asyncio.open_connection(
-                    host, port, ssl=context, local_addr=(self.settings.host, 0)
+                    host,
+                    port,
+                    ssl=context,
+                    server_hostname=(name or host) if context is not None else None,
+                    local_addr=(self.settings.host, 0),
                 )
         except (OSError, TimeoutError) as error:
             raise NoWay(f"no {transport} connection to {host} port {port}: {error or 'timed out'}") from error

@@ -41,9 +41,9 @@ async def way_to(uri: Uri, size: int, network: str, listeners: ListenerTable) ->
     problem = NoWay(f"no way to {uri.host}")
     for transport in transports_for(uri, size, listener):
         port = uri.port if uri.port is not None else 5061 if transport == "TLS" else 5060
-        address = await _resolve(host, port, listener.family)
+        address = await _resolve(host, listener.family)
         try:
-            return await listener.connect(transport, address, port)
+            return await listener.connect(transport, address, port, uri.host)
         except NoWay as error:
             problem = error
     raise problem
@@ -73,16 +73,25 @@ async def way_back(reach: Reach, uri: Uri, size: int, network: str, listeners: L
     return known if known is not None else await way_to(uri, size, network, listeners)
 
 
-async def _resolve(host: str, port: int, family: socket.AddressFamily) -> str:
+async def addresses_of(host: str, family: socket.AddressFamily) -> frozenset[str]:
+    """All addresses of a name. Raises NoWay."""
+    return frozenset(await _addresses(host, family))
+
+
+async def _resolve(host: str, family: socket.AddressFamily) -> str:
+    return (await _addresses(host, family))[0]
+
+
+async def _addresses(host: str, family: socket.AddressFamily) -> list[str]:
     if is_address(host):
-        return host
+        return [host]
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(5):
-            found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_DGRAM)
+            found = await loop.getaddrinfo(host, None, family=family, type=socket.SOCK_DGRAM)
     except (OSError, TimeoutError) as error:
         raise NoWay(f"the name {host} is not known: {error or 'timed out'}") from error
-    return str(found[0][4][0])
+    return [str(one[4][0]) for one in found]
 
 
 def is_address(host: str) -> bool:
