@@ -24,7 +24,7 @@ from protocols.sip.session_timer import (
     request_session,
     session_of_answer,
 )
-from protocols.sip.validation import Refusal, body_refusal
+from protocols.sip.validation import Refusal, answer_refusal, body_refusal
 from signaling.sip_answers import UnacknowledgedAnswers
 from signaling.sip_core import NoAnswer, SipCore
 from signaling.sip_dialog_client import SDP_FIELD, DialogClient
@@ -422,7 +422,7 @@ class Call:
             case "REFER":
                 self._take_refer(request, transaction)
             case "OPTIONS":
-                self._core.respond(transaction, 200, None, self._core.own.fields())
+                self._core.respond(transaction, 200, None, self._core.own.answer_to_options())
             case _:
                 return False
         return True
@@ -445,7 +445,7 @@ class Call:
             return Refusal(
                 500, "An earlier offer is unanswered", (("Retry-After", str(random.randint(0, 10))),)
             )
-        return body_refusal(request, self._core.own)
+        return answer_refusal(request) or body_refusal(request, self._core.own)
 
     def _take_offer(self, request: Request, transaction: FlowTransaction) -> None:
         policy = self._core.policy

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from protocols.sip.dialog import DialogId
@@ -166,13 +166,12 @@ class SipCore:
             seed.encode("utf-8", "surrogateescape"), key=self._tag_secret, digest_size=6
         ).hexdigest()
 
-    def contact(self, flow: Flow, user: str | None) -> str:
-        """Our Contact on that flow's network, as advertised there."""
+    def contact(self, flow: Flow, user: str | None, *, secure: bool = False) -> str:
+        """Our Contact on that flow's network, as advertised there; SIPS for a `secure` dialog."""
         host, port = self.listeners.of(flow.network).advertised(flow.transport)
-        uri = SipUri(host, user or None, port)
-        if flow.is_reliable:
-            named = uri.parameters.with_value("transport", flow.transport.lower())
-            uri = SipUri(host, user or None, port, parameters=named)
+        uri = SipUri(host, user or None, port, "sips" if secure and flow.transport == "TLS" else "sip")
+        if flow.is_reliable and uri.scheme == "sip":
+            uri = replace(uri, parameters=uri.parameters.with_value("transport", flow.transport.lower()))
         feature = Parameters((("isfocus", None),)) if self.policy.focus else Parameters()
         return str(NameAddress(uri, "", feature))
 

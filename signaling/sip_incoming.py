@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from protocols.sip.body import SDP, sdp_of
-from protocols.sip.dialog import Dialog, DialogId
+from protocols.sip.dialog import Dialog, DialogId, target_is_secure
 from protocols.sip.digest import Outcome, Verdict
 from protocols.sip.headers import NameAddress
 from protocols.sip.message import Request, Response
@@ -208,7 +208,8 @@ class IncomingCall:
 
     def _contact(self) -> str:
         target = self.request.target
-        return self._core.contact(self.flow, target.user if isinstance(target, SipUri) else None)
+        user = target.user if isinstance(target, SipUri) else None
+        return self._core.contact(self.flow, user, secure=target_is_secure(self.request))
 
     def _finish(self, status: int, reason: str | None, headers: Fields) -> None:
         self._done = True

@@ -96,7 +96,8 @@ class OutgoingCall:
         """Send the first INVITE on that flow."""
         caller = self._request.from_.sip_uri
         self._flow = flow
-        self._contact = self._core.contact(flow, caller.user if caller is not None else None)
+        user = caller.user if caller is not None else None
+        self._contact = self._core.contact(flow, user, secure=self._request.target.scheme == "sips")
         self._request = replace(
             self._request, headers=self._request.headers.having(("Contact", self._contact))
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 
-from protocols.sip.dialog import Dialog, DialogId
+from protocols.sip.dialog import Dialog, DialogId, target_is_secure
 from protocols.sip.message import Request
 from protocols.sip.subscription import EventType, interval, state_of
 from protocols.sip.validation import Refusal
@@ -28,7 +28,8 @@ class Subscription:
 
     def __init__(self, core: SipCore, request: Request, flow: Flow, event: EventType, seconds: int) -> None:
         target = request.to.sip_uri
-        contact = core.contact(flow, target.user if target is not None else None)
+        user = target.user if target is not None else None
+        contact = core.contact(flow, user, secure=target_is_secure(request))
         self.event = event
         self.tag = new_tag()
         self.ended: str | None = None

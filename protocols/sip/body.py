@@ -10,6 +10,7 @@ from protocols.sip.message import Headers, Message, parse_headers
 
 SDP = "application/sdp"
 _PART_END = re.compile(rb"\r?\n\r?\n")
+_DEEPEST = 4
 
 
 def sdp_of(message: Message) -> bytes | None:
@@ -21,10 +22,11 @@ def sdp_of(message: Message) -> bytes | None:
         return message.body if message.body.lstrip().startswith(b"v=") else None
     if kind.name == SDP:
         return message.body
-    return _sdp_part(kind, message.body) if kind.type == "multipart" else None
+    return _sdp_part(kind, message.body, _DEEPEST) if kind.type == "multipart" else None
 
 
-def _sdp_part(kind: MediaType, body: bytes) -> bytes | None:
+def _sdp_part(kind: MediaType, body: bytes, depth: int) -> bytes | None:
+    """Parts may be multipart themselves (RFC 5621 3.1), to a bounded depth."""
     boundary = kind.parameters.get("boundary")
     if not boundary:
         raise SipSyntaxError("a multipart body without boundary")
@@ -34,8 +36,15 @@ def _sdp_part(kind: MediaType, body: bytes) -> bytes | None:
             break
         headers, content = _taken_apart(part)
         declared = headers.get("Content-Type")
-        if declared is not None and MediaType.parse(declared).name == SDP:
+        if declared is None:
+            continue
+        part_kind = MediaType.parse(declared)
+        if part_kind.name == SDP:
             return content.removesuffix(b"\n").removesuffix(b"\r") if content.endswith(b"\n") else content
+        if part_kind.type == "multipart" and depth > 1:
+            found = _sdp_part(part_kind, content, depth - 1)
+            if found is not None:
+                return found
     return None
 
 

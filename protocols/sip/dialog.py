@@ -172,6 +172,13 @@ class Dialog:
             self._state = replace(self._state, remote_target=str(contact.uri))
 
 
+def target_is_secure(request: Request) -> bool:
+    """Whether the callee's Contact has to be a SIPS URI (12.1.1)."""
+    routes = request.record_routes
+    beside = routes[0] if routes else request.contact
+    return request.target.scheme == "sips" or (beside is not None and beside.uri.scheme == "sips")
+
+
 def _is_loose(uri: Uri) -> bool:
     return not isinstance(uri, SipUri) or "lr" in uri.parameters
 

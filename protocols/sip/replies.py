@@ -11,7 +11,8 @@ from protocols.sip.message import Headers, Request, Response
 from protocols.sip.reasons import reason_of
 
 Fields = Iterable[tuple[str, str]]
-_ECHOED = frozenset({"Via", "From", "To", "Call-ID", "CSeq"})
+_ONCE = frozenset({"From", "To", "Call-ID", "CSeq"})
+_ECHOED = _ONCE | {"Via"}
 
 
 def safe_reason(text: str) -> str:
@@ -34,7 +35,12 @@ def respond(
     makes_dialog = 100 < status < 300 and request.method in ("INVITE", "SUBSCRIBE")
     echoed = _ECHOED | ({"Record-Route"} if makes_dialog else {"Timestamp"} if status == 100 else set())
     fields: list[tuple[str, str]] = []
+    seen: set[str] = set()
     for name, value in request.headers.fields:
+        if name in _ONCE:
+            if name in seen:
+                continue  # a 400 to a request that has it twice must not have it twice itself
+            seen.add(name)
         if name == "To" and to_tag and status > 100:
             fields.append((name, _tagged(value, to_tag)))
         elif name in echoed:

@@ -40,6 +40,10 @@ class Capabilities:
             fields.append(("Allow-Events", ", ".join(self.events)))
         return tuple(fields)
 
+    def answer_to_options(self) -> tuple[tuple[str, str], ...]:
+        """The header fields of a 200 to OPTIONS (RFC 3261 11.2)."""
+        return (*self.fields(), ("Accept-Encoding", "identity"), ("Accept-Language", "en"))
+
 
 def fault_of(request: Request) -> Refusal | None:
     """505 or 400 when the request cannot be worked with: version, mandatory headers, their syntax."""
@@ -84,20 +88,30 @@ def check_response(response: Response) -> None:
 
 
 def refusal_of(request: Request, own: Capabilities) -> Refusal | None:
-    """405, 416, 483, 420 in the order of RFC 3261 8.2; None when the request may go on. Not for ACK."""
+    """405, 416, 420 in the order of RFC 3261 8.2; None when the request may go on. Not for ACK.
+
+    A Max-Forwards of 0 concerns proxies: an endpoint goes on as if it were more (RFC 4475 3.3.11).
+    """
     if request.method not in own.methods:
         return Refusal(405, f"Method Not Allowed: {request.method}", (("Allow", ", ".join(own.methods)),))
     target = request.target
     if isinstance(target, OtherUri) and target.scheme not in own.schemes:
         return Refusal(416, f"Unsupported URI Scheme: {target.scheme}")
-    if request.max_forwards == 0:
-        return Refusal(483, "Too Many Hops")
     if request.method != "CANCEL":
-        required = request.headers.tokens("Require")
-        unknown = sorted(required - {name.lower() for name in own.extensions})
+        known = {name.lower() for name in own.extensions}
+        unknown = [item for item in request.headers.items("Require") if item and item.lower() not in known]
         if unknown:
             return Refusal(420, "Bad Extension", (("Unsupported", ", ".join(unknown)),))
     return None
+
+
+def answer_refusal(request: Request) -> Refusal | None:
+    """406 for an INVITE or UPDATE that takes no session description for an answer (RFC 4475 3.3.15)."""
+    if not request.headers.all("Accept"):
+        return None
+    if request.headers.tokens("Accept") & {"application/sdp", "application/*", "*/*"}:
+        return None
+    return Refusal(406, "The answer would be application/sdp, which Accept does not name")
 
 
 def body_refusal(request: Request, own: Capabilities) -> Refusal | None:

@@ -172,7 +172,8 @@ async def test_refusals_by_the_handler() -> None:
     [
         ("OPTIONS", {}, 200, ("Accept", "application/sdp")),
         ("OPTIONS", {"Max_Forwards": ""}, 200, ("Supported", "timer, 100rel")),
-        ("OPTIONS", {"Max_Forwards": "0"}, 483, None),
+        ("OPTIONS", {"Max_Forwards": "0"}, 200, ("Accept-Encoding", "identity")),
+        ("INVITE", {"Accept": "text/plain"}, 406, None),
         ("PUBLISH", {}, 405, ("Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, PRACK")),
         ("REGISTER", {}, 405, None),
         ("!interesting-Method0123456789_*+`.%indeed'~", {}, 405, None),

@@ -86,6 +86,13 @@ async def test_calls_over_tls_with_a_client_certificate(tmp_path: Path) -> None:
             result = await (await caller.invite(uri, US, "lo", OFFER)).result()
             assert isinstance(result, Answered)
             assert result.call.flow.transport == "TLS"
+            own = caller.port("lo", "TLS")
+            secure = uri.startswith("sips:")
+            here = f"sips:8001@127.0.0.1:{own}" if secure else f"sip:8001@127.0.0.1:{own};transport=tls"
+            there = uri if secure else f"sip:8001@127.0.0.1:{port};transport=tls"
+            state = result.call.snapshot().dialog
+            # A dialog that began with a SIPS URI has SIPS Contacts on both sides (RFC 3261 12.1.1).
+            assert (state.local_contact, state.remote_target) == (f"<{here}>", there)
             await result.call.bye()
         assert certified == ["room-7", "room-7"]
         assert caller.listeners["lo"].connection_count == 1
