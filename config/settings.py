@@ -149,9 +149,9 @@ class Network(_Section, frozen=True):
 
     `bind` is an address of this machine, `advertise` what peers are told (another one behind 1:1
     NAT). `bfcp` null keeps terminals from taking the slides here. `rtsp` is where cameras can be played
-    from; null for nowhere. `rtp_ports` are first and last UDP port, both included. WebRTC takes one UDP port a media worker, from `webrtc_port` on; null keeps
-    browsers' media out of this network. `rtsp_clients` may be connected at once, `rtsp_clients_of_one` of
-    them from one address.
+    from; null for nowhere. `rtp_ports` are first and last UDP port, both included. WebRTC takes one UDP port
+    a media worker, from `webrtc_port` on; null keeps browsers' media out of this network. `rtsp_clients` may
+    be connected at once, `rtsp_clients_of_one` of them from one address.
     """
 
     name: str

@@ -38,6 +38,8 @@ from orchestrator.surveillance import Surveillance
 from orchestrator.vitals import VitalSigns
 from orchestrator.workers_watch import Follower, WorkersWatch, take_event
 from signaling.admission import Admission
+from signaling.bfcp_listener import BfcpSettings
+from signaling.bfcp_service import BfcpService
 from signaling.callers import CallerDirectory
 from signaling.camera_calls import CameraCalls, CameraRows
 from signaling.media_workers import MediaWorkers
@@ -230,6 +232,9 @@ class MainProcess:
             bus=bus,
             lobby_number=settings.meetings.lobby_number,
         )
+        bfcp = BfcpService([_bfcp(settings, network) for network in settings.networks], meetings.floors)
+        await bfcp.start(scope)
+        stack.push_async_callback(bfcp.aclose)
         await service.start(scope)
         stack.push_async_callback(service.aclose, GOODBYE_SECONDS)
         stack.push_async_callback(_say_goodbye, meetings)
@@ -243,6 +248,17 @@ async def _say_goodbye(meetings: Meetings) -> None:
             await meetings.aclose()
     except TimeoutError:
         log.warning("goodbye_cut_short")
+
+
+def _bfcp(settings: Settings, network: Network) -> BfcpSettings:
+    return BfcpSettings(
+        network.name,
+        network.bind,
+        settings.bfcp_port(network, "udp"),
+        settings.bfcp_port(network, "tcp"),
+        network.advertised,
+        network.dscp.signalling,
+    )
 
 
 def _listener(network: Network, context: ssl.SSLContext | None) -> ListenerSettings:

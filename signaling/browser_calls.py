@@ -18,6 +18,8 @@ BROWSER = "browser:"
 class BrowserLine:
     """A page has no signalling channel of its own to hang up; it reads its state from the events."""
 
+    peer_host: str | None = None
+
     async def hang_up(self, reason: str) -> None:
         return None
 

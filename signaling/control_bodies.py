@@ -29,7 +29,7 @@ class CommandBody(Wanted):
     )
     participant_id: str | None = Field(default=None, description="whom it is about")
     target_id: str | None = Field(default=None, description="select-view: whom to see; none for the meeting")
-    on: bool = Field(default=True, description="allow-select; banner: on every picture")
+    on: bool = Field(default=True, description="allow-select, allow-slides; banner: on every picture")
     mark: Mark | None = Field(default=None, description="roll-call-mark: present or absent")
     order: list[str] = Field(default_factory=list, max_length=LONGEST_LIST, description="poll, roll-call")
     interval: float = Field(default=10.0, ge=SHORTEST_POLL, le=3600, description="poll: seconds each")
@@ -128,4 +128,6 @@ class ControlOut(BaseModel):
     waiting: list[WishOut]
     banner: str
     banner_everywhere: bool
+    slides: str | None
+    slides_allowed: bool
     changes: list[ChangeOut]

@@ -14,6 +14,11 @@ from foundation.desks import MediaDescription
 class Line(Protocol):
     """What meeting control asks of a participant's signalling."""
 
+    @property
+    def peer_host(self) -> str | None:
+        """Where the peer's signalling comes from; None for a peer without an address of its own."""
+        ...
+
     async def hang_up(self, reason: str) -> None:
         """Tell the peer that it is out; harmless when it has gone already."""
         ...
@@ -33,6 +38,8 @@ class Line(Protocol):
 
 class NoLine:
     """A participant whose signalling is gone, known from its row only."""
+
+    peer_host: str | None = None
 
     async def hang_up(self, reason: str) -> None:
         return None

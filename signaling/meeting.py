@@ -8,7 +8,15 @@ from typing import Any
 
 import msgspec
 
-from foundation.desks import Budget, ConferenceSpec, MediaDescription, ParticipantSpec, Staging, View
+from foundation.desks import (
+    Budget,
+    ConferenceSpec,
+    MediaDescription,
+    ParticipantSpec,
+    SectionKind,
+    Staging,
+    View,
+)
 from signaling.control.state import ControlState
 from signaling.line import Line, NoLine
 
@@ -36,12 +44,13 @@ CAMERA = "camera:"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, as the edge resolved it; a guest has no site."""
+    """Who calls, as the edge resolved it; a guest has no site, a telephone is `sound_only`."""
 
     name: str
     site_id: str | None
     network: str
     address: str
+    sound_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,22 @@ class MediaRecord:
 
     ours: MediaDescription
     theirs: MediaDescription
+
+
+@dataclass(frozen=True, slots=True)
+class FloorSeat:
+    """A participant's place at its meeting's floor control server, by the ids that its SDP was told.
+
+    `host` and `port` are where its BFCP is: as its SDP says (port 0: it does not), and over datagrams where
+    it was heard last. `follows`: it asked to be told of the floor.
+    """
+
+    conference: int
+    user: int
+    reliable: bool
+    host: str = ""
+    port: int = 0
+    follows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +89,8 @@ class CallRecord:
     media: MediaRecord | None = None
     dialog: dict[str, Any] | None = None
     budget_set: bool = False
+    sound_only: bool = False
+    floor: FloorSeat | None = None
 
     def to_json(self) -> dict[str, Any]:
         encoded: dict[str, Any] = msgspec.to_builtins(self)
@@ -93,6 +120,12 @@ class Member:
     media: MediaRecord | None = None
     offered: MediaDescription | None = None
     dialog: dict[str, Any] | None = None
+    floor: FloorSeat | None = None
+
+    @property
+    def has_slides(self) -> bool:
+        """A stream for slides is agreed."""
+        return self.media is not None and has_slides(self.media.ours) and has_slides(self.media.theirs)
 
     @property
     def camera(self) -> str | None:
@@ -109,6 +142,7 @@ class Member:
             budget=self.budget,
             site_id=self.caller.site_id,
             muted=self.muted,
+            sound_only=self.caller.sound_only,
         )
 
     @property
@@ -122,7 +156,13 @@ class Member:
             media=self.media,
             dialog=self.dialog,
             budget_set=self.budget_set,
+            sound_only=self.caller.sound_only,
+            floor=self.floor,
         )
+
+
+def has_slides(description: MediaDescription) -> bool:
+    return any(section.kind is SectionKind.SLIDES and section.port for section in description.sections)
 
 
 @dataclass(slots=True)

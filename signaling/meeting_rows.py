@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from foundation.audit import AuditEntry, AuditTrail
 from foundation.clock import Clock
 from foundation.database import Database
 from foundation.desks import View
@@ -59,6 +60,11 @@ class MeetingRows:
         """The records of a meeting, the latest first."""
         async with self._database.reading() as tx:
             return await RollCallRepository(tx).of(conference_id)
+
+    async def audit(self, entry: AuditEntry) -> None:
+        """What a terminal ordered by its own means goes on record as what operators order."""
+        async with self._database.transaction() as tx:
+            await AuditTrail(tx, self._clock).append(entry)
 
     async def opened(self, meeting: Meeting) -> None:
         """Raises NumberTaken."""
@@ -171,4 +177,5 @@ def _member(row: Participant) -> Member | None:
         budget_set=record.budget_set,
         media=record.media,
         dialog=record.dialog,
+        floor=record.floor,
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 
@@ -18,6 +19,7 @@ from foundation.desks import (
     Budget,
     ConferenceReport,
     Dialled,
+    Direction,
     MediaDescription,
     Refusal,
     RefusalKind,
@@ -35,6 +37,7 @@ from signaling.admission import Admission
 from signaling.call_quality import LastReports
 from signaling.control.controller import MeetingControl
 from signaling.control.orders import Command, Order
+from signaling.floors import Floors
 from signaling.line import Line, NoLine
 from signaling.media_workers import MediaWorkers
 from signaling.meeting import Access, Caller, MediaRecord, Meeting, Member, MemberState
@@ -67,8 +70,10 @@ class Meetings:
         self._roster = Roster(rows, bus, workers)
         self._budgets = SiteBudgets(self._roster, admission, site_budget)
         self._qualities = LastReports()
-        self._recovery = Recovery(self._roster, self._budgets, self.leave)
-        self.control = MeetingControl(self._roster, self.leave, self.end)
+        self.floors = Floors(self._roster)
+        self._recovery = Recovery(self._roster, self._budgets, self.floors, self.leave)
+        self.control = MeetingControl(self._roster, self.leave, self.end, self.floors.slides_changed)
+        self.floors.ordered_by(self.control.give)
 
     # --- who is there -------------------------------------------------------------------------------
 
@@ -103,6 +108,7 @@ class Meetings:
         """Take up the meetings that the rows say are running, and those who were in them."""
         await self._recovery.restore()
         await self.control.restored()
+        self.floors.restored()
 
     async def open(
         self,
@@ -131,6 +137,7 @@ class Meetings:
             return  # ended by somebody else meanwhile
         self.control.forget(conference_id)
         await asyncio.gather(*(self.leave(member, reason) for member in tuple(meeting.members)))
+        self.floors.forget(conference_id)
         desk = self._roster.placed_desk(conference_id)
         self._roster.workers.forget(conference_id)
         if desk is not None:
@@ -176,11 +183,12 @@ class Meetings:
             desk = await self._roster.desk(meeting)
             answer = await desk.admit(member.spec, offer)
             await self._roster.still_in(desk, member)
+            told = self.floors.answered(member, offer, answer)
             await self._connected(meeting, member, MediaRecord(answer, offer))
         except BaseException as error:
             await self._undo(meeting, member, error)
             raise
-        return member, answer
+        return member, told
 
     async def join_camera(self, conference_id: str, caller: Caller, measured_bps: int = 0) -> Member:
         """Admit a camera, whose stream is named by the caller's address ("camera:ID").
@@ -220,7 +228,7 @@ class Meetings:
             await self._undo(meeting, member, error)
             raise
         self._roster.announce(member)
-        return member, offer
+        return member, self.floors.offered(member, offer) if dialled is Dialled.PLAIN else offer
 
     async def answered(self, participant_id: str, answer: MediaDescription, line: Line) -> None:
         """The called peer answered."""
@@ -228,6 +236,8 @@ class Meetings:
         meeting = self._roster.meeting(member.conference_id)
         member.line = line
         desk = await self._roster.desk(meeting)
+        if member.offered is not None:
+            answer = self.floors.taken(member, member.offered, answer)
         try:
             ours = await desk.answered(participant_id, answer)
         except Refusal as refusal:
@@ -254,8 +264,21 @@ class Meetings:
         member.media = MediaRecord(answer, offer)
         if member.access is Access.DIALLED_OUT:
             member.access = Access.DIALLED_IN  # our side is an answer now, and is taken up again as one
+        told = self.floors.answered(member, offer, answer)
         await self._roster.set_state(member, MemberState.CONNECTED)
-        return answer
+        await self.control.media_agreed(meeting, participant_id)
+        return told
+
+    def offered_again(self, participant_id: str) -> MediaDescription | None:
+        """What runs, as an offer of ours; None before there are media. Raises UnknownMember.
+
+        Both ways, whatever was held: this is how a session is taken off hold too (RFC 6337 5.3).
+        """
+        member = self._roster.member(participant_id)
+        if member.media is None:
+            return None
+        sections = (replace(s, direction=Direction.SENDRECV) for s in member.media.ours.sections)
+        return self.floors.offered(member, replace(member.media.ours, sections=tuple(sections)))
 
     async def remember_dialog(self, participant_id: str, dialog: dict[str, object]) -> None:
         """Keep the protocol's own state of the call in the participant's row."""
@@ -272,6 +295,7 @@ class Meetings:
         if meeting is not None:
             meeting.members.pop(participant_id, None)
         self._budgets.release(participant_id)
+        self.floors.left(member)
         member.state = MemberState.LEFT
         goodbye = [_hang_up(member, reason)] if hang_up else []
         await asyncio.gather(self._write_off(member, meeting, reason), *goodbye)
@@ -379,6 +403,7 @@ class Meetings:
         self._roster.members.pop(member.participant_id, None)
         meeting.members.pop(member.participant_id, None)
         self._budgets.release(member.participant_id)
+        self.floors.left(member)
         desk = self._roster.placed_desk(meeting.conference_id)
         if desk is not None:
             await asyncio.shield(tolerant(desk.drop(member.participant_id)))

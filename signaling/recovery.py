@@ -16,6 +16,7 @@ import structlog
 from foundation.desk_client import DeskFailed
 from foundation.desks import ConferenceDesk, Dialled, HeldConference, Refusal, RefusalKind, View
 from foundation.events import ConferenceOpened, RenegotiationNeeded
+from signaling.floors import Floors
 from signaling.meeting import Access, MediaRecord, Meeting, Member, MemberState
 from signaling.roster import Roster, UnknownMeeting, tolerant, written
 from signaling.site_budgets import SiteBudgets
@@ -30,10 +31,15 @@ class Recovery:
     """`leave` takes out a member (by id, with the reason) whose media cannot be had again."""
 
     def __init__(
-        self, roster: Roster, budgets: SiteBudgets, leave: Callable[[str, str], Awaitable[None]]
+        self,
+        roster: Roster,
+        budgets: SiteBudgets,
+        floors: Floors,
+        leave: Callable[[str, str], Awaitable[None]],
     ) -> None:
         self._roster = roster
         self._budgets = budgets
+        self._floors = floors
         self._leave = leave
         self._taken_back: dict[str, str] = {}
 
@@ -164,9 +170,10 @@ class Recovery:
     async def _renew(self, desk: ConferenceDesk, member: Member) -> None:
         try:
             ours = await desk.offer(member.spec, Dialled.PLAIN)
-            answer = await member.line.renew_media(ours)
+            answer = await member.line.renew_media(self._floors.offered(member, ours))
             if answer is None:
                 raise Refusal(RefusalKind.NOT_RESUMABLE, "the peer refused new media")
+            answer = self._floors.taken(member, ours, answer)
             member.media = MediaRecord(await desk.answered(member.participant_id, answer), answer)
             member.access = Access.DIALLED_OUT
             await written(self._roster.rows.changed(member))

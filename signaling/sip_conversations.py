@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from typing import Any
 
 import structlog
 
 from foundation.database import DatabaseError
 from foundation.desk_client import DeskFailed
-from foundation.desks import Direction, Refusal, RefusalKind
+from foundation.desks import Refusal, RefusalKind
 from signaling.media_description import read_sdp
 from signaling.meetings import Meetings, UnknownMeeting, UnknownMember
 from signaling.sip_dialog_record import DialogRecord
@@ -93,20 +92,16 @@ class SipConversations:
             await self.remember(line)
 
     async def _offer_again(self, line: SipLine, event: Reinvited) -> None:
-        """An offerless re-INVITE: we offer what runs, and take the answer as the peer's new side.
-
-        Both ways, whatever was held: this is how a session is taken off hold too (RFC 6337 5.3).
-        """
+        """An offerless re-INVITE: we offer what runs, and take the answer as the peer's new side."""
         try:
-            media = self._meetings.member(line.participant_id).media
+            ours = self._meetings.offered_again(line.participant_id)
         except UnknownMember:
             event.refuse(481, "Participant has left")
             return
-        if media is None:
+        if ours is None:
             event.refuse(491, "No media yet")
             return
-        sections = (replace(section, direction=Direction.SENDRECV) for section in media.ours.sections)
-        answer = await event.answer(line.session.write(replace(media.ours, sections=tuple(sections))))
+        answer = await event.answer(line.session.write(ours))
         if answer is not None:
             await self._tolerant(self._meetings.renegotiate(line.participant_id, read_sdp(answer)))
 

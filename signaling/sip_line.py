@@ -56,6 +56,10 @@ class SipLine:
         self.first_referral: int | None = None
         """CSeq of the dialog's first REFER, whose NOTIFYs need no id."""
 
+    @property
+    def peer_host(self) -> str | None:
+        return self.call.flow.host
+
     async def hang_up(self, reason: str) -> None:
         await self.call.bye(reason)
 
@@ -80,6 +84,8 @@ class SipLine:
 
 class PendingLine:
     """A caller between its INVITE and our answer: nothing can be asked of it yet."""
+
+    peer_host: str | None = None
 
     async def hang_up(self, reason: str) -> None:
         return None

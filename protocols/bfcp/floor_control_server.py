@@ -152,9 +152,17 @@ class FloorControlServer:
     def holder(self) -> Holder | None:
         return self._holder
 
-    def add(self, user_id: int, *, reliable: bool) -> None:
-        """A participant may speak; `reliable` says that it does so over a stream."""
-        self._participants[user_id] = _Participant(user_id, reliable)
+    def add(self, user_id: int, *, reliable: bool, follows: bool = False, first_transaction: int = 1) -> None:
+        """A participant may speak; `reliable` says that it does so over a stream.
+
+        One of an earlier process goes on to follow the floor; its announcements need numbers of their own.
+        """
+        self._participants[user_id] = _Participant(user_id, reliable, follows, first_transaction)
+
+    def follows(self, user_id: int) -> bool:
+        """Whether the participant asked to hear of the floor (13.5)."""
+        participant = self._participants.get(user_id)
+        return participant is not None and participant.follows
 
     def remove(self, user_id: int) -> None:
         """The participant is gone, and what it asked; the floor it had is for `assign` to free."""
@@ -186,9 +194,10 @@ class FloorControlServer:
         self._tell_followers(now)
 
     def restore(self, holder: Holder) -> None:
-        """Who had the floor in an earlier process has it; everybody knows."""
-        self._holder = holder
-        self._next_request = holder.request_id % 0xFFFF + 1
+        """Who has the floor already, or had it in an earlier process; everybody knows."""
+        if holder.request_id:
+            self._next_request = holder.request_id % 0xFFFF + 1
+        self._holder = holder if holder.request_id else Holder(holder.user_id, self._new_request())
 
     def deny(self, user_id: int, request_id: int, words: str, now: float) -> None:
         """The request is refused, `words` say why (STATUS-INFO)."""

@@ -12,7 +12,7 @@ from foundation.database import DatabaseError
 from foundation.desks import ConferenceDesk
 from foundation.events import ConferenceChanged
 from signaling.control.machine import Decision, decide
-from signaling.control.orders import Order
+from signaling.control.orders import Command, Order
 from signaling.control.people import People, Person, arriving, departed
 from signaling.control.polling import following, turned
 from signaling.control.staging import staged
@@ -27,17 +27,22 @@ LEAD_SECONDS = 0.6
 
 
 class MeetingControl:
-    """`leave` takes a participant out (id, reason), `end` ends a meeting (id, reason)."""
+    """`leave` takes a participant out (id, reason), `end` ends a meeting (id, reason).
+
+    `slides_changed` is told when somebody else presents, or nobody.
+    """
 
     def __init__(
         self,
         roster: Roster,
         leave: Callable[[str, str], Awaitable[None]],
         end: Callable[[str, str], Awaitable[None]],
+        slides_changed: Callable[[Meeting], None],
     ) -> None:
         self._roster = roster
         self._leave = leave
         self._end = end
+        self._slides_changed = slides_changed
         self._locks: dict[str, asyncio.Lock] = {}
         self._turns: dict[str, asyncio.Task[None]] = {}
 
@@ -77,6 +82,19 @@ class MeetingControl:
             except DatabaseError as error:
                 log.error("row_not_written", why=str(error))
             await self._apply(meeting, state)
+
+    async def media_agreed(self, meeting: Meeting, participant_id: str) -> None:
+        """A participant's media were agreed anew: without a stream for slides it presents no more."""
+        if meeting.control.slides != participant_id:
+            return
+        async with self._lock(meeting.conference_id):
+            state = meeting.control
+            person = people_of(meeting).get(participant_id)
+            if state.slides == participant_id and person is not None and not person.slides:
+                ended = replace(state, slides=None)
+                now = self._roster.rows.now()
+                said = ended.decided(Command.STOP_PRESENTING, "lost its stream", now, participant_id)
+                await self._decided(meeting, Decision(said))
 
     async def restored(self) -> None:
         """Meetings came from the rows: who is not among them any more is forgotten, pollings turn again."""
@@ -132,6 +150,8 @@ class MeetingControl:
 
     async def _apply(self, meeting: Meeting, state: ControlState) -> None:
         before, meeting.control = meeting.control, state
+        if (before.slides, before.slides_request) != (state.slides, state.slides_request):
+            self._slides_changed(meeting)
         await self._show(meeting)
         self._poll(meeting, before)
         self._roster.bus.publish(ConferenceChanged(meeting.conference_id))
@@ -196,6 +216,7 @@ def people_of(meeting: Meeting) -> People:
             member.caller.site_id,
             member.muted,
             member.state is MemberState.CONNECTED,
+            member.has_slides,
         )
         for key, member in meeting.members.items()
     }
@@ -204,7 +225,7 @@ def people_of(meeting: Meeting) -> People:
 def mentioned(state: ControlState) -> set[str]:
     """Everybody whom a state has something to say about."""
     wishes = (*state.chair_wishes, *state.floor_wishes, *state.waiting)
-    single = (state.subject, state.chair, state.floor, state.view.participant_id)
+    single = (state.subject, state.chair, state.floor, state.view.participant_id, state.slides)
     call = () if state.roll_call is None else state.roll_call.entries
     return {
         *(wish.participant_id for wish in wishes),

@@ -116,6 +116,8 @@ def decide(state: ControlState, people: People, order: Order, at: str) -> Decisi
     after = _HANDLERS[order.command](case)
     if mode is not state.mode:
         after = _entered(case, after, mode)
+    if after.slides is not None and after.keeps_slides_from(after.slides) is not None:
+        after = replace(after, slides=None)
     if order.command not in WISHES:
         after = after.decided(order.command, order.by, at, order.participant_id)
     drop = order.participant_id if order.command is Command.DROP else None
@@ -405,6 +407,33 @@ def _show_self(case: _Case) -> ControlState:
     return replace(case.state, without_self=case.state.without_self - {case.whom})
 
 
+# --- slides ----------------------------------------------------------------------------------------------
+
+
+def _present(case: _Case) -> ControlState:
+    """The latest request has the slides, as on room terminals."""
+    _inside(case)
+    state = case.state
+    reason = state.keeps_slides_from(case.whom)
+    if reason is not None:
+        raise NotNow(reason) if state.slides_allowed else NotAllowed(reason)
+    if not case.people[case.whom].slides:
+        raise NotNow("this site has no stream for slides")
+    return replace(state, slides=case.whom, slides_request=case.order.request)
+
+
+def _stop_presenting(case: _Case) -> ControlState:
+    if case.state.slides != case.whom:
+        raise NotNow("this site does not present")
+    return replace(case.state, slides=None)
+
+
+def _take_back_slides(case: _Case) -> ControlState:
+    if case.state.slides is None:
+        raise NotNow("nobody presents")
+    return replace(case.state, slides=None)
+
+
 # --- the meeting as a whole --------------------------------------------------------------------------------
 
 
@@ -467,6 +496,10 @@ _HANDLERS: dict[Command, Callable[[_Case], ControlState]] = {
     Command.ADMIT: _admit,
     Command.ADMIT_ALL: lambda case: replace(case.state, waiting=()),
     Command.BANNER: _banner,
+    Command.PRESENT: _present,
+    Command.STOP_PRESENTING: _stop_presenting,
+    Command.TAKE_BACK_SLIDES: _take_back_slides,
+    Command.ALLOW_SLIDES: lambda case: replace(case.state, slides_allowed=case.order.on),
     Command.DROP: _same,
     Command.END: _same,
 }

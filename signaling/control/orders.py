@@ -49,6 +49,10 @@ class Command(StrEnum):
     ADMIT = "admit"
     ADMIT_ALL = "admit-all"
     BANNER = "banner"
+    PRESENT = "present"
+    STOP_PRESENTING = "stop-presenting"
+    TAKE_BACK_SLIDES = "take-back-slides"
+    ALLOW_SLIDES = "allow-slides"
     DROP = "drop"
     END = "end"
 
@@ -63,6 +67,8 @@ OF_A_SITE = frozenset(
         Command.SELECT_VIEW,
         Command.HIDE_SELF,
         Command.SHOW_SELF,
+        Command.PRESENT,
+        Command.STOP_PRESENTING,
     }
 )
 """What a site may do without the chair; with it, everything."""
@@ -96,6 +102,8 @@ ABOUT_ONE = frozenset(
         Command.HIDE_SELF,
         Command.SHOW_SELF,
         Command.ADMIT,
+        Command.PRESENT,
+        Command.STOP_PRESENTING,
         Command.DROP,
     }
 )
@@ -106,7 +114,8 @@ ABOUT_ONE = frozenset(
 class Order:
     """A command and its values. `site` is the participant that gives it; None is an operator.
 
-    `version` is the state that whoever orders looked at; None does not care.
+    `version` is the state that whoever orders looked at; None does not care. `request` is the number of the
+    BFCP request that it stands for, 0 for none.
     """
 
     command: Command
@@ -125,6 +134,7 @@ class Order:
     text: str = ""
     layout: str = ""
     decibels: float = 0.0
+    request: int = 0
 
 
 class NotAllowed(Exception):

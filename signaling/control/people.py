@@ -11,12 +11,13 @@ from signaling.control.state import ControlState, Lobby, Mark, Mode, Wish, marke
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who is in the meeting, in the order of joining."""
+    """Who is in the meeting, in the order of joining; `slides`: it has a stream for them."""
 
     name: str
     site_id: str | None = None
     muted: bool = False
     connected: bool = True
+    slides: bool = False
 
 
 People = Mapping[str, Person]
@@ -44,6 +45,7 @@ def departed(state: ControlState, participant_id: str, at: str) -> ControlState:
         chair=None if state.chair == participant_id else state.chair,
         floor=None if state.floor == participant_id else state.floor,
         view=View() if state.view.participant_id == participant_id else state.view,
+        slides=None if state.slides == participant_id else state.slides,
     )
     if state.subject == participant_id:
         gone = replace(gone, subject=None)
@@ -54,7 +56,7 @@ def departed(state: ControlState, participant_id: str, at: str) -> ControlState:
         e.participant_id == participant_id and e.mark in (Mark.WAITING, Mark.CALLED) for e in call.entries
     ):
         gone = replace(gone, roll_call=marked(call, participant_id, Mark.ABSENT, "left the meeting", at))
-    held = (gone.mode, gone.chair, gone.floor, gone.view, gone.subject)
-    if held != (state.mode, state.chair, state.floor, state.view, state.subject):
+    held = (gone.mode, gone.chair, gone.floor, gone.view, gone.subject, gone.slides)
+    if held != (state.mode, state.chair, state.floor, state.view, state.subject, state.slides):
         gone = gone.decided("left", "left the meeting", at, participant_id)
     return gone

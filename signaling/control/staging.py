@@ -25,6 +25,7 @@ def staged(state: ControlState, people: People, next_shown: tuple[str, ...] = ()
         banner=state.banner,
         banner_everywhere=state.banner_everywhere and bool(state.banner),
         next_shown=next_shown,
+        slides=state.slides if state.slides in everyone else None,
     )
 
 

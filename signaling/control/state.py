@@ -134,7 +134,9 @@ class ControlState:
     """`version` counts decisions, not wishes and not turns of the polling.
 
     `view` is what sites see in free mode, `subject` who is broadcast, lectures or was called. `selected` says
-    who sees whom by choice, which the sites may do themselves while `self_select`.
+    who sees whom by choice, which the sites may do themselves while `self_select`. `slides` is who presents,
+    `slides_request` the BFCP request by which it does (0: by none); others than the chair only while
+    `slides_allowed`.
     """
 
     version: int = 0
@@ -158,11 +160,26 @@ class ControlState:
     waiting: tuple[Wish, ...] = ()
     banner: str = ""
     banner_everywhere: bool = False
+    slides: str | None = None
+    slides_request: int = 0
+    slides_allowed: bool = True
     changes: tuple[Change, ...] = ()
 
     @property
     def mutes_newcomers(self) -> bool:
         return self.mode is Mode.ROLL_CALL or self.floor is not None
+
+    def keeps_slides_from(self, participant_id: str) -> str | None:
+        """Why one may not present now; None when it may."""
+        if participant_id == self.chair:
+            return None
+        if not self.slides_allowed:
+            return "the sites of this meeting may not present"
+        if self.mode is Mode.ROLL_CALL:
+            return "nobody presents during a roll call"
+        if self.mode is Mode.LECTURE and participant_id != self.subject:
+            return "only the lecturer presents during a lecture"
+        return None
 
     def waits(self, participant_id: str) -> bool:
         """Whether one stands in the lobby."""

@@ -145,6 +145,7 @@ class RecordingLine:
         self.hung_up: list[str] = []
         self.probes = 0
         self.hanging: asyncio.Event | None = None
+        self.peer_host: str | None = None
 
     async def hang_up(self, reason: str) -> None:
         self.hung_up.append(reason)
