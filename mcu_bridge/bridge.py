@@ -237,8 +237,8 @@ class Bridge:
 
     async def refresh_picture(self, participant_id: str) -> None:
         known = self._place_of(participant_id).participants.get(participant_id)
-        if known is not None and known.picture is not None:
-            known.picture.refresh()
+        for picture in () if known is None else known.pictures:
+            picture.refresh()
 
     async def drop(self, participant_id: str) -> None:
         conference = self._places.pop(participant_id, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from foundation.desks import (
     DtlsDescription,
@@ -15,7 +15,7 @@ from foundation.desks import (
 )
 from mcu_bridge.access import MediaAccess
 from mcu_bridge.inlets import BundleInlet
-from mcu_bridge.negotiation import AgreedCodecs
+from mcu_bridge.negotiation import MID_EXTENSION, AgreedCodecs
 from mcu_bridge.rtp_leg import RtpLeg
 from media.dtls import DtlsRole, DtlsSrtpTransport, Fingerprint
 from media.transport import TransportClosed, TransportEvent, TransportFailed
@@ -65,11 +65,11 @@ class BrowserTransport:
         self._failed = False
         return made, running
 
-    def bundle(self, legs: list[RtpLeg]) -> None:
-        """What comes in goes to these legs."""
+    def bundle(self, legs: Sequence[tuple[RtpLeg, MediaSection]]) -> None:
+        """What comes in goes to these legs, each with the page's description of it."""
         inlet = BundleInlet(self._event)
-        for leg in legs:
-            inlet.add(leg)
+        for leg, described in legs:
+            inlet.add(leg, described)
         if self.running is not None:
             self.running.receiver = inlet
 
@@ -88,6 +88,8 @@ class BrowserTransport:
             codecs=agreed.answer,
             direction=leg.terms.direction,
             mid=section.mid,
+            content=section.content,
+            label=section.label,
             rtcp_mux=True,
             rtcp_rsize=section.rtcp_rsize,
             ice=IceDescription(
@@ -96,6 +98,7 @@ class BrowserTransport:
             dtls=DtlsDescription(
                 certificate.algorithm, certificate.value, "active" if offered == "passive" else "passive"
             ),
+            extensions={n: uri for n, uri in section.extensions.items() if uri == MID_EXTENSION},
             ssrc=leg.terms.ssrc,
             rtx_ssrc=leg.terms.rtx_ssrc,
             cname=leg.terms.cname,

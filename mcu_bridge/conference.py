@@ -35,7 +35,7 @@ from mcu_bridge.meeting_picture import MeetingPicture
 from mcu_bridge.meeting_sound import MeetingSound, SoundBatch
 from mcu_bridge.participant import LegListeners, Participant
 from mcu_bridge.picture_leg import PictureLeg
-from mcu_bridge.picture_plan import Canvas
+from mcu_bridge.picture_plan import Canvas, slides_of
 from mcu_bridge.programme import Programme
 from mcu_bridge.rates import OPUS_BITRATE
 from mcu_bridge.sound_clock import SoundClock
@@ -139,10 +139,14 @@ class Conference:
             self.picture.hide(participant_id)
         else:
             self.picture.add(participant_id, participant.spec.name)
-        if self.picture.leg(participant_id) is not participant.picture:
-            self.picture.disconnect(participant_id)
-            if participant.picture is not None:
-                self.picture.connect(participant.picture)
+        for name, picture in (
+            (participant_id, participant.picture),
+            (slides_of(participant_id), participant.slides),
+        ):
+            if self.picture.leg(name) is not picture:
+                self.picture.disconnect(name)
+                if picture is not None:
+                    self.picture.connect(picture)
         self._plan_due = True
 
     def own_picture(self, participant_id: str) -> Stream | None:
@@ -255,7 +259,7 @@ class Conference:
             streamed.poll(now)
         if self._plan_due:
             self._plan_due = False
-            self.picture.replan(now, self._load.ceiling)
+            self._replan(now)
 
     def sample(self, now: float) -> None:
         """Ten times a second: what the wire carried."""
@@ -268,8 +272,16 @@ class Conference:
             self._watch(participant, now)
         for streamed in self.streamed.values():
             self._look_at(streamed.picture, now)
-        self.picture.replan(now, self._load.ceiling)
+        self._replan(now)
         self.picture.tidy()
+
+    def _replan(self, now: float) -> None:
+        """Budgets first: what a site has room for decides what it is sent."""
+        given, shown = self.spec.staging.slides, self.picture.slides
+        for participant_id, participant in self.participants.items():
+            goes = shown not in (None, participant_id) and participant.takes_slides
+            participant.give_slides(to_site=goes, from_site=participant_id == given)
+        self.picture.replan(now, self._load.ceiling)
 
     def _watch(self, participant: Participant, now: float) -> None:
         conference_id, participant_id = self.spec.conference_id, participant.participant_id
@@ -281,13 +293,11 @@ class Conference:
         elif silent and (participant.silent_since is None or now - participant.silent_since > SILENT_AFTER):
             participant.silent_since = now  # told again: who answered a probe may vanish later
             self._emit(ParticipantSilent(conference_id, participant_id, round(ago, 1)))
-        leg = participant.picture
-        if leg is None:
-            return
-        self._look_at(leg, now)
-        if leg.fast_update_wanted:
-            leg.fast_update_wanted = False
-            self._emit(FastUpdateWanted(conference_id, participant_id))
+        for leg in participant.pictures:
+            self._look_at(leg, now)
+            if leg.fast_update_wanted:
+                leg.fast_update_wanted = False
+                self._emit(FastUpdateWanted(conference_id, participant_id))
 
     def _look_at(self, picture: PictureLeg | StreamPicture, now: float) -> None:
         picture.measure(now)
@@ -303,9 +313,9 @@ class Conference:
         for participant in self.participants.values():
             if participant.sound is not None:
                 legs += participant.sound.reports(now)
-            if participant.picture is not None:
-                incoming, outgoing = participant.picture.picture_reports(now)
-                feed, width, height = self.picture.feed_of(participant.participant_id)
+            for picture in participant.pictures:
+                incoming, outgoing = picture.picture_reports(now)
+                feed, width, height = self.picture.feed_of(picture.participant_id)
                 legs += (incoming, replace(outgoing, source=feed, width=width, height=height))
         for streamed in self.streamed.values():
             legs += streamed.reports(now)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from foundation.desks import MediaSection
+from mcu_bridge.negotiation import MID_EXTENSION
 from mcu_bridge.rtp_leg import RtpLeg
 from media.transport import Address, TransportEvent
+from protocols.rtp.packet import MalformedRtp, RtpPacket
 from protocols.rtp.rtcp import RtcpPacket, parse_compound
 from protocols.rtp.rtcp_framing import MalformedRtcp
+
+MOST_STREAMS = 64
+"""SSRCs of a bundle that are remembered; the others' packets are looked into one by one."""
 
 
 class LegInlet:
@@ -30,25 +36,50 @@ class LegInlet:
 
 
 class BundleInlet:
-    """A transport with several media, told apart by payload type (RFC 9143 9.2); RTCP goes to all."""
+    """A transport with several media, told apart as in RFC 9143 9.2: a stream belongs where its SSRC was
+    described, else where its first packet's MID says, else to the only medium with that payload type. RTCP
+    goes to all."""
 
     def __init__(self, events: Callable[[TransportEvent], None]) -> None:
         self.strays = 0
-        self._by_payload_type: dict[int, RtpLeg] = {}
+        self._by_ssrc: dict[int, RtpLeg] = {}
+        self._by_mid: dict[bytes, RtpLeg] = {}
+        self._mid_ids: set[int] = set()
         self._legs: list[RtpLeg] = []
         self._events = events
 
-    def add(self, leg: RtpLeg) -> None:
+    def add(self, leg: RtpLeg, described: MediaSection) -> None:
+        """A medium as the peer describes it."""
         self._legs.append(leg)
-        for payload_type in leg.payload_types:
-            self._by_payload_type[payload_type] = leg
+        for ssrc in (described.ssrc, described.rtx_ssrc):
+            if ssrc is not None:
+                self._by_ssrc[ssrc] = leg
+        if described.mid is not None:
+            self._by_mid[described.mid.encode()] = leg
+            self._mid_ids.update(n for n, uri in described.extensions.items() if uri == MID_EXTENSION)
 
     def rtp_received(self, data: bytes, source: Address, arrival: float) -> None:
-        leg = self._by_payload_type.get(data[1] & 0x7F)
+        leg = self._by_ssrc.get(int.from_bytes(data[8:12], "big"))
+        if leg is None:
+            leg = self._identified(data)
         if leg is None:
             self.strays += 1
             return
         leg.take_rtp(data, arrival)
+
+    def _identified(self, data: bytes) -> RtpLeg | None:
+        try:
+            packet = RtpPacket.parse(data)
+        except MalformedRtp:
+            return None
+        mids = (packet.extension(number) for number in self._mid_ids)
+        leg = next((self._by_mid[mid] for mid in mids if mid in self._by_mid), None)
+        if leg is None:
+            having = [each for each in self._legs if packet.payload_type in each.payload_types]
+            leg = having[0] if len(having) == 1 else None
+        if leg is not None and len(self._by_ssrc) < MOST_STREAMS:
+            self._by_ssrc[packet.ssrc] = leg
+        return leg
 
     def rtcp_received(self, data: bytes, source: Address, arrival: float) -> None:
         packets = _parsed(data)

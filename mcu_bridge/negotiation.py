@@ -24,7 +24,7 @@ VIDEO_CODECS = ("H264", "VP8", "H263-2000", "H263-1998", "H263", "H261")
 """Best first."""
 CIF_CODECS = frozenset({"H263-2000", "H263-1998", "H263", "H261"})
 """Of a few fixed picture sizes."""
-VIDEO_FEEDBACK = ("nack", "nack pli", "ccm fir", "goog-remb")
+VIDEO_FEEDBACK = ("nack", "nack pli", "ccm fir", "ccm tmmbr", "goog-remb")
 
 _H264_PROFILES = ("42", "4d", "64")  # profile_idc of baseline, main, high
 _RECEIVED_PROFILES = ("64", "f4", "4d", "42")
@@ -32,8 +32,8 @@ _RECEIVED_PROFILES = ("64", "f4", "4d", "42")
 baseline (ITU-T H.264 A.2.7): Chromium without a decoder in hardware offers that and not high."""
 _OUR_LEVEL = "1f"  # 3.1: 1280x720 at 30
 
-AUDIO_EXTENSIONS = ("urn:ietf:params:rtp-hdrext:sdes:mid",)
-VIDEO_EXTENSIONS = AUDIO_EXTENSIONS
+MID_EXTENSION = "urn:ietf:params:rtp-hdrext:sdes:mid"
+PICTURES = (SectionKind.VIDEO, SectionKind.SLIDES)
 
 # What we offer when we call: dynamic payload types as terminals like them.
 OFFERED_AUDIO = (
@@ -57,6 +57,11 @@ OFFERED_VIDEO = (
     CodecDescription("H261", 31, 90_000, 1, {"CIF": "1", "QCIF": "1"}),
 )
 
+OFFERED_SLIDES = tuple(codec for codec in OFFERED_VIDEO if codec.name in ("H264", "H263"))
+"""What terminals know for a second picture."""
+SLIDES_LABEL = "12"
+"""RFC 4574: what a floor's description (RFC 8856 5.2) calls our second picture."""
+
 
 @dataclass(frozen=True, slots=True)
 class AgreedCodecs:
@@ -76,7 +81,7 @@ def agree(section: MediaSection) -> AgreedCodecs | None:
     """The codecs of our answer to `section`; None when there is no common one."""
     if section.kind is SectionKind.AUDIO:
         return _agree_audio(section.codecs)
-    if section.kind is SectionKind.VIDEO:
+    if section.kind in PICTURES:
         return _agree_video(section.codecs, only_receives=section.direction is Direction.RECVONLY)
     return None
 
@@ -85,8 +90,10 @@ def settle(offered: MediaSection, answered: MediaSection) -> AgreedCodecs | None
     """The codecs after the peer's answer to our own offer.
 
     Payload types are those that the answer names (RFC 3264 6.1); a codec that we did not offer is
-    passed over.
+    passed over. A picture is the one that we offered, whether or not the answer repeats a=content.
     """
+    if answered.kind in PICTURES and offered.kind in PICTURES:
+        answered = replace(answered, kind=offered.kind)
     names = {codec.name for codec in offered.codecs}
     usable = replace(answered, codecs=tuple(c for c in answered.codecs if c.name in names))
     agreed = agree(usable)
@@ -189,15 +196,17 @@ def _our_video_parameters(codec: CodecDescription) -> dict[str, str]:
 
 
 def chosen_sections(description: MediaDescription) -> dict[SectionKind, int]:
-    """Which section serves each kind: the first usable sound, the first usable main picture.
+    """Which section serves each kind: the first usable sound, main picture and slides.
 
-    A second picture (a=content:slides) and a duplicate in another profile are answered with port 0, as
-    is one in SRTP whose keys we cannot have. Of duplicates the one in SRTP serves.
+    A duplicate in another profile is answered with port 0, as is one in SRTP whose keys we cannot have.
+    Of duplicates the one in SRTP serves.
     """
     chosen: dict[SectionKind, int] = {}
     for index, section in enumerate(description.sections):
-        wanted = section.kind in (SectionKind.AUDIO, SectionKind.VIDEO) and section.port != 0
-        wanted = wanted and section.content != "slides" and has_usable_key(section)
+        wanted = section.kind in (SectionKind.AUDIO, *PICTURES) and section.port != 0
+        wanted = wanted and has_usable_key(section)
+        if section.kind is SectionKind.VIDEO and section.content == "slides":
+            continue
         before = chosen.get(section.kind)
         better = before is None or is_secure(section) > is_secure(description.sections[before])
         if wanted and better and agree(section):

@@ -31,7 +31,9 @@ from mcu_bridge.browser_transport import BrowserTransport
 from mcu_bridge.inlets import LegInlet
 from mcu_bridge.negotiation import (
     OFFERED_AUDIO,
+    OFFERED_SLIDES,
     OFFERED_VIDEO,
+    SLIDES_LABEL,
     AgreedCodecs,
     agree,
     chosen_sections,
@@ -39,18 +41,26 @@ from mcu_bridge.negotiation import (
     in_one_transport,
     settle,
 )
+from mcu_bridge.picture_budget import PictureBudget
 from mcu_bridge.picture_leg import PictureLeg
 from mcu_bridge.plain_transports import PlainTransports, addresses
-from mcu_bridge.rates import INCOMING_SHARE, picture_bps, picture_wire_bps, sound_wire_bps
 from mcu_bridge.rtp_leg import LegTerms, RtpLeg
 from mcu_bridge.sound_leg import SoundLeg
 from mcu_bridge.wire_meter import WireMeter
 from media.pacer import PacedFlow, Pacer, PacingClock
 from media.rtp_socket import PortPair, RtpSocket
+from media.sound_codecs import SoundCoding
 from media.transport import MediaTransport, TransportEvent
 
 SOUND_RESERVE = 80_000
 """What G.711 takes of a wire, kept free for sound before its first second has shown."""
+
+_OFFERED = (
+    (SectionKind.AUDIO, OFFERED_AUDIO, None, None),
+    (SectionKind.VIDEO, OFFERED_VIDEO, "main", None),
+    (SectionKind.SLIDES, OFFERED_SLIDES, "slides", SLIDES_LABEL),
+)
+_KINDS = tuple(kind for kind, *_ in _OFFERED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +85,7 @@ class Participant:
     ) -> None:
         self.spec = spec
         self.sound: SoundLeg | None = None
-        self.picture: PictureLeg | None = None
+        self._pictures: dict[SectionKind, PictureLeg] = {}
         self.silent_since: float | None = None
         self._expected_since = time.monotonic()
         self._access = access
@@ -86,8 +96,7 @@ class Participant:
         self._plain = PlainTransports(access, spec.network, self._transport_event)
         self._browser = BrowserTransport(spec, access, self._transport_event, loop)
         self._ours: MediaDescription | None = None
-        self._peer_limits: dict[SectionKind, int | None] = {}
-        self._peer_session_limit: int | None = None
+        self._room = PictureBudget(spec.budget)
         self._meter = WireMeter()
 
     @property
@@ -96,7 +105,25 @@ class Participant:
 
     @property
     def legs(self) -> list[RtpLeg]:
-        return [leg for leg in (self.sound, self.picture) if leg is not None]
+        return [*(() if self.sound is None else (self.sound,)), *self._pictures.values()]
+
+    @property
+    def picture(self) -> PictureLeg | None:
+        return self._pictures.get(SectionKind.VIDEO)
+
+    @property
+    def slides(self) -> PictureLeg | None:
+        """Its second picture."""
+        return self._pictures.get(SectionKind.SLIDES)
+
+    @property
+    def takes_slides(self) -> bool:
+        """Whether they can go to it as a second picture."""
+        return self.slides is not None and self.slides.limits is not None
+
+    @property
+    def pictures(self) -> tuple[PictureLeg, ...]:
+        return tuple(self._pictures.values())
 
     @property
     def transports(self) -> list[MediaTransport]:
@@ -121,10 +148,12 @@ class Participant:
                 address=network.advertised,
                 port=self._plain.open(kind).ports.rtp,
                 codecs=codecs,
+                content=content,
+                label=label,
             )
-            for kind, codecs in ((SectionKind.AUDIO, OFFERED_AUDIO), (SectionKind.VIDEO, OFFERED_VIDEO))
+            for kind, codecs, content, label in _OFFERED
         )
-        self._ours = self._with_bandwidth(MediaDescription(sections))
+        self._ours = self._room.described(MediaDescription(sections), self._sound_codec)
         return self._ours
 
     def answered(self, answer: MediaDescription) -> MediaDescription:
@@ -149,16 +178,17 @@ class Participant:
         if not chosen:
             raise Refusal(RefusalKind.NO_COMMON_CODEC, _why_none(offer))
         first = offer.sections[next(iter(chosen.values()))]
-        for kind in (SectionKind.AUDIO, SectionKind.VIDEO):
+        for kind in _KINDS:
             if kind not in chosen:
                 self._close_leg(kind)
         if first.dtls is not None and first.ice is not None and in_one_transport(offer, chosen.values()):
             sections = self._answer_browser(offer, chosen, first.dtls, first.ice)
         else:
             sections = self._answer_plain(offer, chosen, resume)
-        self._peer_session_limit = offer.bandwidth_bps
+        self._room.peer_session_limit = offer.bandwidth_bps
         bundled = tuple(s.mid for s in sections if s.port and s.ice is not None and s.mid is not None)
-        self._ours = self._with_bandwidth(MediaDescription(tuple(sections), bundle=bundled))
+        ours = MediaDescription(tuple(sections), bundle=bundled)
+        self._ours = self._room.described(ours, self._sound_codec)
         self.set_budget(self.spec.budget)
         return self._ours
 
@@ -183,6 +213,7 @@ class Participant:
                 direction=leg.terms.direction,
                 mid=section.mid,
                 content=section.content,
+                label=section.label,
                 rtcp_mux=socket.ports.rtp == socket.ports.rtcp,
                 crypto=crypto,
                 dtls=self._plain.dtls(section.kind),
@@ -202,14 +233,16 @@ class Participant:
             self._meter.retire(replaced)
             self._expected_since = time.monotonic()
         sections = []
+        bundle: list[tuple[RtpLeg, MediaSection]] = []
         for index, section in enumerate(offer.sections):
             agreed = agree(section)
             if chosen.get(section.kind) != index or agreed is None:
                 sections.append(_refused(section))
                 continue
             leg = self._connect(agreed, section, section.direction.reversed, transport)
+            bundle.append((leg, section))
             sections.append(self._browser.answer(section, agreed, leg))
-        self._browser.bundle(self.legs)
+        self._browser.bundle(bundle)
         return sections
 
     def _settle(self, ours: MediaDescription, theirs: MediaDescription) -> MediaDescription:
@@ -225,12 +258,12 @@ class Participant:
             socket = self._plain[section.kind]
             socket.set_remote(*addresses(answered))
             direction = answered.direction.reversed
-            self._connect(agreed, answered, direction, socket)
+            self._connect(agreed, replace(answered, kind=section.kind), direction, socket)
             sections.append(replace(section, direction=direction))
         if not self.legs:
             raise Refusal(RefusalKind.NO_COMMON_CODEC, _why_none(theirs))
         self._ours = MediaDescription(tuple(sections), ours.bandwidth_bps)
-        self._peer_session_limit = theirs.bandwidth_bps
+        self._room.peer_session_limit = theirs.bandwidth_bps
         self.set_budget(self.spec.budget)
         return self._ours
 
@@ -248,10 +281,10 @@ class Participant:
     ) -> RtpLeg:
         """The leg of a medium; the running one when only its direction changed."""
         kind = remote.kind
-        self._peer_limits[kind] = remote.bandwidth_bps
+        self._room.peer_limits[kind] = remote.bandwidth_bps
         if not self.expects_media:  # the first leg, or the first to come off hold
             self._expected_since = time.monotonic()
-        leg: RtpLeg | None = self.sound if kind is SectionKind.AUDIO else self.picture
+        leg = self._leg(kind)
         if leg is not None and leg.transport is transport and leg.terms.agreed == agreed:
             same_way_in = leg.terms.direction.receives == direction.receives
             leg.terms = replace(leg.terms, direction=direction)
@@ -275,9 +308,9 @@ class Participant:
         if kind is SectionKind.AUDIO:
             self.sound = made = SoundLeg(terms, transport, self._pacing, self._pacer, self._heard)
         else:
-            if self.picture is not None:
-                self.picture.close()
-            self.picture = made = PictureLeg(
+            if isinstance(leg, PictureLeg):
+                leg.close()
+            self._pictures[kind] = made = PictureLeg(
                 terms, transport, self._pacing, self._pacer, self._listeners.source_changed
             )
         if isinstance(transport, RtpSocket):
@@ -288,15 +321,17 @@ class Participant:
     def _heard(self, payload: bytes, lost_samples: int) -> None:
         self._listeners.heard(self.participant_id, payload, lost_samples)
 
+    def _leg(self, kind: SectionKind) -> RtpLeg | None:
+        return self.sound if kind is SectionKind.AUDIO else self._pictures.get(kind)
+
     def _close_leg(self, kind: SectionKind) -> None:
-        leg = self.sound if kind is SectionKind.AUDIO else self.picture
+        leg = self._leg(kind)
         if leg is not None:
             self._pacer.forget(leg)
         if kind is SectionKind.AUDIO:
             self.sound = None
-        elif self.picture is not None:
-            self.picture.close()
-            self.picture = None
+        elif kind in self._pictures:
+            self._pictures.pop(kind).close()
         socket = self._plain.close(kind)
         if socket is not None:
             self._meter.retire(socket)
@@ -306,34 +341,21 @@ class Participant:
     def set_budget(self, budget: Budget) -> None:
         """Hold both ways to a budget from now on."""
         self.spec = replace(self.spec, budget=budget)
+        self._room.budget = budget
         self._pacing.set_rate(self._pacer, budget.to_site_bps)
-        picture = self.picture
-        if picture is None:
-            return
-        codec = None if self.sound is None else self.sound.sound_codec
-        overhead = picture.transport.overhead
-        sound = sound_wire_bps(codec, overhead)
-        outgoing = picture_bps(budget.to_site_bps, sound, overhead)
-        limit = self._peer_limits.get(SectionKind.VIDEO)
-        if limit is not None:
-            outgoing = min(outgoing, picture_bps(limit, 0, overhead))
-        if self._peer_session_limit is not None:
-            outgoing = min(outgoing, picture_bps(self._peer_session_limit, sound, overhead))
-        picture.set_bitrate(outgoing)
-        incoming = picture_bps(budget.from_site_bps, sound, overhead)
-        picture.limit_incoming(int(incoming * INCOMING_SHARE), time.monotonic())
+        self._share_out()
 
-    def _with_bandwidth(self, ours: MediaDescription) -> MediaDescription:
-        """Say what we take: the whole budget for the session, the picture's part of it for the picture."""
-        codec = None if self.sound is None else self.sound.sound_codec
-        from_site = self.spec.budget.from_site_bps
-        room = picture_wire_bps(from_site, sound_wire_bps(codec, 28))
-        picture = int(room * INCOMING_SHARE)
-        sections = tuple(
-            replace(s, bandwidth_bps=picture) if s.kind is SectionKind.VIDEO and s.port else s
-            for s in ours.sections
-        )
-        return replace(ours, sections=sections, bandwidth_bps=from_site)
+    def give_slides(self, *, to_site: bool, from_site: bool) -> None:
+        """Slides go these ways beside the main picture from now on: both are held to the budget together."""
+        if self._room.give_slides(to_site=to_site, from_site=from_site):
+            self._share_out()
+
+    def _share_out(self) -> None:
+        self._room.share_out(self._pictures, self._sound_codec, time.monotonic())
+
+    @property
+    def _sound_codec(self) -> SoundCoding | None:
+        return None if self.sound is None else self.sound.sound_codec
 
     # --- signs of life and measures -----------------------------------------------------------------
 
@@ -380,7 +402,7 @@ class Participant:
         for leg in self.legs:
             leg.say_goodbye(now, wall_clock)
         self._pacing.forget(self._pacer)
-        for kind in (SectionKind.AUDIO, SectionKind.VIDEO):
+        for kind in _KINDS:
             self._close_leg(kind)
         self._browser.close()
 

@@ -1,4 +1,4 @@
-"""A participant's main picture: frames into its stream, the planned feed out."""
+"""A participant's main picture, or its second one, slides: frames into its stream, the planned feed out."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 
-from foundation.desks import LegReport
+from foundation.desks import LegReport, SectionKind
 from mcu_bridge.lip_sync import LipSync
 from mcu_bridge.measured_source import MeasuredSource
 from mcu_bridge.negotiation import coding, packetization_mode
 from mcu_bridge.outlet import Outlet
-from mcu_bridge.picture_plan import PictureLimits, PictureSource
+from mcu_bridge.picture_plan import PictureLimits, PictureSource, slides_of
 from mcu_bridge.rates import PAYLOAD, NetworkLimit
 from mcu_bridge.receiver_limits import receiver_limits
 from mcu_bridge.rtp_leg import LegTerms, RtpLeg, packetizer_for
+from mcu_bridge.sender_flow import ESTIMATE_TRICKLE, TRICKLE
 from media.frame_packets import FramePackets
 from media.pacer import PacedFlow, Pacer, PacingClock, Precedence
 from media.packet import Format, Packet
-from media.rtp_sender import BitrateLimit, KeyframeRequested, SenderEvent
+from media.rtp_sender import BitrateLimit, KeyframeRequested, LimitSource, SenderEvent
 from media.stream import Stream
 from media.transport import MediaTransport
 from protocols.payloads import Frame, Packetizer
@@ -28,7 +29,8 @@ STALE_AFTER = 5.0
 
 
 class PictureLeg(RtpLeg):
-    """Fulfils `PictureSite`. `source_changed` is called when the plan may have to change."""
+    """Fulfils `PictureSite`, where slides go by a name of their own. `source_changed` is called when the plan
+    may have to change."""
 
     def __init__(
         self,
@@ -40,23 +42,28 @@ class PictureLeg(RtpLeg):
     ) -> None:
         super().__init__(terms, transport, pacing, pacer)
         main = terms.agreed.main
-        self.participant_id = terms.participant_id
+        slides = terms.kind is SectionKind.SLIDES
+        self.participant_id = slides_of(terms.participant_id) if slides else terms.participant_id
         self.outlet: Outlet | None = None
         self.still = None
         self.stream: Stream | None = None
         if terms.direction.receives:
             self.stream = Stream(
-                f"picture:{terms.participant_id}",
+                self.participant_id if slides else f"picture:{terms.participant_id}",
                 Format(coding(main), main.clock_rate),
                 on_keyframe_wanted=self.ask_keyframe,
             )
         self.sync = LipSync(main.clock_rate)
         self.frames_sent = 0
         self.last_frame: float | None = None
+        self.held = False
+        """Nobody is shown its picture: it was asked for a trickle."""
+        self._granted = 0
         self._network = NetworkLimit()
         self._measured = MeasuredSource(coding(main), source_changed)
         self._limits = receiver_limits(main, browser=terms.browser)
         self._bitrate = 0
+        self._part = 1.0
         self._key = (coding(main), packetization_mode(main), PAYLOAD)
 
     # --- what the site sends ----------------------------------------------------------------------
@@ -76,12 +83,13 @@ class PictureLeg(RtpLeg):
             stream.publish(packet)
 
     def measure(self, now: float) -> None:
-        """Follow the source's rate; called a few times a second."""
-        self._measured.follow(self.receiver.stats(now).bitrate, now)
+        """Follow the source's rate; called a few times a second. Of a trickle it is not the source's own."""
+        if not self.held:
+            self._measured.follow(self.receiver.stats(now).bitrate, now)
 
     def is_stale(self, now: float) -> bool:
-        """No frame for a while: the tile is to be cleared."""
-        return self.last_frame is not None and now - self.last_frame > STALE_AFTER
+        """No frame for a while: the tile is to be cleared. A trickle may pause."""
+        return not self.held and self.last_frame is not None and now - self.last_frame > STALE_AFTER
 
     def forget_source(self) -> None:
         """The picture stopped; it is a source again with its next key frame."""
@@ -97,13 +105,37 @@ class PictureLeg(RtpLeg):
 
     def limit_incoming(self, bitrate: int, now: float) -> None:
         """Ask the site to keep within so many bit/s of picture."""
-        self.receiver.limit_bitrate(bitrate, now)
+        self._granted = bitrate
+        self.receiver.limit_bitrate(self.granted, now)
+
+    @property
+    def granted(self) -> int:
+        """What the site may send at present, bit/s."""
+        trickle = TRICKLE if self._told_by("ccm tmmbr") else ESTIMATE_TRICKLE
+        return min(self._granted, trickle) if self.held else self._granted
+
+    @property
+    def heeds_rtcp(self) -> bool:
+        """Whether it was agreed that RTCP tells the site what it may send."""
+        return self._told_by("ccm tmmbr") or self._told_by("goog-remb")
+
+    def _told_by(self, feedback: str) -> bool:
+        return feedback in self.terms.agreed.answer[0].feedback
+
+    def hold(self, held: bool, now: float) -> None:
+        """Ask the site for a trickle, since nobody is shown its picture, or for all that it may send."""
+        self.held = held
+        if not held and self.source is not None:
+            self.last_frame = now  # a trickle that paused has time to flow again
+            self.receiver.request_keyframe(now)
+        self.receiver.limit_bitrate(self.granted, now)
 
     # --- what the site is sent --------------------------------------------------------------------
 
-    def set_bitrate(self, bitrate: int) -> None:
-        """The bit rate that the participant's budget leaves for its picture."""
+    def set_bitrate(self, bitrate: int, together: int) -> None:
+        """The bit rate that the participant's budget leaves for this picture, and for all its pictures."""
         self._bitrate = bitrate
+        self._part = bitrate / together if together else 0.0
 
     @property
     def limits(self) -> PictureLimits | None:
@@ -138,6 +170,8 @@ class PictureLeg(RtpLeg):
         if isinstance(event, KeyframeRequested):
             self.refresh()
         elif isinstance(event, BitrateLimit):
+            if event.source is LimitSource.REMB and self.terms.browser:  # of all that goes to the page
+                event = replace(event, bps=int(event.bps * self._part))
             self._network.report(event, self.sender.stats(now).bitrate, now)
 
     def refresh(self) -> None:
@@ -150,6 +184,8 @@ class PictureLeg(RtpLeg):
         incoming, outgoing = self.reports(now)
         if self.source is not None:
             incoming = replace(incoming, width=self.source.width, height=self.source.height)
+        if self.stream is not None:
+            incoming = replace(incoming, granted_bps=self.granted, held=self.held)
         return incoming, replace(outgoing, frames=self.frames_sent)
 
     def close(self) -> None:

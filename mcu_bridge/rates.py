@@ -20,6 +20,10 @@ _UNIT_HEADER = 4
 
 FLOOR = 128_000
 """What a network's feedback never takes a picture below, bit/s."""
+SLIDES_SHARE = 0.6
+"""Of the room for pictures, where slides go the same way as the main picture: letters must be legible."""
+LEAST_PICTURE = 56_000
+"""bit/s below which a picture is none: the lowest rung of the ladder."""
 INCOMING_SHARE = 0.8
 """Of the room for a site's picture that we ask it to fill: encoders swing around the rate they are told."""
 
@@ -36,12 +40,12 @@ def sound_wire_bps(codec: SoundCoding | None, overhead: int) -> int:
     """What sound takes of a budget; `overhead` is what an RTP packet grows by on the wire."""
     if codec is None:
         return 0
+    if isinstance(codec, AacCoding):
+        return codec.bitrate + (_UNIT_HEADER + RTP_HEADER + overhead) * 8 * -(-codec.rate // UNIT)
     payload = OPUS_BITRATE // 8 // SOUND_PACKETS_PER_SECOND if codec is SoundCodec.OPUS else 160
     return (payload + RTP_HEADER + overhead) * 8 * SOUND_PACKETS_PER_SECOND
 
 
-    if isinstance(codec, AacCoding):
-        return codec.bitrate + (_UNIT_HEADER + RTP_HEADER + overhead) * 8 * -(-codec.rate // UNIT)
 def picture_bps(wire_bps: int, sound_bps: int, overhead: int) -> int:
     """The bit rate that a picture's encoder may have within a budget; not below 0."""
     room = wire_bps * (1 - CONTROL_SHARE) - sound_bps
@@ -51,6 +55,29 @@ def picture_bps(wire_bps: int, sound_bps: int, overhead: int) -> int:
 def picture_wire_bps(wire_bps: int, sound_bps: int) -> int:
     """What the picture may use of a budget on the wire: the b=AS of its section."""
     return max(0, int(wire_bps * (1 - CONTROL_SHARE)) - sound_bps)
+
+
+@dataclass(frozen=True, slots=True)
+class PictureShares:
+    """What main picture and slides may have, bit/s; 0 for slides that do not go this way."""
+
+    picture: int
+    slides: int
+
+
+def picture_shares(
+    room: int, *, slides: bool, picture_most: int | None = None, slides_most: int | None = None
+) -> PictureShares:
+    """The room for pictures between the two; what one may not use (`most`) is the other's.
+
+    Where the smaller share would be no picture, the main picture has it all, and the slides in it.
+    """
+    picture_most = room if picture_most is None else picture_most
+    if not slides or min(room * (1 - SLIDES_SHARE), picture_most or room) < LEAST_PICTURE:
+        return PictureShares(min(room, picture_most), 0)
+    slides_most = room if slides_most is None else slides_most
+    picture = min(room - min(int(room * SLIDES_SHARE), slides_most), picture_most)
+    return PictureShares(picture, min(room - picture, slides_most))
 
 
 @dataclass(slots=True)

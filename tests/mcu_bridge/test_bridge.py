@@ -322,7 +322,7 @@ async def test_calls_out(stage: Stage) -> None:
     async with RtpPeer(RED, 440.0, stage.peer_ports) as red, RtpPeer(GREEN, 900.0, stage.peer_ports) as green:
         await stage.join("red", red)
         offer = await stage.bridge.offer(stage.spec("green"), Dialled.PLAIN)
-        assert [s.kind for s in offer.sections] == [SectionKind.AUDIO, SectionKind.VIDEO]
+        assert [s.kind for s in offer.sections] == [SectionKind.AUDIO, SectionKind.VIDEO, SectionKind.SLIDES]
         stage.bridge._conferences[MEETING].participants["green"]._expected_since -= 60  # it rang for long
         ours = await stage.bridge.answered("green", green.offer())
         green.answered(ours)

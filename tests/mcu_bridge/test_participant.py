@@ -207,11 +207,13 @@ async def test_our_offer_and_its_answers(stage: Stage) -> None:
     assert [[c.name for c in s.codecs] for s in ours.sections] == [
         ["OPUS", "G722", "PCMA", "PCMU", "TELEPHONE-EVENT"],
         ["H264", "H264", "VP8", "H263-1998", "H263", "H261"],
+        ["H264", "H264", "H263"],
     ]
+    assert [(s.content, s.label) for s in ours.sections[1:]] == [("main", None), ("slides", "12")]
     assert not participant.expects_media
     audio, video = offer().sections
     agreed = participant.answered(MediaDescription((audio, replace(video, port=0))))
-    assert [bool(section.port) for section in agreed.sections] == [True, False]
+    assert [bool(section.port) for section in agreed.sections] == [True, False, False]
     assert participant.picture is None
     assert len(participant.transports) == 1
     assert participant.sound is not None
