@@ -76,12 +76,17 @@ class Dialled(StrEnum):
     """Which transport a participant's media takes when we are the one who offers."""
 
     PLAIN = "plain"
+    SECURED = "secured"
+    """RTP ports as PLAIN has them, with SRTP keys in the description (RFC 4568)."""
     WEBRTC = "webrtc"
 
 
 @dataclass(frozen=True, slots=True)
 class ParticipantSpec:
-    """Who joins: `name` is drawn under the picture, `network` says which addresses and ports serve."""
+    """Who joins: `name` is drawn under the picture, `network` says which addresses and ports serve.
+
+    One who has `sound_only` is a telephone: neither offered pictures nor answered any.
+    """
 
     participant_id: str
     conference_id: str
@@ -90,6 +95,7 @@ class ParticipantSpec:
     budget: Budget
     site_id: str | None = None
     muted: bool = False
+    sound_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,8 @@ class LegReport:
     width: int = 0
     height: int = 0
     source: str = ""  # of an outgoing picture: "pass-through:<participant>" or the encoder's class
+    granted_bps: int = 0  # of an incoming picture: what the site was asked to keep to
+    held: bool = False  # an incoming picture that nobody is shown: the site was asked for a trickle
 
 
 @dataclass(frozen=True, slots=True)
