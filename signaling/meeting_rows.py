@@ -168,7 +168,7 @@ def _member(row: Participant) -> Member | None:
     return Member(
         row.id,
         row.conference_id,
-        Caller(row.name, row.site_id, record.network, row.address),
+        Caller(row.name, row.site_id, record.network, row.address, record.sound_only),
         record.access,
         record.wanted,
         record.budget,
