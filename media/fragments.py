@@ -118,6 +118,13 @@ class StreamFragments:
         self.held_up = 0.0
         """Seconds by which the first frame since `Began` was late, beside those after it."""
 
+    def retarget(self, fragment_seconds: float, least_seconds: float) -> None:
+        """Other lengths from the next frame on."""
+        self._limit = round(fragment_seconds * VIDEO_TIMESCALE)
+        self._least = round(least_seconds * VIDEO_TIMESCALE)
+        if self._fragmenter is not None:
+            self._fragmenter.limit, self._fragmenter.least = self._limit, self._least
+
     @property
     def running(self) -> float:
         """Seconds since the latest `Began`."""

@@ -80,10 +80,10 @@ class Fragmenter:
     def __init__(self, pictures: AvcTrack, sound: SoundTrack | None, limit: int, *, least: int = 0) -> None:
         self.dropped_sound = 0
         self.cut_at_key = False
-        self._least = least
+        self.least = least
         self._pictures = pictures
         self._sound = sound
-        self._limit = limit
+        self.limit = limit
         self._times = DecodeTimes()
         self._untimed: deque[_Frame] = deque()
         self._pending: tuple[_Frame, int] | None = None
@@ -131,7 +131,7 @@ class Fragmenter:
     def _timed(self, decode_time: int) -> list[MediaFragment]:
         frame = self._untimed.popleft()
         done = [] if self._pending is None else self._append(decode_time - self._pending[1])
-        if frame.keyframe and (self.cut_at_key or self._duration >= self._least):
+        if frame.keyframe and (self.cut_at_key or self._duration >= self.least):
             done += self._emit()
         self._pending = (frame, decode_time)
         return done
@@ -141,13 +141,13 @@ class Fragmenter:
         assert self._pending is not None
         frame, decode_time = self._pending
         self._pending = None
-        done = self._emit() if self._duration + duration > self._limit else []
+        done = self._emit() if self._duration + duration > self.limit else []
         if not self._samples:
             self._start = decode_time
         self._samples.append(Sample(frame.data, duration, frame.shown - decode_time, frame.keyframe))
         self._duration += duration
         self._last_duration = duration
-        return done + (self._emit() if self._duration + duration > self._limit else [])
+        return done + (self._emit() if self._duration + duration > self.limit else [])
 
     def _emit(self, *, all_sound: bool = False) -> list[MediaFragment]:
         if not self._samples:

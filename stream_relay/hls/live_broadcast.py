@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from datetime import timedelta
+from itertools import pairwise
 
 from foundation.clock import Clock
 from media.fragments import Began, FragmentCounts, Made, StreamFragments
+from media.packet import Packet
 from media.stream import Reader, Stream
 from protocols.isobmff.tracks import VIDEO_TIMESCALE
-from stream_relay.hls.playlist import PART_SECONDS, SEGMENT_SECONDS, TARGET_DURATION, LivePlaylist, Part
+from stream_relay.hls.part_target import LEAST_PART, PART_SECONDS, part_target
+from stream_relay.hls.playlist import SEGMENT_SECONDS, TARGET_DURATION, LivePlaylist, Part
 
-JUMP_SECONDS = 2.0
-"""A longer pause is a discontinuity: no part may be as long as that."""
-LEAST_PART = 0.85
-"""Of the part target: no part is shorter (RFC 8216bis 4.4.3.7) but a segment's last."""
+JUMP_SECONDS = float(TARGET_DURATION)
+"""A longer pause is a discontinuity: no segment may be as long as that."""
+MISFITS = 3
+"""Parts that did not keep to the part target until another is chosen."""
+SEEN_FRAMES = 256
+"""Of the latest frames, from which a part target is chosen ..."""
+SEEN_SECONDS = 6.0
+FIRST_SECONDS = 0.48
+"""... and of the first ones, which wait for it: no longer than a first part takes."""
+FIRST_FRAMES = 32
 EARLY = 0.25
 """Seconds that a segment may be short of SEGMENT_SECONDS where a key frame comes."""
 WAITING = 20_000
@@ -45,50 +55,93 @@ class LiveBroadcast:
         self._changed = asyncio.Event()
         self._origin = clock.now()
         self._segment_start = 0.0
+        self._part_began = clock.monotonic()
+        self._shown: deque[int] = deque(maxlen=SEEN_FRAMES)
 
     async def run(self, video: Stream, sound: Stream | None = None) -> None:
         """Raises media.fragments.UnsupportedFormat for a stream that MP4 cannot hold."""
+        target = self.playlist.part_seconds
         fragments = StreamFragments(
             video.format,
             sound.format if sound else None,
-            fragment_seconds=self.playlist.part_seconds,
+            fragment_seconds=target,
             jump_seconds=JUMP_SECONDS,
-            least_seconds=LEAST_PART * self.playlist.part_seconds,
+            least_seconds=LEAST_PART * target,
         )
         self.counts = fragments.counts
+        self._part_began = self._clock.monotonic()
         listening: asyncio.Task[None] | None = None
         before = self.dropped
-        part_began = self._clock.monotonic()
         if sound is not None:
             listening = asyncio.create_task(_listen(sound.reader(), fragments), name=f"sound of {video.id}")
+        self._shown.clear()
+        waiting: list[Packet] = []
         try:
             async with video.reader() as pictures:
                 async for packet in pictures:
                     if self.playlist.ended:
                         break
-                    due = fragments.running - self._segment_start >= SEGMENT_SECONDS - EARLY
-                    ends = due and packet.keyframe and not packet.damaged
-                    fragments.cut_at_key = ends
-                    made = fragments.take(packet)
-                    if made:
-                        self.latency = max(self._clock.monotonic() - part_began, 0.0)
-                        part_began = packet.arrival
-                    self._take(made)
                     self.dropped = before + pictures.dropped
-                    if ends:
-                        self._segment_start = fragments.running
-                        self.playlist.end_segment()
-                        self._wake()
-                    elif self.playlist.key_wanted:
-                        video.request_keyframe()
+                    self._saw(packet)
+                    waiting.append(packet)
+                    if not self.playlist.begun and not self._enough_seen(len(waiting)):
+                        continue
+                    self._choose_target(fragments)
+                    for one in waiting:
+                        self._pass_on(one, fragments, video)
+                    waiting.clear()
         finally:
             if listening is not None:
                 listening.cancel()
                 await asyncio.gather(listening, return_exceptions=True)
             if not self.playlist.ended:
-                self._take(fragments.end())
+                for one in waiting:
+                    self._pass_on(one, fragments, video)
+                self._take(fragments.end(), last=True)
                 self.playlist.end_segment()
             self._wake()
+
+    def _pass_on(self, packet: Packet, fragments: StreamFragments, video: Stream) -> None:
+        due = fragments.running - self._segment_start >= SEGMENT_SECONDS - EARLY
+        ends = due and packet.keyframe and not packet.damaged
+        fragments.cut_at_key = ends
+        made = fragments.take(packet)
+        if made:
+            self.latency = max(self._clock.monotonic() - self._part_began, 0.0)
+            self._part_began = packet.arrival
+        self._take(made, last=ends)
+        if ends:
+            self._segment_start = fragments.running
+            self.playlist.end_segment()
+            self._wake()
+        elif self.playlist.key_wanted:
+            video.request_keyframe()
+
+    # --- the part target --------------------------------------------------------------------------
+
+    def _saw(self, packet: Packet) -> None:
+        """When frames are shown, in their own order; a jump of the time begins anew."""
+        if self._shown and abs(packet.pts - self._shown[-1]) > JUMP_SECONDS * VIDEO_TIMESCALE:
+            self._shown.clear()
+        self._shown.append(packet.pts)
+        while self._shown[-1] - self._shown[0] > SEEN_SECONDS * VIDEO_TIMESCALE:
+            self._shown.popleft()
+
+    def _enough_seen(self, frames: int) -> bool:
+        seen = (max(self._shown) - min(self._shown)) / VIDEO_TIMESCALE
+        return seen >= FIRST_SECONDS or frames >= FIRST_FRAMES
+
+    def _choose_target(self, fragments: StreamFragments) -> None:
+        """At the beginning, and again when frames come at another pace than the target was chosen for."""
+        playlist = self.playlist
+        if playlist.begun and playlist.misfits < MISFITS:
+            return
+        times = sorted(self._shown)
+        target = part_target([(b - a) / VIDEO_TIMESCALE for a, b in pairwise(times) if b > a])
+        playlist.misfits = 0
+        if target != playlist.part_seconds:
+            playlist.retarget(target)
+            fragments.retarget(target, LEAST_PART * target)
 
     def end(self) -> None:
         """Nothing follows: the playlist says so, and whoever waits is woken."""
@@ -110,8 +163,9 @@ class LiveBroadcast:
             self.waiting -= 1
         return True
 
-    def _take(self, made: list[Made]) -> None:
-        for one in made:
+    def _take(self, made: list[Made], *, last: bool) -> None:
+        """`last`: what was made ends a segment."""
+        for number, one in enumerate(made, 1):
             if isinstance(one, Began):
                 self.codecs, self.size = one.codecs, (one.width, one.height)
                 age = max(self._clock.monotonic() - one.arrival, 0.0)
@@ -120,7 +174,9 @@ class LiveBroadcast:
                 self.playlist.begin(one.init)
             else:
                 at = self._origin + timedelta(seconds=one.start / VIDEO_TIMESCALE)
-                self.playlist.add(Part(one.data, one.duration / VIDEO_TIMESCALE, one.keyframe), at)
+                ends = isinstance(made[number], Began) if number < len(made) else last
+                part = Part(one.data, one.duration / VIDEO_TIMESCALE, one.keyframe)
+                self.playlist.add(part, at, last=ends)
                 if (parts := self.playlist.next_part[1]) < 2:  # it began a segment, or ended one
                     began = one.start if parts else one.start + one.duration
                     self._segment_start = began / VIDEO_TIMESCALE

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-PART_SECONDS = 0.5
+from stream_relay.hls.part_target import LEAST_PART, LONGEST_PART, PART_SECONDS
+
 SEGMENT_SECONDS = 2.0
 """A segment ends at the first key frame after so long ..."""
-TARGET_DURATION = 4
+TARGET_DURATION = math.ceil(LONGEST_PART)
 """... or without one before it would be longer than this (EXT-X-TARGETDURATION, 4.4.3.1)."""
 LISTED_SEGMENTS = 30
 KEPT_SEGMENTS = 34
@@ -34,12 +35,14 @@ class Part:
 
 @dataclass(slots=True)
 class Segment:
-    """A media segment in the making or whole. `init` numbers its EXT-X-MAP."""
+    """A media segment in the making or whole. `init` numbers its EXT-X-MAP; `target` is the part target that
+    its parts keep to, None when they do not: then they are not listed."""
 
     msn: int
     init: int
     began: datetime
     discontinuous: bool
+    target: float | None
     parts: list[Part] = field(default_factory=list)
 
     @property
@@ -70,7 +73,8 @@ class LivePlaylist:
     Media sequence numbers and those of inits begin at `first`: one that grows with the wall clock keeps
     addresses apart that caches and players may hold from an earlier run (6.2.1 forbids numbers that go back).
     Discontinuities are counted from 0: players walk through all their numbers. A part is (msn, index), the
-    next to come is `next_part`.
+    next to come is `next_part`. Only parts that keep to the part target are listed: `misfits` counts those
+    that did not, each of which ended its segment.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class LivePlaylist:
         self.part_seconds = part_seconds
         self.ended = False
         self.evicted = 0
+        self.misfits = 0
         self.first = first
         self._kept_bytes = kept_bytes
         self._inits: dict[int, bytes] = {}
@@ -123,23 +128,35 @@ class LivePlaylist:
         self._next_init += 1
         self._rendered.clear()
 
-    def add(self, part: Part, at: datetime) -> None:
-        """The next part, which began at `at`. Raises ValueError before `begin` and after `end`."""
+    def add(self, part: Part, at: datetime, *, last: bool = False) -> None:
+        """The next part, which began at `at`; `last`: its segment ends with it, so that it may be short.
+        Raises ValueError before `begin` and after `end`."""
         if self.ended or not self._inits:
             raise ValueError("a part outside the playlist's life")
+        duration = round(part.duration, 4)
+        long, short = duration > self.part_seconds, duration < LEAST_PART * self.part_seconds
         current = self._current
-        if current is not None and round(current.duration + part.duration, 3) > TARGET_DURATION:
+        if current is not None and (long or round(current.duration + duration, 3) > TARGET_DURATION):
             self.end_segment()
         if self._current is None:
             init = self._next_init - 1
             previous = self._whole[-1].init if self._whole else init
-            self._current = Segment(self._next_msn, init, at, previous != init)
+            target = None if long else self.part_seconds
+            self._current = Segment(self._next_msn, init, at, previous != init, target)
             self._next_msn += 1
         self._current.parts.append(part)
         self._bytes += len(part.data)
-        if round(self._current.duration + self.part_seconds, 3) > TARGET_DURATION:
+        self.misfits += long or (short and not last)
+        if last or long or short or round(self._current.duration + self.part_seconds, 3) > TARGET_DURATION:
             self.end_segment()
         self._evict()
+        self._rendered.clear()
+
+    def retarget(self, part_seconds: float) -> None:
+        """Another part target from the next segment on; parts of before are not listed any more."""
+        self.end_segment()
+        self.part_seconds = part_seconds
+        self.misfits = 0
         self._rendered.clear()
 
     def end_segment(self) -> None:
@@ -242,7 +259,7 @@ class LivePlaylist:
             lines.append(f'#EXT-X-MAP:URI="init-{segment.init}.mp4"')
         began = segment.began.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{began}")
-        if with_parts or segment is self._current:
+        if with_parts:
             for index, part in enumerate(segment.parts):
                 independent = ",INDEPENDENT=YES" if part.independent else ""
                 lines.append(
@@ -253,12 +270,13 @@ class LivePlaylist:
         return lines
 
     def _with_parts(self, listed: Sequence[Segment]) -> set[int]:
-        """The segments near enough to the end that their parts are listed."""
+        """The segments near enough to the end that their parts are listed, if they keep to the target."""
         found, seconds = set(), 0.0
         for segment in reversed(listed):
             if seconds >= PARTS_LISTED_SECONDS:
                 break
-            found.add(segment.msn)
+            if segment.target == self.part_seconds:
+                found.add(segment.msn)
             seconds += segment.duration
         return found
 
