@@ -44,7 +44,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -57,12 +56,12 @@ from protocols.sip.body import SDP
 from protocols.sip.digest import Login
 from protocols.sip.grammar import SipSyntaxError
 from protocols.sip.headers import NameAddress
-from protocols.sip.message import Headers, MalformedMessage, Request, Response, parse_message
+from protocols.sip.message import MalformedMessage, Request, Response, parse_message
 from protocols.sip.reliability import OPTION
 from protocols.sip.session_timer import answer_session, request_session
 from protocols.sip.subscription import EventType
 from protocols.sip.transaction_layer import Overloaded
-from protocols.sip.uri import SipUri, Uri, parse_uri
+from protocols.sip.uri import SipUri, Uri
 from protocols.sip.validation import (
     Capabilities,
     Refusal,
@@ -74,7 +73,7 @@ from protocols.sip.validation import (
 )
 from signaling.sip_authentication import Authenticator, SipAuthentication
 from signaling.sip_call import Call
-from signaling.sip_core import Credentials, SipCore, SipPolicy, new_tag
+from signaling.sip_core import SipCore, SipPolicy
 from signaling.sip_events import CallCancelled, CallSnapshot
 from signaling.sip_incoming import IncomingCall, IncomingRequest, Reply
 from signaling.sip_listener import (
@@ -90,7 +89,8 @@ from signaling.sip_listener import (
     Transport,
 )
 from signaling.sip_outgoing import OutgoingCall
-from signaling.sip_routing import Reach, way_back, way_to
+from signaling.sip_requests import SipRequests
+from signaling.sip_routing import Reach, way_back
 from signaling.sip_subscriptions import Subscription
 from signaling.sip_transactions import FlowTransaction, SipCounters
 
@@ -134,6 +134,7 @@ class SipEndpoint:
         )
         self._core = SipCore(self._listeners, self.policy, own, self._spawn)
         self._core.transactions.on_ack = self._take_ack
+        self.requests = SipRequests(self._core, self._listeners)
         self._authentication = SipAuthentication(realm, authenticator, self.policy.challenges)
         self._scope: TaskScope | None = None
         self._running: asyncio.Task[None] | None = None
@@ -246,10 +247,11 @@ class SipEndpoint:
         login: Login | None = None,
         headers: Fields = (),
         outbound: Uri | str | None = None,
+        hop: Uri | None = None,
         reach: Reach | None = None,
     ) -> OutgoingCall:
         """Call ``target``. Without ``sdp`` the callee makes the offer. ``outbound`` names a proxy on the way,
-        ``reach`` where a registered callee was heard.
+        ``hop`` one that no Route is to name, ``reach`` where a registered callee was heard.
 
         A peer that cannot be reached is a Refused outcome, not an exception. Raises SipSyntaxError for a
         ``target`` or ``from_`` that is no URI.
@@ -260,7 +262,7 @@ class SipEndpoint:
         extra = [("Allow", ", ".join(self._core.own.methods)), ("Supported", supported)]
         if policy.session_interval is not None:
             extra += request_session(policy.session_interval, policy.least_session_interval)
-        request = self._composed("INVITE", target, from_, (*extra, *headers), outbound)
+        request = self.requests.composed("INVITE", target, from_, (*extra, *headers), outbound)
         if sdp:
             request = replace(request, headers=request.headers.having(("Content-Type", SDP)), body=sdp)
         outgoing = OutgoingCall(self._core, request, login, reach)
@@ -269,7 +271,7 @@ class SipEndpoint:
                 size = len(request.to_bytes()) + 200
                 flow = await way_back(reach, request.target, size, network, self._listeners)
             else:
-                flow = await self._way(request, network, target, outbound)
+                flow = await self.requests.way(request, network, hop or outbound or target)
         except NoWay as error:
             outgoing.fail(503, str(error))
             return outgoing
@@ -294,46 +296,10 @@ class SipEndpoint:
 
         Challenges are answered with ``login``. Raises NoAnswer, NoWay, SipSyntaxError.
         """
-        request = replace(self._composed(method, target, from_, headers, outbound), body=body)
-        flow = await self._way(request, network, target, outbound)
-        credentials = Credentials(login)
-        while True:
-            response = await self._core.ask(request, flow)
-            answer = credentials.answer(response, request) if response.status in (401, 407) else None
-            if answer is None:
-                return response
-            number = request.cseq.number + 1
-            again = request.headers.replacing("CSeq", f"{number} {method}").replacing(*answer)
-            request = replace(request, headers=again)
-
-    def _composed(
-        self,
-        method: str,
-        target: Uri | str,
-        from_: NameAddress | str,
-        headers: Fields,
-        outbound: Uri | str | None,
-    ) -> Request:
-        uri = parse_uri(str(target))
-        if isinstance(uri, SipUri):
-            uri = replace(uri, headers="")
-        caller = NameAddress.parse(from_) if isinstance(from_, str) else from_
-        fields = [("Route", f"<{outbound};lr>")] if outbound is not None else []
-        fields += [
-            ("From", str(caller.with_tag(new_tag()))),
-            ("To", str(NameAddress(uri))),
-            ("Call-ID", secrets.token_hex(16)),
-            ("CSeq", f"1 {method}"),
-            ("Max-Forwards", "70"),
-            ("User-Agent", self.policy.product),
-        ]
-        return Request(method, str(uri), Headers(tuple(fields)).having(*headers))
-
-    async def _way(
-        self, request: Request, network: str, target: Uri | str, outbound: Uri | str | None
-    ) -> Flow:
-        hop = parse_uri(str(outbound if outbound is not None else target))
-        return await way_to(hop, len(request.to_bytes()) + 200, network, self._listeners)
+        composed = self.requests.composed(method, target, from_, headers, outbound)
+        request = replace(composed, body=body)
+        flow = await self.requests.way(request, network, outbound or target)
+        return await self.requests.ask(request, flow, login)
 
     # -- what arrives
 
