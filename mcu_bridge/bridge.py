@@ -179,11 +179,11 @@ class Bridge:
         conference.stream_participant(participant, stream_id, self._sources)
 
     async def offer(self, participant: ParticipantSpec, dialled: Dialled) -> MediaDescription:
-        if dialled is not Dialled.PLAIN:
+        if dialled is Dialled.WEBRTC:
             raise Refusal(RefusalKind.BAD_DESCRIPTION, "a browser makes the offer itself")
         _conference, made = self._place(participant)
         try:
-            return made.offer()
+            return made.offer(secured=dialled is Dialled.SECURED)
         except BaseException:
             await self.drop(participant.participant_id)
             raise

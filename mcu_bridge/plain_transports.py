@@ -22,6 +22,9 @@ from media.rtp_socket import PortPair, RtpSocket
 from media.srtp import PROFILES, MasterKey, SrtpError, SrtpSession
 from media.transport import Address, NobodyListening, TransportEvent
 
+OFFERED_SUITES = ("AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32", "AEAD_AES_128_GCM")
+"""What our own offers have, the one first that every terminal knows."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
@@ -58,6 +61,7 @@ class PlainTransports:
         self._ended: list[DtlsKeying] = []
         self._sockets: dict[SectionKind, RtpSocket] = {}
         self._keys: dict[SectionKind, _Keys] = {}
+        self._offered: dict[SectionKind, tuple[CryptoKey, ...]] = {}
 
     def __getitem__(self, kind: SectionKind) -> RtpSocket:
         return self._sockets[kind]
@@ -168,11 +172,55 @@ class PlainTransports:
         socket.secure(session)
         return (ours,)
 
+    # --- keys in offers of ours ---------------------------------------------------------------------
+
+    def offered_keys(self, kind: SectionKind) -> tuple[CryptoKey, ...]:
+        """A key of ours for each suite that we offer, best first; the same ones if it is offered again."""
+        if kind not in self._offered:
+            self._offered[kind] = tuple(
+                CryptoKey(tag, suite, MasterKey.generate(PROFILES[suite]).inline())
+                for tag, suite in enumerate(OFFERED_SUITES, start=1)
+            )
+        return self._offered[kind]
+
+    def settle(
+        self, socket: RtpSocket, ours: MediaSection, theirs: MediaSection, *, resuming: bool
+    ) -> tuple[CryptoKey, ...]:
+        """Our key that the answer to our offer chose, by its tag (RFC 4568 5.1.3); none for plain RTP.
+
+        Raises Refusal for an answer in SRTP with a key that does not fit one of ours.
+        """
+        if not ours.crypto or not (theirs.crypto or "SAVP" in theirs.protocol):
+            return ()
+        chosen = [
+            (mine, key)
+            for key in theirs.crypto
+            for mine in ours.crypto
+            if (mine.tag, mine.suite) == (key.tag, key.suite)
+        ]
+        if len(chosen) != 1:
+            raise Refusal(RefusalKind.BAD_DESCRIPTION, "the answer takes none of the keys that were offered")
+        mine, key = chosen[0]
+        running = self._keys.get(ours.kind)
+        if running is not None and running.theirs == key:
+            return (running.ours,)
+        profile = PROFILES[mine.suite]
+        try:
+            local = MasterKey.parse_inline(profile, mine.key)
+            remote = MasterKey.parse_inline(profile, key.key)
+        except SrtpError as error:
+            raise Refusal(RefusalKind.BAD_DESCRIPTION, str(error)) from error
+        session = SrtpSession(profile, local, remote, late=resuming)
+        self._keys[ours.kind] = _Keys(key, mine, session)
+        socket.secure(session)
+        return (mine,)
+
     def close(self, kind: SectionKind) -> RtpSocket | None:
         """Free a medium's ports; the closed socket still has its counters."""
         self._dissociate(kind)
         socket = self._sockets.pop(kind, None)
         self._keys.pop(kind, None)
+        self._offered.pop(kind, None)
         if socket is not None:
             socket.close()
             socket.receiver = NobodyListening()  # else leg and socket keep each other
@@ -211,4 +259,15 @@ def addresses(section: MediaSection) -> tuple[Address, Address] | tuple[None, No
         return None, None
     host = str(address)  # as sockets print it: media's source is compared with it
     default = section.port if section.rtcp_mux else min(section.port + 1, 65_535)
-    return (host, section.port), (host, section.rtcp_port or default)
+    return (host, section.port), (_rtcp_host(section) or host, section.rtcp_port or default)
+
+
+def _rtcp_host(section: MediaSection) -> str | None:
+    """The address of a=rtcp (RFC 3605 2.1), where RTCP goes elsewhere than RTP."""
+    if section.rtcp_address is None or section.rtcp_mux:
+        return None
+    try:
+        address = ip_address(section.rtcp_address)
+    except ValueError:
+        return None
+    return None if address.is_unspecified else str(address)

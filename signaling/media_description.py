@@ -46,6 +46,7 @@ _SLIDES, _MAIN = "slides", "main"
 _FLOOR_ROLES = ("c-only", "s-only", "c-s")
 _PRINTED_MEDIA = {SectionKind.SLIDES: "video", SectionKind.FLOOR: "application"}
 _NO_ADDRESS = "0.0.0.0"
+_FAMILIES = ("IP4", "IP6")
 
 
 def read_sdp(data: bytes) -> MediaDescription:
@@ -88,6 +89,7 @@ def _section(session: SessionDescription, media: Media) -> MediaSection:
         label=media.value("label"),
         bandwidth_bps=None if bandwidth is None else bandwidth.bits_per_second,
         rtcp_port=_rtcp_port(media),
+        rtcp_address=_rtcp_address(media),
         rtcp_mux=media.has("rtcp-mux"),
         rtcp_rsize=media.has("rtcp-rsize"),
         ptime=_number(media.value("ptime")),
@@ -201,6 +203,13 @@ def _direction(session: SessionDescription, media: Media) -> Direction:
 def _rtcp_port(media: Media) -> int | None:
     words = (media.value("rtcp") or "").split()
     return int(words[0]) if words and is_number(words[0]) and 0 < int(words[0]) <= 65_535 else None
+
+
+def _rtcp_address(media: Media) -> str | None:
+    """The address behind the port of a=rtcp (RFC 3605 2.1): "53020 IN IP4 126.16.64.4"."""
+    words = (media.value("rtcp") or "").split()
+    stated = len(words) == 4 and words[1].upper() == "IN" and words[2].upper() in _FAMILIES
+    return words[3] if stated else None
 
 
 def _crypto(media: Media) -> tuple[CryptoKey, ...]:

@@ -104,7 +104,8 @@ class MediaSection:
     """One m-line.
 
     `port` 0 is a refused section. `rtcp_port` None means the RTP port + 1, or the RTP port itself when
-    `rtcp_mux`. `bandwidth_bps` is b=TIAS, or b=AS in bit/s (with headers). `protocol` is mirrored in
+    `rtcp_mux`; `rtcp_address` None means the RTP address.
+    `bandwidth_bps` is b=TIAS, or b=AS in bit/s (with headers). `protocol` is mirrored in
     the answer ("RTP/AVP", "UDP/TLS/RTP/SAVPF" ...).
     """
 
@@ -119,6 +120,7 @@ class MediaSection:
     label: str | None = None
     bandwidth_bps: int | None = None
     rtcp_port: int | None = None
+    rtcp_address: str | None = None
     rtcp_mux: bool = False
     rtcp_rsize: bool = False
     ptime: int | None = None

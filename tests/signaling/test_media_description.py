@@ -126,3 +126,20 @@ def test_what_cannot_be_read_is_the_peers_error() -> None:
     with pytest.raises(Refusal, match="session description") as caught:
         read_sdp(b"v=0\nrubbish\n")
     assert caught.value.kind is RefusalKind.BAD_DESCRIPTION
+
+
+@pytest.mark.parametrize(
+    ("value", "port", "address"),
+    [
+        (b"53020", 53020, None),
+        (b"53020 IN IP4 198.51.100.4", 53020, "198.51.100.4"),
+        (b"53020 IN IP6 2001:db8::1", 53020, "2001:db8::1"),
+        (b"53020 IN IP4", 53020, None),
+        (b"none IN IP4 198.51.100.4", None, "198.51.100.4"),
+    ],
+)
+def test_where_rtcp_goes(value: bytes, port: int | None, address: str | None) -> None:
+    """RFC 3605 2.1."""
+    sdp = b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 8\r\n"
+    (section,) = read_sdp(sdp + b"a=rtcp:" + value + b"\r\n").sections
+    assert (section.rtcp_port, section.rtcp_address) == (port, address)
