@@ -139,19 +139,22 @@ class Participant:
             raise Refusal(RefusalKind.NOT_RESUMABLE, "a DTLS association ends with its worker")
         return self._answer(offer, resume)
 
-    def offer(self) -> MediaDescription:
-        """Describe what we can do, on ports of our own."""
+    def offer(self, *, secured: bool = False) -> MediaDescription:
+        """Describe what we can do, on ports of our own; `secured` with keys of ours for SRTP (RFC 4568)."""
         network = self._access.network(self.spec.network)
         sections = tuple(
             MediaSection(
                 kind=kind,
                 address=network.advertised,
                 port=self._plain.open(kind).ports.rtp,
+                protocol="RTP/SAVP" if secured else "RTP/AVP",
                 codecs=codecs,
                 content=content,
                 label=label,
+                crypto=self._plain.offered_keys(kind) if secured else (),
             )
             for kind, codecs, content, label in _OFFERED
+            if self._may_have(kind)
         )
         self._ours = self._room.described(MediaDescription(sections), self._sound_codec)
         return self._ours
@@ -167,14 +170,14 @@ class Participant:
         for section in ours.sections:
             if section.port:
                 self._plain.open(section.kind, ports=PortPair(section.port, section.port + 1))
-        self._settle(ours, theirs)
+        self._settle(ours, theirs, resuming=True)
 
     def renegotiate(self, offer: MediaDescription) -> MediaDescription:
         """Answer a later offer of the same peer; what did not change keeps running."""
         return self._answer(offer, None)
 
     def _answer(self, offer: MediaDescription, resume: MediaDescription | None) -> MediaDescription:
-        chosen = chosen_sections(offer)
+        chosen = {kind: at for kind, at in chosen_sections(offer).items() if self._may_have(kind)}
         if not chosen:
             raise Refusal(RefusalKind.NO_COMMON_CODEC, _why_none(offer))
         first = offer.sections[next(iter(chosen.values()))]
@@ -245,7 +248,9 @@ class Participant:
         self._browser.bundle(bundle)
         return sections
 
-    def _settle(self, ours: MediaDescription, theirs: MediaDescription) -> MediaDescription:
+    def _settle(
+        self, ours: MediaDescription, theirs: MediaDescription, *, resuming: bool = False
+    ) -> MediaDescription:
         """Both sides of our own offer are known: connect what was agreed, close the rest."""
         sections = []
         for index, section in enumerate(ours.sections):
@@ -257,15 +262,20 @@ class Participant:
                 continue
             socket = self._plain[section.kind]
             socket.set_remote(*addresses(answered))
+            crypto = self._plain.settle(socket, section, answered, resuming=resuming)
             direction = answered.direction.reversed
             self._connect(agreed, replace(answered, kind=section.kind), direction, socket)
-            sections.append(replace(section, direction=direction))
+            protocol = section.protocol if crypto else answered.protocol
+            sections.append(replace(section, direction=direction, protocol=protocol, crypto=crypto))
         if not self.legs:
             raise Refusal(RefusalKind.NO_COMMON_CODEC, _why_none(theirs))
         self._ours = MediaDescription(tuple(sections), ours.bandwidth_bps)
         self._room.peer_session_limit = theirs.bandwidth_bps
         self.set_budget(self.spec.budget)
         return self._ours
+
+    def _may_have(self, kind: SectionKind) -> bool:
+        return kind is SectionKind.AUDIO or not self.spec.sound_only
 
     def _transport_event(self, event: TransportEvent) -> None:
         self._listeners.transport(self.participant_id, event)
