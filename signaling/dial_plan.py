@@ -1,12 +1,12 @@
 """What a caller of the node's general number keys in: meeting number, #, PIN, #.
 
-    plan = DialPlan(needs_pin=True)
+    plan = DialPlan(needs_pin=True, now=now)
     plan.press("8", now) -> None          # until something is whole:
     plan.press("#", now) -> Chosen(number, pin)
     plan.failed(now) -> bool              # False: that was the last try
 
-A caller whom we know needs no PIN: for him the number is whole by itself. A star takes back what was keyed
-in since the last #. Whether the number or the PIN was wrong is not told apart.
+A caller whom we know needs no PIN: for him the number is whole by itself. One who dialled a meeting's own
+telephone number (`given`) keys in the PIN alone. A star takes back what was keyed in since the last #. Whether the number or the PIN was wrong is not told apart.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ class Chosen:
 class DialPlan:
     """One caller's entries. `now` is monotonic seconds."""
 
-    def __init__(self, *, needs_pin: bool, now: float) -> None:
+    def __init__(self, *, needs_pin: bool, now: float, given: str | None = None) -> None:
         self._needs_pin = needs_pin
+        self._given = given
         self._entry = ""
-        self._number: str | None = None
+        self._number = given
         self._failures = 0
         self._heard = now
 
@@ -42,6 +43,11 @@ class DialPlan:
     def deadline(self) -> float:
         """When patience ends."""
         return self._heard + PATIENCE
+
+    @property
+    def awaits_pin(self) -> bool:
+        """Whether the next entry is a PIN."""
+        return self._number is not None
 
     def press(self, key: str, now: float) -> Chosen | None:
         """One key of 0 to 9, * and #; A to D mean nothing."""
@@ -63,12 +69,12 @@ class DialPlan:
         if self._number is None:
             self._number = entry
             return None
-        number, self._number = self._number, None
+        number, self._number = self._number, self._given
         return Chosen(number, entry)
 
     def failed(self, now: float) -> bool:
         """The last choice led nowhere; whether the caller may try again, from the meeting number on."""
         self._heard = now
-        self._entry, self._number = "", None
+        self._entry, self._number = "", self._given
         self._failures += 1
         return self._failures < TRIES

@@ -36,6 +36,8 @@ from signaling.sip_events import (
     EndCause,
     Ended,
     InfoReceived,
+    KeyPressed,
+    MediaLost,
     Referred,
     Refreshed,
     Reinvited,
@@ -125,6 +127,10 @@ class Call:
     def events(self) -> AsyncIterator[CallEvent]:
         """What the peer does, in order; the iteration stops after Ended. For one reader."""
         return aiter(self._events)
+
+    def tell(self, event: KeyPressed | MediaLost) -> None:
+        """Put what came by way of the call's media among its events."""
+        self._events.put(event)
 
     @property
     def events_dropped(self) -> int:

@@ -97,7 +97,21 @@ class Referred:
         self.answer(status, reason, ())
 
 
-CallEvent = Reinvited | InfoReceived | Refreshed | Referred | Ended
+@dataclass(frozen=True, slots=True)
+class KeyPressed:
+    """A key of 0 to 9, * or # that came in the call's media (RFC 4733); told by whoever holds them."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLost:
+    """The call's media are gone and cannot be had again; told by whoever held them."""
+
+    reason: str
+
+
+CallEvent = Reinvited | InfoReceived | Refreshed | Referred | KeyPressed | MediaLost | Ended
 
 
 @dataclass(frozen=True, slots=True)

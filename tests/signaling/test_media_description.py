@@ -140,6 +140,6 @@ def test_what_cannot_be_read_is_the_peers_error() -> None:
 )
 def test_where_rtcp_goes(value: bytes, port: int | None, address: str | None) -> None:
     """RFC 3605 2.1."""
-    sdp = b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 8\r\n"
-    (section,) = read_sdp(sdp + b"a=rtcp:" + value + b"\r\n").sections
+    head = b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n"
+    (section,) = read_sdp(head + b"m=audio 4000 RTP/AVP 8\r\na=rtcp:" + value + b"\r\n").sections
     assert (section.rtcp_port, section.rtcp_address) == (port, address)
