@@ -49,10 +49,12 @@ OFFER, OURS, ANSWER = description(5004), description(40_000), description(6004)
 class House:
     """Meeting control with all that lies about it."""
 
-    def __init__(self, database: Database, clock: FakeClock) -> None:
+    def __init__(
+        self, database: Database, clock: FakeClock, desk: type[RecordingDesk] = RecordingDesk
+    ) -> None:
         self.database = database
         self.bus = InProcessBus()
-        self.desks = {name: RecordingDesk(name, OURS) for name in ("media-0", "media-1")}
+        self.desks = {name: desk(name, OURS) for name in ("media-0", "media-1")}
         self.workers = MediaWorkers(cast(Mapping[str, ConferenceDesk], self.desks))
         self.admission = Admission(
             SiteTree({"nation": None, "guangxi": "nation", "nanning": "guangxi"}),
