@@ -15,6 +15,7 @@ from foundation.event_bus import EventBus
 from foundation.events import (
     BusReconnected,
     CameraStateChanged,
+    DigitPressed,
     Event,
     FastUpdateWanted,
     MediaFailed,
@@ -33,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 
 class Follower(Protocol):
-    """Whoever has conferences on workers, and hears what becomes of them: meetings, and views of cameras."""
+    """Whoever has conferences on workers, and hears what becomes of them: meetings, views, the lobby."""
 
     async def worker_ready(self, worker: str, pid: int) -> None: ...
 
@@ -46,6 +47,8 @@ class Follower(Protocol):
     async def media_failed(self, participant_id: str, reason: str) -> None: ...
 
     async def ask_fast_update(self, participant_id: str) -> None: ...
+
+    def pressed(self, participant_id: str, digit: str) -> None: ...
 
 
 class WorkersWatch:
@@ -137,6 +140,8 @@ def take_event(
             scope.spawn("media failed", _reaction(follower.media_failed(participant_id, reason)))
         case FastUpdateWanted(participant_id=participant_id):
             scope.spawn("fast update", _reaction(follower.ask_fast_update(participant_id)))
+        case DigitPressed(participant_id=participant_id, digit=digit):
+            follower.pressed(participant_id, digit)
         case SpeakersChanged() if other is not None:
             pass  # who speaks is a meeting's news
         case SpeakersChanged() | CameraStateChanged():

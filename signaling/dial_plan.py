@@ -6,7 +6,8 @@
     plan.failed(now) -> bool              # False: that was the last try
 
 A caller whom we know needs no PIN: for him the number is whole by itself. One who dialled a meeting's own
-telephone number (`given`) keys in the PIN alone. A star takes back what was keyed in since the last #. Whether the number or the PIN was wrong is not told apart.
+telephone number (`given`) keys in the PIN alone. A star takes back what was keyed in since the last #.
+Whether the number or the PIN was wrong is not told apart.
 """
 
 from __future__ import annotations

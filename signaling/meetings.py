@@ -375,6 +375,9 @@ class Meetings:
         if member is not None:
             await member.line.ask_fast_update()
 
+    def pressed(self, participant_id: str, digit: str) -> None:
+        """Keys mean nothing once a caller is in."""
+
     async def worker_lost(self, worker: str) -> None:
         """Move every meeting of a lost worker to another one, without anybody dialling again."""
         await self._recovery.worker_lost(worker)

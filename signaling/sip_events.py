@@ -99,9 +99,9 @@ class Referred:
 
 @dataclass(frozen=True, slots=True)
 class KeyPressed:
-    """A key of 0 to 9, * or # that came in the call's media (RFC 4733); told by whoever holds them."""
+    """A key that came in the call's media (RFC 4733), told by whoever holds them. It may be part of a PIN."""
 
-    key: str
+    key: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

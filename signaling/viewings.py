@@ -298,6 +298,9 @@ class Viewings:
     async def ask_fast_update(self, participant_id: str) -> None:
         """Nobody here sends pictures by a signalled call."""
 
+    def pressed(self, participant_id: str, digit: str) -> None:
+        """Pages have no keys."""
+
 
 def _ended() -> Refusal:
     return Refusal(RefusalKind.WORKER_LOST, "the camera's view ended meanwhile; ask again", retry_after=2)
