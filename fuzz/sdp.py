@@ -36,7 +36,8 @@ SPLICES = (
     "99999999999999999999", "²", "٣", "广", "\0", "inline:", "packetization-mode=1", "a=rtcp-mux\r\n",
     "m=audio 5004 RTP/AVP 0\r\n", "m=video 5006 RTP/SAVP 34\r\n", "a=inactive\r\n", "a=setup:active\r\n",
     "c=IN IP4 0.0.0.0\r\n", "c=IN IP6 ::1\r\n", "b=AS:0\r\n", "b=TIAS:1\r\n", "a=mid:0\r\n",
-    "a=group:BUNDLE 0 1\r\n", "a=content:slides\r\n",
+    "a=group:BUNDLE 0 1\r\n", "a=content:slides\r\n", "a=bundle-only\r\n", "a=floorid:1 mstrm:2\r\n",
+    "m=application 9 TCP/BFCP *\r\n", "a=label:2\r\n", "a=floorctrl:c-s\r\n",
 )  # fmt: skip
 _SWAPS: Mapping[bytes, bytes] = MappingProxyType(
     {
@@ -86,7 +87,7 @@ def fault_of(offer: bytes, answer: bytes) -> str | None:
     if [(m.media, m.protocol) for m in offered] != [(m.media, m.protocol) for m in answered]:
         return "the m-lines are not the offer's"
     for theirs, ours in zip(offered, answered, strict=True):
-        if ours.port and not theirs.port:
+        if ours.port and not theirs.port and not theirs.has("bundle-only"):
             return "a refused medium is answered"
         if ours.port and not set(map(int, ours.formats)) <= {int(f) for f in theirs.formats if f.isdecimal()}:
             return "a payload type was not offered"

@@ -19,7 +19,7 @@ from signaling.control.staging import LOBBY_PROMPT, staged
 from signaling.control.state import Audience, ControlState, Lobby, Mark, Mode
 
 AT = "2026-11-22T08:00:00+00:00"
-PEOPLE = {name: Person(name) for name in ("chair", "a", "b", "c")}
+PEOPLE = {name: Person(name, slides=name != "c") for name in ("chair", "a", "b", "c")}
 START = replace(ControlState(), chair="chair")
 
 
@@ -310,3 +310,71 @@ def test_nothing_stays_of_who_leaves_and_every_state_survives_its_row(
 def test_what_nobody_understands_is_as_if_nothing_had_been_decided() -> None:
     assert ControlState.from_json({"mode": "dancing"}) == ControlState()
     assert ControlState.from_json(None) == ControlState()
+
+
+# --- slides ---------------------------------------------------------------------------------------------
+
+
+def test_the_latest_to_present_has_the_slides_and_a_version_each() -> None:
+    state = asks(START, "a", Command.PRESENT, request=7)
+    assert (state.slides, state.slides_request, state.version) == ("a", 7, 1)
+    assert staged(state, PEOPLE)[1].slides == "a"
+    state = asks(state, "b", Command.PRESENT)
+    assert (state.slides, state.slides_request) == ("b", 0)
+    with pytest.raises(NotNow, match="does not present"):
+        asks(state, "a", Command.STOP_PRESENTING)
+    assert asks(state, "b", Command.STOP_PRESENTING).slides is None
+    assert [(c.command, c.participant_id) for c in state.changes] == [("present", "a"), ("present", "b")]
+
+
+def test_the_operator_and_the_chair_take_slides_back_others_do_not() -> None:
+    state = asks(START, "a", Command.PRESENT)
+    assert do(state, Command.TAKE_BACK_SLIDES).slides is None
+    assert asks(state, "chair", Command.TAKE_BACK_SLIDES).slides is None
+    with pytest.raises(NotAllowed, match="needs the chair"):
+        asks(state, "b", Command.TAKE_BACK_SLIDES)
+    with pytest.raises(NotAllowed, match="for itself only"):
+        asks(state, "b", Command.STOP_PRESENTING, whom="a")
+    with pytest.raises(NotNow, match="nobody presents"):
+        do(START, Command.TAKE_BACK_SLIDES)
+    with pytest.raises(Outdated):
+        do(state, Command.TAKE_BACK_SLIDES, version=0)
+
+
+def test_who_has_no_stream_or_waits_outside_presents_nothing() -> None:
+    with pytest.raises(NotNow, match="no stream for slides"):
+        asks(START, "c", Command.PRESENT)
+    with pytest.raises(NotAllowed, match="waits"):
+        asks(arriving(replace(START, lobby=Lobby.ALL), "a", AT, guest=False), "a", Command.PRESENT)
+
+
+def test_where_slides_are_not_allowed_only_the_chair_presents() -> None:
+    state = do(asks(START, "a", Command.PRESENT), Command.ALLOW_SLIDES, on=False)
+    assert state.slides is None
+    with pytest.raises(NotAllowed, match="may not present"):
+        asks(state, "a", Command.PRESENT)
+    presents = asks(state, "chair", Command.PRESENT)
+    assert presents.slides == "chair"
+    assert do(presents, Command.RELEASE_CHAIR).slides is None
+    assert asks(do(state, Command.ALLOW_SLIDES), "a", Command.PRESENT).slides == "a"
+
+
+def test_a_lecture_has_the_lecturers_slides_and_a_roll_call_none() -> None:
+    state = asks(START, "a", Command.PRESENT)
+    assert do(state, Command.BROADCAST, "b").slides == "a"
+    assert do(state, Command.LECTURE, "a").slides == "a"
+    lecture = do(state, Command.LECTURE, "b")
+    assert lecture.slides is None
+    assert asks(lecture, "b", Command.PRESENT).slides == "b"
+    assert asks(lecture, "chair", Command.PRESENT).slides == "chair"
+    with pytest.raises(NotNow, match="only the lecturer"):
+        asks(lecture, "a", Command.PRESENT)
+    assert do(state, Command.ROLL_CALL).slides is None
+    assert do(state, Command.LOCK).slides == "a"
+
+
+def test_slides_end_with_whoever_shows_them() -> None:
+    state = asks(START, "a", Command.PRESENT)
+    gone = departed(state, "a", AT)
+    assert (gone.slides, gone.version, mentioned(state)) == (None, 2, {"chair", "a"})
+    assert staged(state, {"b": PEOPLE["b"]})[1].slides is None

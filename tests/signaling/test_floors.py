@@ -595,8 +595,8 @@ async def test_terminals_go_on_after_a_restart(database: Database, clock: FakeCl
         member.line = line = RecordingLine()
         line.peer_host = "127.0.0.1"
     async with staged(again, port) as stage:
-        await again.meetings.worker_ready("media-0", 100)
-        await again.meetings.worker_ready("media-1", 101)
+        ready = again.meetings.worker_ready
+        await asyncio.gather(ready("media-0", 100), ready("media-1", 101))
         assert {m.participant_id: m.floor for m in again.meeting.members.values()} == seats
         await again.give(Command.TAKE_BACK_SLIDES)
         assert state_of(await peer.announced()) == (1, RequestState.REVOKED)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from foundation.desks import Refusal, RefusalKind, SectionKind
+from foundation.desks import FloorDescription, Refusal, RefusalKind, SectionKind
 from fuzz.sdp import CORPUS, Answerer, fault_of
 from media.srtp import PROFILES, MasterKey
 from protocols.sdp import Crypto, Media, SessionDescription
@@ -31,8 +31,8 @@ async def answered(answerer: Answerer, name: str) -> tuple[Media, ...]:
 
 
 ANSWERS = {
-    "group_room": ["audio 9 101 sendrecv", "video 111 sendrecv", "-", "-", "-"],
-    "endpoint_labels": ["audio 9 101 sendrecv", "video 126 sendrecv", "-", "-", "-"],
+    "group_room": ["audio 9 101 sendrecv", "video 111 sendrecv", "-", "-", "video 109 sendrecv"],
+    "endpoint_labels": ["audio 9 101 sendrecv", "video 126 sendrecv", "-", "video 97 sendrecv", "-"],
     "connection_each": ["audio 8 sendrecv", "video 106 sendrecv"],
     "lines_by_lf": ["audio 0 sendrecv", "video 34 sendrecv"],
     "camera_lines": ["audio 8 101 sendrecv", "video 96 sendrecv"],
@@ -45,6 +45,7 @@ ANSWERS = {
     "dtls_with_ice_apart": ["audio 8 sendrecv", "video 96 sendrecv"],
     "feedback_profile": ["audio 96 sendrecv", "video 97 sendrecv"],
     "sound_alone": ["audio 8 101 sendrecv"],
+    "floor_by_stream": ["audio 8 99 sendrecv", "video 106 sendrecv", "-", "video 106 sendrecv"],
     "two_pictures_unnamed": ["video 96 sendrecv", "audio 8 sendrecv", "-", "-", "-"],
 }
 """What each medium's answer has: its payload types and direction, "-" for port 0."""
@@ -126,10 +127,25 @@ def test_what_names_media_is_read() -> None:
     assert [(s.kind, s.content, s.label) for s in labels] == [
         (SectionKind.AUDIO, None, None),
         (SectionKind.VIDEO, "main", "11"),
-        (SectionKind.OTHER, None, None),
-        (SectionKind.VIDEO, "slides", "12"),
+        (SectionKind.FLOOR, None, None),
+        (SectionKind.SLIDES, "slides", "12"),
         (SectionKind.OTHER, None, None),
     ]
+
+
+def test_what_a_floor_says_is_read_whatever_its_words() -> None:
+    assert [read_sdp(offer(name)).sections[index].floor for name, index in FLOORS] == list(FLOORS.values())
+    by_label = read_sdp(offer("floor_by_stream")).sections[3]
+    assert (by_label.kind, by_label.content, by_label.label) == (SectionKind.SLIDES, None, "2")
+
+
+FLOORS = {
+    ("group_room", 3): FloorDescription(("c-s",), setup="actpass", connection="new"),
+    ("endpoint_labels", 2): FloorDescription(("c-s",), 1, 7, ((2, ("12",)),), "actpass", "new"),
+    ("floor_by_stream", 2): FloorDescription(
+        ("c-only", "s-only"), 4_294_967_295, 65_535, ((1, ("2",)),), "active", "new", 1
+    ),
+}
 
 
 def test_rtcp_is_sent_where_it_is_asked_for() -> None:
