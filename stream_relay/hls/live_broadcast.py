@@ -18,7 +18,7 @@ from stream_relay.hls.playlist import SEGMENT_SECONDS, TARGET_DURATION, LivePlay
 JUMP_SECONDS = float(TARGET_DURATION)
 """A longer pause is a discontinuity: no segment may be as long as that."""
 MISFITS = 3
-"""Parts that did not keep to the part target until another is chosen."""
+"""Of the latest parts so many do not keep to the part target: another is chosen."""
 SEEN_FRAMES = 256
 """Of the latest frames, from which a part target is chosen ..."""
 SEEN_SECONDS = 6.0
@@ -138,7 +138,6 @@ class LiveBroadcast:
             return
         times = sorted(self._shown)
         target = part_target([(b - a) / VIDEO_TIMESCALE for a, b in pairwise(times) if b > a])
-        playlist.misfits = 0
         if target != playlist.part_seconds:
             playlist.retarget(target)
             fragments.retarget(target, LEAST_PART * target)

@@ -19,36 +19,43 @@ LEAST_PART = 0.85
 LONGEST_PART = 4.0
 _CENTRED = 0.93
 """Whole frames at this share of the target may vary by 7 % either way."""
+_SLOW = 0.12
+"""Frames that take longer than this may need parts longer than PART_SECONDS."""
+_PAUSE = 3.0
+"""Times the usual frame: no pace, but a pause."""
 _LARGER = (0.75, 1.0, 1.5, 2.0, 3.0, LONGEST_PART)
 
 
 def part_target(intervals: Sequence[float]) -> float:
-    """The largest target up to PART_SECONDS that these frames keep to, else the smallest above it."""
+    """The target that these frames break least often, the larger one up to PART_SECONDS of equals; beyond it
+    only for frames that are slow. Pauses are left out."""
     if not intervals:
         return PART_SECONDS
-    usual, longest, shortest = median(intervals), max(intervals), min(intervals)
+    usual = median(intervals)
+    steady = [one for one in intervals if one <= _PAUSE * usual]
+    longest, shortest = max(steady), min(steady)
     between = (longest + shortest / LEAST_PART) / 2 if shortest >= LEAST_PART * longest else longest
-    most = max(int(PART_SECONDS / usual), 1) if usual > 0 else 1
+    most = max(int(PART_SECONDS / usual), 1)
     whole = [frames * one for frames in range(most, 0, -1) for one in (usual / _CENTRED, between)]
-    small = [_rounded(one) for one in whole if one <= PART_SECONDS]
-    large = [_rounded(one) for one in (*whole, 2 * between, *_LARGER) if PART_SECONDS < one <= LONGEST_PART]
-    for target in (PART_SECONDS, *small, *sorted(large)):
-        if _fits(target, intervals):
-            return target
-    return min(max(_rounded(longest), PART_SECONDS), LONGEST_PART)
+    targets = [PART_SECONDS, *(_rounded(one) for one in whole if one <= PART_SECONDS)]
+    if usual > _SLOW:
+        larger = sorted((*whole, 2 * between, *_LARGER))
+        targets += [_rounded(one) for one in larger if PART_SECONDS < one <= LONGEST_PART]
+    return min(targets, key=lambda target: _misfits(target, steady))
 
 
-def _fits(target: float, intervals: Sequence[float]) -> bool:
-    length = 0.0
+def _misfits(target: float, intervals: Sequence[float]) -> int:
+    """Parts of these frames that would be too long or too short."""
+    found, length = 0, 0.0
     for interval in intervals:
-        if interval > target:
-            return False
-        if length + interval > target + 1e-6:
-            if length < LEAST_PART * target:
-                return False
+        if length and length + interval > target + 1e-6:
+            found += length < LEAST_PART * target
             length = 0.0
-        length += interval
-    return True
+        if interval > target:
+            found += 1
+        else:
+            length += interval
+    return found
 
 
 def _rounded(seconds: float) -> float:

@@ -14,6 +14,7 @@ SEGMENT_SECONDS = 2.0
 """A segment ends at the first key frame after so long ..."""
 TARGET_DURATION = math.ceil(LONGEST_PART)
 """... or without one before it would be longer than this (EXT-X-TARGETDURATION, 4.4.3.1)."""
+LATEST_PARTS = 16
 LISTED_SEGMENTS = 30
 KEPT_SEGMENTS = 34
 """A segment stays in memory a while after it left the playlist (6.2.2)."""
@@ -74,7 +75,7 @@ class LivePlaylist:
     addresses apart that caches and players may hold from an earlier run (6.2.1 forbids numbers that go back).
     Discontinuities are counted from 0: players walk through all their numbers. A part is (msn, index), the
     next to come is `next_part`. Only parts that keep to the part target are listed: `misfits` counts those
-    that did not, each of which ended its segment.
+    of the latest that did not, each of which ended its segment.
     """
 
     def __init__(
@@ -83,7 +84,6 @@ class LivePlaylist:
         self.part_seconds = part_seconds
         self.ended = False
         self.evicted = 0
-        self.misfits = 0
         self.first = first
         self._kept_bytes = kept_bytes
         self._inits: dict[int, bytes] = {}
@@ -94,6 +94,11 @@ class LivePlaylist:
         self._discontinuities = 0
         self._bytes = 0
         self._rendered: dict[bool, str] = {}
+        self._misfits: deque[bool] = deque(maxlen=LATEST_PARTS)
+
+    @property
+    def misfits(self) -> int:
+        return sum(self._misfits)
 
     @property
     def size(self) -> int:
@@ -146,7 +151,7 @@ class LivePlaylist:
             self._next_msn += 1
         self._current.parts.append(part)
         self._bytes += len(part.data)
-        self.misfits += long or (short and not last)
+        self._misfits.append(long or (short and not last))
         if last or long or short or round(self._current.duration + self.part_seconds, 3) > TARGET_DURATION:
             self.end_segment()
         self._evict()
@@ -156,7 +161,7 @@ class LivePlaylist:
         """Another part target from the next segment on; parts of before are not listed any more."""
         self.end_segment()
         self.part_seconds = part_seconds
-        self.misfits = 0
+        self._misfits.clear()
         self._rendered.clear()
 
     def end_segment(self) -> None:

@@ -95,6 +95,13 @@ async def test_a_pause_is_a_segment_of_its_own_and_the_pace_goes_on() -> None:
     assert "DURATION=1.7" not in text
 
 
+async def test_a_stuttering_source_keeps_its_target() -> None:
+    chance = random.Random(1)
+    steps = [chance.choice((0.04, 0.04, 0.04, 0.08, 0.16, 0.3)) for _ in range(150)]
+    live = await broadcast(steps, range(0, 150, 40))
+    assert live.playlist.part_seconds <= 0.5
+
+
 async def test_another_pace_is_another_target_and_is_not_lost() -> None:
     steps = [0.04] * 100 + [1.0] * 12 + [0.2] * 40
     live = await broadcast(steps)
@@ -108,4 +115,5 @@ def test_targets() -> None:
     assert 0.4 <= part_target([0.2] * 5) < 0.4 / 0.85
     assert 0.4 <= part_target([1 / 7.5] * 8) < 0.4 / 0.85
     assert 1.0 <= part_target([1.0] * 3) < 1.0 / 0.85
-    assert part_target([9.0]) == 4.0
+    assert part_target([0.04] * 10 + [0.08, 0.2, 0.04, 0.12, 0.04, 0.6]) == 0.5, "a stutter is no pace"
+    assert part_target([9.0]) <= 4.0
