@@ -12,6 +12,9 @@ from tests.peers.baresip import Baresip
 from tests.peers.node import ADDRESSES, NOBODY, PASSWORD, SIP_ACCOUNT, MeetingHandle, Node
 from tests.peers.picture import BLUE
 from tests.peers.requirement import requires
+from tests.peers.sipp import Sipp
+from tests.signaling.test_sip_sipp import PEER_TAG, SDP, message, receive, scenario, send
+from tests.signaling.test_sip_sipp_dialogs import finding
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -112,3 +115,43 @@ async def test_malformed_sip_is_400_and_harms_nobody(node: Node, meeting: Meetin
             caller.send(noise)
         assert (await caller.invite(meeting.number, BOTH)).status == 200
     assert (await node.health() or {})["status"] == "ok"
+
+
+HELD = {
+    "sendonly": ("a=sendonly", "a=recvonly"),
+    "inactive": ("a=inactive", "a=inactive"),
+    "the old way": ("c=IN IP4 0.0.0.0", "a=recvonly"),
+}
+
+
+@requires("sipp")
+async def test_a_room_holds_and_takes_up_again(meeting: MeetingHandle, tmp_path: Path) -> None:
+    """SIPp holds in three manners; our answers say that we take it so, and go on afterwards."""
+    steps = []
+    for number, (line, answer) in enumerate(HELD.values()):
+        again = 2 + 2 * number
+        media = SDP.rstrip("\n") + f"\n{line}\n"
+        steps += [
+            send(message("INVITE", again, to=PEER_TAG, rest=media), 'retrans="500"'),
+            receive(100, 'optional="true"'),
+            finding(answer, response=200),
+            send(message("ACK", again, to=PEER_TAG)),
+            send(message("INVITE", again + 1, to=PEER_TAG, rest=SDP), 'retrans="500"'),
+            receive(100, 'optional="true"'),
+            finding("a=sendrecv", response=200),
+            send(message("ACK", again + 1, to=PEER_TAG)),
+        ]
+    xml = scenario(
+        send(message("INVITE", 1, rest=SDP), 'retrans="500"'),
+        receive(100, 'optional="true"'),
+        receive(200),
+        send(message("ACK", 1, to=PEER_TAG)),
+        *steps,
+        send(message("BYE", 20, to=PEER_TAG), 'retrans="500"'),
+        receive(200),
+    )
+    target = ("127.0.0.1", meeting.node.sip_port)
+    async with Sipp(tmp_path, xml, target, service=meeting.number, address=ADDRESSES["nanning"]) as peer:
+        end = await peer.outcome()
+    assert end.ok, f"{end.errors}\n{end.messages[-4000:]}"
+    await meeting.left("南宁")

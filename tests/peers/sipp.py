@@ -8,6 +8,7 @@ from typing import Self
 
 from tests.peers.ports import PortBlock
 from tests.peers.process import PeerProcess
+from tests.peers.waiting import until_true
 
 TRANSPORTS = {"udp": "u1", "tcp": "t1", "tls": "l1"}
 
@@ -64,7 +65,7 @@ class Sipp:
         self.folder.mkdir(parents=True, exist_ok=True)
         ports = self._stack.enter_context(PortBlock())
         self.port, self.media_port = ports.take(), ports.take(8, even=True)
-        (self.folder / "scenario.xml").write_text(self.scenario)
+        (self.folder / "scenario.xml").write_text(self.scenario, encoding="latin-1")  # any bytes
         command = [
             *("sipp", *([f"{self.target[0]}:{self.target[1]}"] if self.target else [])),
             *("-sf", "scenario.xml", "-s", self.service, "-t", TRANSPORTS[self.transport]),
@@ -81,6 +82,18 @@ class Sipp:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.aclose()
+
+    async def listening(self) -> None:
+        """Wait until it takes TCP connections at its port, without making one."""
+        ending = f":{self.port:04X}"
+        await until_true(
+            lambda: any(
+                words[1].endswith(ending) and words[3] == "0A"
+                for words in map(str.split, Path("/proc/net/tcp").read_text().splitlines())
+            ),
+            "SIPp to listen",
+            10.0,
+        )
 
     async def outcome(self) -> Outcome:
         """Wait for its end; AssertionError when it outlives its own timeout."""
