@@ -70,7 +70,7 @@ class PictureBudget:
                 share, wish = outgoing.slides, incoming.slides or FLOOR  # without the floor it sends none
             if leg.terms.browser:  # REMB speaks of all that a page sends
                 wish = incoming.picture + incoming.slides
-            leg.set_bitrate(share, outgoing.picture + outgoing.slides)
+            leg.set_bitrate(share, share / max(outgoing.picture + outgoing.slides, 1))
             leg.limit_incoming(wish, now)
 
     def _most(self, kind: SectionKind, overhead: int) -> int | None:

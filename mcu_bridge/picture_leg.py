@@ -111,8 +111,10 @@ class PictureLeg(RtpLeg):
     @property
     def granted(self) -> int:
         """What the site may send at present, bit/s."""
-        trickle = TRICKLE if self._told_by("ccm tmmbr") else ESTIMATE_TRICKLE
-        return min(self._granted, trickle) if self.held else self._granted
+        if not self.held:
+            return self._granted
+        estimates = self._told_by("goog-remb") and not self._told_by("ccm tmmbr")
+        return min(self._granted, ESTIMATE_TRICKLE if estimates else TRICKLE)
 
     @property
     def heeds_rtcp(self) -> bool:
@@ -132,10 +134,10 @@ class PictureLeg(RtpLeg):
 
     # --- what the site is sent --------------------------------------------------------------------
 
-    def set_bitrate(self, bitrate: int, together: int) -> None:
-        """The bit rate that the participant's budget leaves for this picture, and for all its pictures."""
-        self._bitrate = bitrate
-        self._part = bitrate / together if together else 0.0
+    def set_bitrate(self, bitrate: int, part: float = 1.0) -> None:
+        """The bit rate that the participant's budget leaves for this picture, and which `part` that is of what
+        it leaves for both."""
+        self._bitrate, self._part = bitrate, part
 
     @property
     def limits(self) -> PictureLimits | None:

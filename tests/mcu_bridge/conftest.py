@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from foundation.desks import Budget, ConferenceSpec, MediaDescription, ParticipantSpec, View
+from foundation.desks import (
+    Budget,
+    ConferenceSpec,
+    MediaDescription,
+    ParticipantSpec,
+    SectionKind,
+    View,
+)
 from foundation.events import Event
 from mcu_bridge.access import MediaAccess, MediaNetwork
 from mcu_bridge.bridge import Bridge, BridgeSettings
@@ -56,10 +63,13 @@ class Stage:
     async def encoders(self) -> list[str]:
         return [encoder.key for encoder in (await self.bridge.report(MEETING)).encoders]
 
-    async def feed(self, name: str) -> str:
+    async def feed(self, name: str, kind: SectionKind = SectionKind.VIDEO) -> str:
         """What a participant's picture is fed by."""
         report = await self.bridge.report(MEETING)
-        return next((leg.source for leg in report.legs if leg.participant_id == name and leg.source), "")
+        legs = (
+            leg for leg in report.legs if leg.participant_id == name and leg.kind is kind and leg.outgoing
+        )
+        return next((leg.source for leg in legs), "")
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,14 @@ from media.packet import Packet
 from media.picture import Picture
 from media.receiver_reports import ReceiverFeedback
 from media.rtp_receiver import ReceiverSettings, RtpReceiver
-from media.rtp_sender import BitrateLimit, KeyframeRequested, LimitSource, RtpSender, SenderSettings
+from media.rtp_sender import (
+    BitrateLimit,
+    KeyframeRequested,
+    LimitSource,
+    RtpSender,
+    SenderEvent,
+    SenderSettings,
+)
 from media.rtp_socket import PortRange, RtpSocket
 from media.sound_codecs import FRAME, SoundCodec, sound_decoder, sound_encoder
 from media.srtp import PROFILES, MasterKey, SrtpSender, SrtpSession
@@ -51,6 +58,7 @@ from protocols.payloads.h264_depacketizer import H264Depacketizer
 from protocols.payloads.opus import OpusDepacketizer, OpusPacketizer
 from protocols.payloads.vp8 import Vp8Depacketizer, Vp8Packetizer
 from protocols.rtp.rtcp import parse_compound
+from tests.mcu_bridge.second_picture import SecondPicture
 from tests.peers.sound import Sound, hears
 from tests.peers.waiting import until_true
 
@@ -102,7 +110,9 @@ class Tile:
 
 
 @cache
-def footage(colour: Yuv, codec: str, bitrate: int, size: tuple[int, int]) -> tuple[tuple[bytes, bool], ...]:
+def footage(
+    colour: Yuv, codec: str, bitrate: int, size: tuple[int, int], *, noisy: bool = True
+) -> tuple[tuple[bytes, bool], ...]:
     """Coded frames of a loop that begins with a key frame; noise along its foot makes no two equal."""
     encoder = VideoEncoder(VideoTarget(VideoCodec(codec), *size, 25, bitrate))
     noise = np.random.default_rng(1)
@@ -110,9 +120,15 @@ def footage(colour: Yuv, codec: str, bitrate: int, size: tuple[int, int]) -> tup
     for number in range(LOOP_FRAMES):
         picture = Picture.blank(*size, colour, number * 7200)
         strip = picture.y[size[1] * 7 // 8 :]
-        strip[...] = noise.integers(16, 235, strip.shape, np.uint8)
+        if noisy:
+            strip[...] = noise.integers(16, 235, strip.shape, np.uint8)
         coded += [(packet.data, packet.keyframe) for packet in encoder.encode(picture)]
     return tuple(coded)
+
+
+def common(direction: Direction, slides: SecondPicture) -> Direction:
+    """Slides are held with the rest."""
+    return slides.direction if direction is Direction.SENDRECV else direction
 
 
 class _Inlet:
@@ -132,7 +148,8 @@ class _Inlet:
 
 
 class RtpPeer:
-    """See the module's head. One that is `viewing` offers to receive only, and sends RTCP at the most."""
+    """See the module's head. One that is `viewing` offers to receive only, and sends RTCP at the most. One
+    that is `obedient` sends a small and thin picture while it is asked for less than its own."""
 
     def __init__(
         self,
@@ -146,8 +163,11 @@ class RtpPeer:
         size: tuple[int, int] = (320, 180),
         secure: bool = False,
         viewing: bool = False,
+        slides: SecondPicture | None = None,
+        obedient: bool = False,
     ) -> None:
         self.video, self.audio = video, audio
+        self.slides = slides
         self.hertz = hertz
         self.sending = True
         self.viewing = viewing
@@ -156,12 +176,19 @@ class RtpPeer:
         self.keyframes = 0
         self.keyframe_requests = 0
         self.remb: int | None = None
+        self.tmmbr: int | None = None
+        self.granted: list[int] = []
+        """What it was asked to keep to, one wish after the other."""
         self.frames: deque[bytes] = deque(maxlen=200)
         self.latest: Picture | None = None
         self.received_bytes: deque[tuple[float, int]] = deque(maxlen=4000)
         self.theirs: MediaDescription | None = None
         self._heard: deque[np.ndarray] = deque(maxlen=30)  # 20 ms each
-        self._footage = footage(colour, video.name, bitrate, size) if video is not None else ()
+        self._footage = self._full = footage(colour, video.name, bitrate, size) if video is not None else ()
+        self._thin: tuple[tuple[bytes, bool], ...] = ()
+        if obedient and video is not None:
+            self._thin = footage(colour, video.name, bitrate, (160, 96), noisy=False)
+        self._bitrate = bitrate
         self._ports = ports
         self._sockets: dict[SectionKind, RtpSocket] = {}
         self._receivers: dict[SectionKind, RtpReceiver] = {}
@@ -205,11 +232,19 @@ class RtpPeer:
 
     @property
     def kinds(self) -> list[SectionKind]:
-        return [SectionKind.AUDIO, *([SectionKind.VIDEO] if self.video is not None else [])]
+        there = {
+            SectionKind.AUDIO: True,
+            SectionKind.VIDEO: self.video is not None,
+            SectionKind.SLIDES: self.slides is not None,
+        }
+        return [kind for kind, is_there in there.items() if is_there]
 
     def codec(self, kind: SectionKind) -> CodecDescription:
         if kind is SectionKind.AUDIO:
             return self.audio
+        if kind is SectionKind.SLIDES:
+            assert self.slides is not None
+            return self.slides.codec
         assert self.video is not None
         return self.video
 
@@ -239,7 +274,7 @@ class RtpPeer:
             case _:
                 aac = AacTerms.of(codec)
                 depacketizer = G711Depacketizer() if aac is None else aac.depacketizer()
-        picture = kind is SectionKind.VIDEO
+        picture = kind is not SectionKind.AUDIO
         feedback = ReceiverFeedback(nack=picture, pli=picture)
         settings = ReceiverSettings(
             ssrc, "peer", codec.clock_rate, {codec.payload_type: depacketizer}, {}, feedback
@@ -283,6 +318,8 @@ class RtpPeer:
             section = MediaSection(
                 kind, address, self._sockets[kind].ports.rtp, codecs=(self.codec(kind),), direction=direction
             )
+            if kind is SectionKind.SLIDES and self.slides is not None:
+                section = replace(section, content="slides", direction=common(direction, self.slides))
             if self._secure:
                 known = self.keys.get(kind)
                 key = CryptoKey(1, SUITE, known.inline()) if known and not rekey else self.new_key(kind)
@@ -339,6 +376,8 @@ class RtpPeer:
                 self._play(now)
                 if self.video is not None and self.sending_picture and self._ticks % 4 == 0:
                     self._show(now)
+                if self.slides is not None and self.slides.sending and self._ticks % 4 == 2:
+                    self._show_slides(self.slides, now)
             for kind in self.kinds:
                 receiver, sender, socket = self._receivers[kind], self._senders[kind], self._sockets[kind]
                 receiver.release(now)
@@ -373,6 +412,10 @@ class RtpPeer:
         packets = self._senders[SectionKind.VIDEO].packets(payloads, round(now * 90_000), now)
         self._sockets[SectionKind.VIDEO].send_rtp(packets)
 
+    def _show_slides(self, slides: SecondPicture, now: float) -> None:
+        packets = self._senders[SectionKind.SLIDES].packets(slides.payloads(), round(now * 90_000), now)
+        self._sockets[SectionKind.SLIDES].send_rtp(packets)
+
     @property
     def sent_frames(self) -> set[bytes]:
         return {data for data, _key in self._footage}
@@ -380,6 +423,9 @@ class RtpPeer:
     def take_rtp(self, kind: SectionKind, data: bytes, arrival: float) -> None:
         self.received_bytes.append((arrival, len(data) + 28))
         for frame in self._receivers[kind].receive_rtp(data, arrival):
+            if kind is SectionKind.SLIDES and self.slides is not None:
+                self.slides.take(frame, arrival)
+                continue
             if kind is SectionKind.AUDIO:
                 samples = self._sound_decoder.decode(frame.data)
                 if len(samples):
@@ -396,11 +442,30 @@ class RtpPeer:
         packets = parse_compound(data)
         self._receivers[kind].receive_rtcp(packets, arrival)
         for event in self._senders[kind].receive_rtcp(packets, arrival):
-            if isinstance(event, KeyframeRequested):
+            if kind is SectionKind.SLIDES and self.slides is not None:
+                self._heed(self.slides, event)
+            elif isinstance(event, KeyframeRequested):
                 self.keyframe_requests += 1
                 self._frame = 0
-            elif isinstance(event, BitrateLimit) and event.source is LimitSource.REMB:
-                self.remb = event.bps
+            elif isinstance(event, BitrateLimit) and event.source is not LimitSource.RR:
+                self._keep_to(event)
+
+    def _keep_to(self, limit: BitrateLimit) -> None:
+        if limit.source is LimitSource.REMB:
+            self.remb = limit.bps
+        else:
+            self.tmmbr = limit.bps
+        if self.granted[-1:] != [limit.bps]:
+            self.granted.append(limit.bps)
+        wanted = self._thin if self._thin and limit.bps < self._bitrate else self._full
+        if wanted is not self._footage:
+            self._footage, self._frame = wanted, 0
+
+    def _heed(self, slides: SecondPicture, event: SenderEvent) -> None:
+        if isinstance(event, KeyframeRequested):
+            slides.asked_for_key_frame()
+        elif isinstance(event, BitrateLimit) and event.source is LimitSource.REMB:
+            slides.remb = event.bps
 
     # --- what it perceives --------------------------------------------------------------------------
 
