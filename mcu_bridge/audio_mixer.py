@@ -4,6 +4,7 @@
     mixer.add_source(source, patience=SITE); mixer.remove_source(source)
     mixer.add_listener(listener, own=source | None); mixer.remove_listener(listener)
     mixer.push(source, samples); mixer.push_lost(source, count)      48 kHz mono int16, any length
+    mixer.rest(source) -> bool                       what it sends now is quiet and need not be decoded
     mixer.set_gain(source, decibels); mixer.set_muted(source, on); mixer.set_deafened(listener, on)
     mixer.tick(now) -> MixedTick                                     every 20 ms
         .mixes: Mix(key, samples, listeners, silent)   one for all who are not mixed in, one for each who is
@@ -146,6 +147,15 @@ class AudioMixer:
                 entry.queue.push_lost(count)
             else:
                 self._strays += 1
+
+    def rest(self, source: str) -> bool:
+        """Whether nobody hears this source, nor does it speak: then it rests until something is pushed."""
+        with self._lock:
+            entry = self._sources.get(source)
+            if entry is None or entry.voice.speaking or source in self._mixed or len(self._sources) == 1:
+                return False
+            entry.queue.rest()
+            return True
 
     def set_gain(self, source: str, decibels: float) -> None:
         with self._lock:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from mcu_bridge.audio_mixer import AudioMixer, Mix, MixedTick
 from mcu_bridge.playout import PATIENT, SITE
+from mcu_bridge.quiet_sound import QuietSound
 from media.packet import Format
 from media.sound_codecs import (
     OpusDecoder,
@@ -64,6 +65,7 @@ class _Source:
     def __init__(self, codec: SoundCodec | Format) -> None:
         self.codec = codec
         self.decoder: SoundDecoder = sound_decoder(codec)
+        self.quiet = QuietSound.of(self.decoder)
         self.inbox: deque[_Arrival] = deque(maxlen=INBOX_PAYLOADS)
         self.overrun = 0
 
@@ -156,11 +158,25 @@ class MeetingSound:
     def _decode(self, participant_id: str, source: _Source) -> None:
         while source.inbox:
             arrival = source.inbox.popleft()
+            if self._rests(participant_id, source, arrival.payload):
+                continue
             if arrival.lost_samples:
                 self._recover(participant_id, source, arrival)
             samples = source.decoder.decode(arrival.payload)
             if len(samples):
                 self.mixer.push(participant_id, samples)
+
+    def _rests(self, participant_id: str, source: _Source, payload: bytes) -> bool:
+        """Whether the payload need not be decoded; once it must, the quiet just before it is too."""
+        quiet = source.quiet
+        if quiet is None:
+            return False
+        if quiet.lasts(payload) and self.mixer.rest(participant_id):
+            quiet.kept.append(payload)
+            return True
+        while quiet.kept:
+            self.mixer.push(participant_id, source.decoder.decode(quiet.kept.popleft()))
+        return False
 
     def _recover(self, participant_id: str, source: _Source, arrival: _Arrival) -> None:
         """What was lost, from what the next packet repeats of it, or going on from what came before."""

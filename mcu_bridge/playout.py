@@ -3,6 +3,7 @@
     queue = PlayoutQueue(); PlayoutQueue(PATIENT)   of a site; of a camera, whose packets may be long
     queue.push(samples); queue.push_lost(count)      as packets come, or are known to be lost
     queue.pop(quiet) -> 960 samples | None           every 20 ms; None while there is nothing to play
+    queue.rest()                                     nothing more comes for a while, on purpose
     queue.depth, queue.target                        seconds held and wished for
     queue.waited                                     seconds a packet waits for its turn, in the mean
     queue.counts
@@ -138,6 +139,14 @@ class PlayoutQueue:
             return None
         self._past = np.concatenate((self._past[FRAME:], frame))
         return frame
+
+    def rest(self) -> None:
+        """What is held goes; the next sound that is pushed begins anew. No underrun."""
+        if not self._playing and not self._held:
+            return
+        self._start = self._end = self._missing = 0
+        self._playing = False
+        self._past = np.zeros(2 * FRAME, np.int16)
 
     def _observe(self, held: int) -> None:
         self._mean += (held - self._mean) * 0.02

@@ -270,13 +270,13 @@ class G722Encoder(LibavEncoder):
 class G711Decoder:
     def __init__(self, table: Samples) -> None:
         self.errors = 0
-        self._table = table
+        self.table = table
         self._up = Upsampler(RATE // 8_000)
 
     def decode(self, payload: bytes) -> Samples:
         if not payload:
             return SILENT
-        return self._up.process(self._table[np.frombuffer(payload, np.uint8)])
+        return self._up.process(self.table[np.frombuffer(payload, np.uint8)])
 
 
 class WideG711Decoder:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mcu_bridge.meeting_sound import INBOX_PAYLOADS, MAX_BATCHES_BEHIND, MeetingSound, SoundBatch
+from mcu_bridge.quiet_sound import KEPT, QUIET_AFTER, QuietSound
 from media.sound_codecs import FRAME, SoundCodec, SoundEncoder, sound_decoder, sound_encoder
 from tests.peers.sound import Sound, hears
 
@@ -145,3 +146,59 @@ async def test_lost_packets_leave_no_hole(stage: Stage, codec: SoundCodec) -> No
     heard = stage.heard_by("b", 100).samples
     loudness = np.sqrt((heard[: len(heard) // FRAME * FRAME].reshape(-1, FRAME) ** 2).mean(axis=1))
     assert loudness.min() > 0.3 * np.median(loudness), loudness
+
+
+SILENCE = 0.0
+"""The frequency of a sine that is none."""
+
+
+def decoded(stage: Stage, name: str) -> int:
+    """Payloads of 20 ms that reached the mixer."""
+    return stage.sound.mixer.counts(name).received // FRAME
+
+
+async def test_quiet_is_not_decoded_and_the_first_word_after_it_is_whole(stage: Stage) -> None:
+    for name in ("a", "b", "c"):
+        stage.sound.add(name, SoundCodec.PCMA, SoundCodec.PCMA)
+    await stage.play(60, a=440.0, b=SILENCE)
+    assert decoded(stage, "a") == 60
+    assert decoded(stage, "b") == QUIET_AFTER - 1
+    await stage.play(30, a=SILENCE, b=SILENCE)
+    assert decoded(stage, "a") == 90, "who was in the mix until now may go on"
+    assert decoded(stage, "b") == QUIET_AFTER - 1
+    await stage.play(3, a=SILENCE, b=1000.0)
+    assert decoded(stage, "b") == QUIET_AFTER - 1 + KEPT + 3
+    await stage.play(9, a=SILENCE, b=1000.0)
+    assert hears(stage.heard_by("c", last=8), 1000.0)
+    loud = [
+        np.abs(sound_decoder(SoundCodec.PCMA).decode(payload)).max() > 2000
+        for payload in payloads_for(stage, "c")
+    ]
+    assert sum(loud[-12:]) >= 12 - KEPT - 1, "the depth of the queue after the first word came, and no more"
+    assert stage.sound.mixer.counts("b").underruns == 0
+
+
+def payloads_for(stage: Stage, listener: str) -> list[bytes]:
+    return [f.payload for batch in stage.batches for f in batch.frames if listener in f.listeners]
+
+
+async def test_the_only_source_is_heard_also_when_it_is_quiet(stage: Stage) -> None:
+    stage.sound.add("a", SoundCodec.PCMA, None)
+    stage.sound.add("b", None, SoundCodec.PCMA)
+    await stage.play(60, a=SILENCE)
+    assert decoded(stage, "a") == 60
+
+
+def test_quiet_is_told_from_the_coded_bytes_as_the_detector_of_speech_would() -> None:
+    for level, quiet in ((-54.0, True), (-46.0, False)):
+        for codec in (SoundCodec.PCMA, SoundCodec.PCMU):
+            wave = np.random.default_rng(1).normal(0, 32768 * 10 ** (level / 20), FRAME * 40)
+            encoder, told = sound_encoder(codec), QuietSound.of(sound_decoder(codec))
+            assert told is not None
+            samples = np.clip(wave * 2.4, -32768, 32767).astype(np.int16)  # a sixth of the band is kept
+            answers = [
+                told.lasts(encoder.encode(samples[at : at + FRAME])) for at in range(0, len(samples), FRAME)
+            ]
+            assert answers[-1] is quiet
+            assert answers[: QUIET_AFTER - 1] == [False] * (QUIET_AFTER - 1)
+    assert QuietSound.of(sound_decoder(SoundCodec.OPUS)) is None
