@@ -133,6 +133,17 @@ class FastUpdateWanted(Event):
     participant_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class PictureFlowWanted(Event):
+    """A peer without feedback for it (REMB, TMMBR) should keep its picture within so many bit/s: by b= of a
+    re-INVITE, where it is known to heed that. `held`: nobody is shown the picture."""
+
+    conference_id: str
+    participant_id: str
+    bitrate_bps: int
+    held: bool
+
+
 # --- cameras, recordings, violations, broadcasts; `site_id` is whose, for permission ---------------------
 
 
@@ -227,6 +238,7 @@ EVENT_TYPES: Final[tuple[type[Event], ...]] = (
     MediaFailed,
     SpeakersChanged,
     FastUpdateWanted,
+    PictureFlowWanted,
     CameraChanged,
     CameraStateChanged,
     RecordingChanged,

@@ -26,6 +26,7 @@ from foundation.events import (
     MediaFailed,
     ParticipantHeard,
     ParticipantSilent,
+    PictureFlowWanted,
     SpeakersChanged,
 )
 from mcu_bridge.access import MediaAccess
@@ -282,6 +283,20 @@ class Conference:
             goes = shown not in (None, participant_id) and participant.takes_slides
             participant.give_slides(to_site=goes, from_site=participant_id == given)
         self.picture.replan(now, self._load.ceiling)
+        self._steer(now)
+
+    def _steer(self, now: float) -> None:
+        """A picture that nobody sees is to trickle; one that somebody sees, or will soon, flows in full."""
+        wanted = self.picture.wanted
+        for participant_id, participant in self.participants.items():
+            needed = any(leg.participant_id in wanted for leg in participant.pictures)
+            held = participant.demand.look(needed=needed, now=now)
+            for leg in participant.pictures:
+                if leg.held is held:
+                    continue
+                leg.hold(held, now)
+                if leg.stream is not None and not leg.heeds_rtcp:
+                    self._emit(PictureFlowWanted(self.spec.conference_id, participant_id, leg.granted, held))
 
     def _watch(self, participant: Participant, now: float) -> None:
         conference_id, participant_id = self.spec.conference_id, participant.participant_id

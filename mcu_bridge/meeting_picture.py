@@ -124,6 +124,12 @@ class MeetingPicture:
             screen.composer.forget(participant_id)
 
     @property
+    def wanted(self) -> set[str]:
+        """Whose pictures somebody is shown, or will be soon."""
+        read = {key for key, s in self._senders.items() if s.stream is not None and s.stream.readers}
+        return {*read, *self._decoders, *self._forwardings, *self._seating.staging.next_shown}
+
+    @property
     def slides(self) -> str | None:
         """Whose slides are shown just now."""
         sources = {key for key, sender in self._senders.items() if sender.source is not None}

@@ -45,6 +45,7 @@ from mcu_bridge.picture_budget import PictureBudget
 from mcu_bridge.picture_leg import PictureLeg
 from mcu_bridge.plain_transports import PlainTransports, addresses
 from mcu_bridge.rtp_leg import LegTerms, RtpLeg
+from mcu_bridge.sender_flow import Demand
 from mcu_bridge.sound_leg import SoundLeg
 from mcu_bridge.wire_meter import WireMeter
 from media.pacer import PacedFlow, Pacer, PacingClock
@@ -88,6 +89,8 @@ class Participant:
         self._pictures: dict[SectionKind, PictureLeg] = {}
         self.silent_since: float | None = None
         self._expected_since = time.monotonic()
+        self.demand = Demand(self._expected_since)
+        """Whether its picture is needed."""
         self._access = access
         self._pacing = pacing
         self._listeners = listeners

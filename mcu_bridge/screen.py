@@ -34,6 +34,8 @@ _LAG = 0.03
 """Seconds from a picture's arrival to its canvas until they are measured: decoding, half a tick."""
 _LIVE = 0.5
 """An older picture is a still: its age says nothing of the way."""
+_KEY_FRAME = 16_000
+"""Bits that a key frame of any class may take: of less, libx264's own words leave nothing for the picture."""
 _CIF_BUFFER = 4.0
 """Frame times that a key frame of H.261 or H.263 may take: their coarsest quantizer needs so much."""
 
@@ -48,6 +50,7 @@ class EncoderOutlet:
         self.stream = Stream(str(key), Format(key.codec, CLOCK), on_keyframe_wanted=self._want_keyframe)
         self.outlet = Outlet(self.stream)
         codec = VideoCodec(key.codec)
+        frame = key.bitrate_bps / key.frame_rate
         self._encoder = VideoEncoder(
             VideoTarget(
                 codec=codec,
@@ -57,7 +60,7 @@ class EncoderOutlet:
                 bitrate=key.bitrate_bps,
                 profile_level_id=profile_level_id,
                 max_slice_bytes=key.max_nal or 0,
-                vbv_frames=_CIF_BUFFER if codec in FIXED_SIZES else 1.0,
+                vbv_frames=_CIF_BUFFER if codec in FIXED_SIZES else max(1.0, _KEY_FRAME / frame),
             )
         )
         self._interval = CLOCK // key.frame_rate

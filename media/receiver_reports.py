@@ -31,6 +31,7 @@ from protocols.rtp.rtcp_feedback import (
 _REMB_INTERVAL = 1.0
 _TMMBR_RETRIES = 5
 _TMMBR_RETRY = 1.0
+_ROUNDING = 0.01
 _PACKET_OVERHEAD = 40
 """IPv4, UDP and RTP headers in bytes, as TMMBR states them (RFC 5104 4.2.1.1)."""
 
@@ -84,10 +85,11 @@ class ReceiverReports:
         self._last_sr = None
 
     def notified(self, packet: RtcpPacket) -> None:
-        """A TMMBN that names us ends the repetition of our TMMBR (RFC 5104 4.2.2)."""
-        if isinstance(packet, TemporaryMaximumBitrateNotification) and any(
-            entry.ssrc == self._ssrc for entry in packet.entries
-        ):
+        """A TMMBN that names us and our wish ends the repetition of our TMMBR (RFC 5104 4.2.2)."""
+        if not isinstance(packet, TemporaryMaximumBitrateNotification) or self._limit is None:
+            return
+        most = self._limit * _ROUNDING  # one that was under way when we wished anew grants the old wish
+        if any(e.ssrc == self._ssrc and abs(e.bitrate - self._limit) <= most for e in packet.entries):
             self._tmmbr_due = None
 
     def limit(self, bitrate: int | None, now: float) -> None:
