@@ -71,6 +71,9 @@ class BrowserTransport:
         for leg, described in legs:
             inlet.add(leg, described)
         if self.running is not None:
+            before = self.running.receiver
+            if isinstance(before, BundleInlet):
+                inlet.go_on_from(before)
             self.running.receiver = inlet
 
     def answer(self, section: MediaSection, agreed: AgreedCodecs, leg: RtpLeg) -> MediaSection:

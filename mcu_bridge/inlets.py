@@ -58,6 +58,15 @@ class BundleInlet:
             self._by_mid[described.mid.encode()] = leg
             self._mid_ids.update(n for n, uri in described.extensions.items() if uri == MID_EXTENSION)
 
+    def go_on_from(self, before: BundleInlet) -> None:
+        """What was learnt of streams holds for the legs that now serve their media: a page names a stream's
+        MID at its beginning only."""
+        legs = {leg.terms.kind: leg for leg in self._legs}
+        for ssrc, leg in before._by_ssrc.items():
+            kind = leg.terms.kind
+            if kind in legs:
+                self._by_ssrc.setdefault(ssrc, legs[kind])
+
     def rtp_received(self, data: bytes, source: Address, arrival: float) -> None:
         leg = self._by_ssrc.get(int.from_bytes(data[8:12], "big"))
         if leg is None:
