@@ -1,7 +1,7 @@
 """Sound that need not be decoded: G.711 so quiet that nobody speaks in it.
 
-Of a hundred sites four speak. Told from the coded bytes, quiet costs two microseconds; decoded, it goes through
-a dozen steps in numpy, each of which lets go of the interpreter and waits to have it again.
+Of a hundred sites four speak. Told from the coded bytes, quiet costs two microseconds; decoded, it goes
+through a dozen steps in numpy, each of which lets go of the interpreter and waits to have it again.
 """
 
 from __future__ import annotations

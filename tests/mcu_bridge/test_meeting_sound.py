@@ -36,7 +36,9 @@ class Stage:
 
     def heard_by(self, listener: str, last: int = 40) -> Sound:
         frames = [f for batch in self.batches[-last:] for f in batch.frames if listener in f.listeners]
-        decoder = sound_decoder(frames[-1].codec)
+        codec = frames[-1].codec
+        assert isinstance(codec, SoundCodec)
+        decoder = sound_decoder(codec)
         samples = np.concatenate([decoder.decode(frame.payload) for frame in frames])
         return Sound((samples / 32768).astype(np.float32), 48_000)
 
@@ -131,7 +133,7 @@ async def test_lost_packets_leave_no_hole(stage: Stage, codec: SoundCodec) -> No
     index = np.arange(150 * FRAME)
     # A voice: coders of speech do not go on with a bare tone.
     turns = np.cumsum(120 + 30 * np.sin(2 * np.pi * 3 * index / 48_000)) / 48_000
-    voice = sum(np.sin(2 * np.pi * n * turns) * 4000 / n for n in range(1, 12))
+    voice = np.sum([np.sin(2 * np.pi * n * turns) * 4000 / n for n in range(1, 12)], axis=0)
     lost = 0
     for tick in range(150):
         payload = encoder.encode(np.round(voice[tick * FRAME : (tick + 1) * FRAME]).astype(np.int16))
@@ -170,10 +172,8 @@ async def test_quiet_is_not_decoded_and_the_first_word_after_it_is_whole(stage: 
     assert decoded(stage, "b") == QUIET_AFTER - 1 + KEPT + 3
     await stage.play(9, a=SILENCE, b=1000.0)
     assert hears(stage.heard_by("c", last=8), 1000.0)
-    loud = [
-        np.abs(sound_decoder(SoundCodec.PCMA).decode(payload)).max() > 2000
-        for payload in payloads_for(stage, "c")
-    ]
+    peaks = [sound_decoder(SoundCodec.PCMA).decode(one).max() for one in payloads_for(stage, "c")]
+    loud = [peak > 2000 for peak in peaks]
     assert sum(loud[-12:]) >= 12 - KEPT - 1, "the depth of the queue after the first word came, and no more"
     assert stage.sound.mixer.counts("b").underruns == 0
 
@@ -192,13 +192,13 @@ async def test_the_only_source_is_heard_also_when_it_is_quiet(stage: Stage) -> N
 def test_quiet_is_told_from_the_coded_bytes_as_the_detector_of_speech_would() -> None:
     for level, quiet in ((-54.0, True), (-46.0, False)):
         for codec in (SoundCodec.PCMA, SoundCodec.PCMU):
-            wave = np.random.default_rng(1).normal(0, 32768 * 10 ** (level / 20), FRAME * 40)
+            deviation = 2.4 * 32768 * 10 ** (level / 20)  # of which a sixth of the band is kept
+            noise = np.random.default_rng(1).normal(0, deviation, FRAME * 40)
             encoder, told = sound_encoder(codec), QuietSound.of(sound_decoder(codec))
             assert told is not None
-            samples = np.clip(wave * 2.4, -32768, 32767).astype(np.int16)  # a sixth of the band is kept
-            answers = [
-                told.lasts(encoder.encode(samples[at : at + FRAME])) for at in range(0, len(samples), FRAME)
-            ]
+            samples = np.clip(noise, -32768, 32767).astype(np.int16)
+            frames = (samples[at : at + FRAME] for at in range(0, len(samples), FRAME))
+            answers = [told.lasts(encoder.encode(frame)) for frame in frames]
             assert answers[-1] is quiet
             assert answers[: QUIET_AFTER - 1] == [False] * (QUIET_AFTER - 1)
     assert QuietSound.of(sound_decoder(SoundCodec.OPUS)) is None
