@@ -11,11 +11,13 @@ class FakePeer {
   closed = false;
   bytes = 0;
   onconnectionstatechange: (() => void) | null = null;
-  ontrack: ((event: { track: FakeTrack }) => void) | null = null;
+  ontrack: ((event: { track: FakeTrack; transceiver?: unknown }) => void) | null = null;
   readonly senders = [
     { replaceTrack: vi.fn(() => Promise.resolve()) },
     { replaceTrack: vi.fn(() => Promise.resolve()) },
+    { replaceTrack: vi.fn(() => Promise.resolve()) },
   ];
+  readonly transceivers = this.senders.map((sender) => ({ sender, currentDirection: "sendrecv" }));
   readonly video = { setCodecPreferences: vi.fn() };
 
   addTransceiver() {
@@ -25,7 +27,7 @@ class FakePeer {
     return this.senders;
   }
   getTransceivers() {
-    return this.senders.map((sender) => ({ sender }));
+    return this.transceivers;
   }
   setLocalDescription() {
     this.localDescription = { sdp: `offer ${peers.indexOf(this)}` };
@@ -57,6 +59,7 @@ const ANSWER = "a=candidate:1 1 udp 1 203.0.113.5 49000 typ host\r\n";
 let peers: FakePeer[];
 let told: { state: ConnectionState; trouble: Trouble | null }[];
 let programmes: unknown[];
+let slides: unknown[];
 const offer = vi.fn<(sdp: string, participantId: string | null) => Promise<{ participant_id: string; sdp: string }>>();
 const hangUp = vi.fn(() => Promise.resolve());
 
@@ -66,9 +69,10 @@ function connection(): MeetingConnection {
     {
       state: (state, trouble) => told.push({ state, trouble }),
       programme: (stream) => programmes.push(stream),
+      slides: (stream) => slides.push(stream),
       quality: () => undefined,
     },
-    { audio: null, video: null },
+    { audio: null, video: null, slides: null },
     () => {
       const peer = new FakePeer();
       peers.push(peer);
@@ -103,6 +107,7 @@ beforeEach(() => {
   peers = [];
   told = [];
   programmes = [];
+  slides = [];
   offer.mockReset().mockResolvedValue({ participant_id: "p1", sdp: ANSWER });
   hangUp.mockClear();
 });
@@ -135,6 +140,34 @@ test("the programme is shown when its picture really comes, once", async () => {
   latest().become("connected");
   await vi.advanceTimersByTimeAsync(2_500);
   expect(programmes).toHaveLength(1);
+});
+
+test("slides come by the third section, and are no part of the programme", async () => {
+  const meeting = await connected();
+  const peer = latest();
+  peer.ontrack?.({ track: { kind: "video", onunmute: null }, transceiver: peer.transceivers[2] });
+  expect(slides).toHaveLength(1);
+  expect(slides[0]).not.toBeNull();
+  const screen = { kind: "video" } as MediaStreamTrack;
+  await meeting.setTrack("slides", screen);
+  expect(peer.senders[2]!.replaceTrack).toHaveBeenCalledWith(screen);
+  const add = vi.spyOn(FakePeer.prototype, "addTransceiver");
+  meeting.reoffer();
+  await settle();
+  expect(add.mock.calls).toHaveLength(3);
+  expect(add).toHaveBeenLastCalledWith(screen, expect.objectContaining({ direction: "sendrecv" }));
+  add.mockRestore();
+});
+
+test("a service that refuses the second picture costs nothing but the slides", async () => {
+  const answered = vi.spyOn(FakePeer.prototype, "setRemoteDescription").mockImplementation(function (this: FakePeer) {
+    this.transceivers[2]!.currentDirection = "stopped";
+    return Promise.resolve();
+  });
+  await connected();
+  expect(slides).toEqual([null]);
+  expect(told.at(-1)?.state).toBe("connected");
+  answered.mockRestore();
 });
 
 test("three seconds of disconnection make a new peer connection for the same participant", async () => {

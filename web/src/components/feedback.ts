@@ -7,8 +7,8 @@ import { i18n } from "@/i18n";
 import { problemText } from "@/i18n/problemText";
 import { asProblem } from "@/stores/rows";
 
-export function say(message: string): void {
-  ElMessage({ message, type: "success", grouping: true });
+export function say(message: string, type: "success" | "warning" = "success"): void {
+  ElMessage({ message, type, grouping: true });
 }
 
 export function sayProblem(problem: ApiProblem): void {

@@ -33,13 +33,21 @@ export interface ConnectionEvents {
   state(state: ConnectionState, trouble: Trouble | null): void;
   /** The received programme; a new stream after each new offer. */
   programme(stream: MediaStream): void;
+  /** What comes as slides, ours to show while somebody shares; null where the service took no second picture. */
+  slides(stream: MediaStream | null): void;
   quality(quality: Quality): void;
 }
 
 export interface LocalTracks {
   audio: MediaStreamTrack | null;
   video: MediaStreamTrack | null;
+  /** The screen that is shared. */
+  slides: MediaStreamTrack | null;
 }
+
+type Medium = keyof LocalTracks;
+/** In the order of the sections of our offer: the second picture is the slides. */
+const MEDIA: readonly Medium[] = ["audio", "video", "slides"];
 
 type TimerName = "connect" | "first-frame" | "measure" | "disconnected";
 
@@ -55,6 +63,8 @@ const GONE_STATUSES = new Set([404, 410]);
 const FINAL_STATUSES = new Set([400, 401, 403, 404, 409, 410, 415, 422]);
 /** Below the usual 3 Mbit/s, overshoot and sound included, until the service says what it takes. */
 const VIDEO_CEILING_BPS = 1_900_000;
+/** The same for the slides; what the service writes into its answer is obeyed below it. */
+const SLIDES_CEILING_BPS = 1_500_000;
 
 export class MeetingConnection {
   private peer: RTCPeerConnection | null = null;
@@ -100,11 +110,10 @@ export class MeetingConnection {
     void this.attempt();
   }
 
-  /** Puts another camera or microphone in place without a new offer; null sends nothing. */
-  async setTrack(kind: "audio" | "video", track: MediaStreamTrack | null): Promise<void> {
-    this.tracks[kind] = track;
-    const index = kind === "audio" ? 0 : 1;
-    await this.peer?.getTransceivers()[index]?.sender.replaceTrack(track);
+  /** Puts another camera, microphone or screen in place without a new offer; null sends nothing. */
+  async setTrack(medium: Medium, track: MediaStreamTrack | null): Promise<void> {
+    this.tracks[medium] = track;
+    await this.transceiver(this.peer, medium)?.sender.replaceTrack(track);
   }
 
   /** Leaves the meeting; resolves when the service knows, or cannot be told. */
@@ -121,6 +130,10 @@ export class MeetingConnection {
     this.discardPeer();
     this.closeRetired();
     return true;
+  }
+
+  private transceiver(peer: RTCPeerConnection | null, medium: Medium): RTCRtpTransceiver | undefined {
+    return peer?.getTransceivers()[MEDIA.indexOf(medium)];
   }
 
   private async attempt(): Promise<void> {
@@ -157,6 +170,9 @@ export class MeetingConnection {
     if (peer !== this.peer) return;
     this.watch(peer, candidateOf(answer.sdp));
     await peer.setRemoteDescription({ type: "answer", sdp: answer.sdp });
+    // Port 0 or inactive: a service that knows no slides, or a line without room for them.
+    const agreed = this.transceiver(peer, "slides")?.currentDirection ?? "stopped";
+    if (peer === this.peer && ["stopped", "inactive"].includes(agreed)) this.events.slides(null);
   }
 
   private addMedia(peer: RTCPeerConnection): void {
@@ -167,8 +183,13 @@ export class MeetingConnection {
       streams: [stream],
       sendEncodings: [{ maxBitrate: VIDEO_CEILING_BPS }],
     });
+    // From the start, so that a screen is shared without a new offer.
+    const slides = peer.addTransceiver(this.tracks.slides ?? "video", {
+      direction: "sendrecv",
+      sendEncodings: [{ maxBitrate: SLIDES_CEILING_BPS }],
+    });
     const codecs = orderVideoCodecs(RTCRtpReceiver.getCapabilities("video")?.codecs ?? []);
-    if (codecs.length > 0) video.setCodecPreferences(codecs);
+    if (codecs.length > 0) for (const picture of [video, slides]) picture.setCodecPreferences(codecs);
   }
 
   private watch(peer: RTCPeerConnection, candidate: string | null): void {
@@ -179,7 +200,11 @@ export class MeetingConnection {
       this.events.programme(programme);
       this.closeRetired();
     };
-    peer.ontrack = ({ track }) => {
+    peer.ontrack = ({ track, transceiver }) => {
+      if (transceiver === this.transceiver(peer, "slides")) {
+        this.events.slides(new MediaStream([track]));
+        return;
+      }
       programme.addTrack(track);
       if (track.kind === "video") track.onunmute = show;
     };

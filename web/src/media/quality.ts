@@ -30,6 +30,8 @@ interface Stat {
   type: string;
   kind?: string;
   codecId?: string;
+  /** Which section of the description it belongs to. */
+  mid?: string;
   mimeType?: string;
   nominated?: boolean;
   state?: string;
@@ -65,6 +67,13 @@ export function levelOf(loss: number | null, roundTripMs: number | null): Qualit
 const larger = (a: number | null, b: number | null) => (a === null ? b : b === null ? a : Math.max(a, b));
 const sum = (stats: Stat[], member: keyof Stat) => stats.reduce((total, stat) => total + Number(stat[member] ?? 0), 0);
 
+/** The first of the pictures by their sections: the second one is slides. */
+const mainPicture = (stats: Stat[]) =>
+  stats
+    .filter((stat) => stat.kind === "video")
+    .sort((a, b) => Number(a.mid ?? 0) - Number(b.mid ?? 0))
+    .at(0);
+
 /** One for each peer connection: counters begin at zero with it. */
 export class QualityMeter {
   private last: Totals | null = null;
@@ -79,8 +88,8 @@ export class QualityMeter {
     const outbound = stats.filter((stat) => stat.type === "outbound-rtp");
     const remote = stats.filter((stat) => stat.type === "remote-inbound-rtp");
     const pair = stats.find((stat) => stat.type === "candidate-pair" && stat.nominated && stat.state === "succeeded");
-    const picture = inbound.find((stat) => stat.kind === "video");
-    const ours = outbound.find((stat) => stat.kind === "video");
+    const picture = mainPicture(inbound);
+    const ours = mainPicture(outbound);
     const totals: Totals = {
       at: now,
       bytesIn: sum(inbound, "bytesReceived"),

@@ -25,6 +25,8 @@ export interface ParticipantQuality {
   wireFromBps: number | null;
   wireToBps: number | null;
   legs: Leg[];
+  /** Frames a second of those legs that had some before. */
+  rates: Map<Leg, number>;
 }
 
 export interface TimedReport {
@@ -88,6 +90,7 @@ export function qualityByParticipant(report: Report | null, rates: Map<Leg, numb
       wireFromBps: wire === undefined ? null : wire.received_last_second * 8,
       wireToBps: wire === undefined ? null : wire.sent_last_second * 8,
       legs,
+      rates,
     });
   }
   return result;

@@ -3,6 +3,7 @@
 import { computed, onBeforeUnmount, onMounted, ref, shallowRef, watch } from "vue";
 
 import { readConference } from "@/api/conferences";
+import { readControl } from "@/api/control";
 import { listParticipants } from "@/api/participants";
 import { hangUpWebrtc, offerWebrtc, readIceServers } from "@/api/webrtc";
 import { MeetingConnection, type ConnectionState, type Trouble } from "@/media/meetingConnection";
@@ -12,6 +13,7 @@ import { useLiveEvents, type LiveEvent } from "./live";
 import { useLocalMedia } from "./localMedia";
 import { useRows } from "./rows";
 import { useSession } from "./session";
+import { useSlides } from "./slides";
 
 /** Why the stay is over, when it was not the person who left. */
 export type EndReason = "meeting-ended" | "dropped" | "refused";
@@ -39,10 +41,20 @@ export function useMeetingRoom(conferenceId: string) {
   const roster = useRows(() => (isGuest.value ? Promise.resolve(null) : listParticipants(conferenceId)), {
     changedBy: (event) => ofThisMeeting(event) && event.type === "ParticipantChanged",
   });
+  const control = useRows(() => readControl(conferenceId), {
+    changedBy: (event) => ofThisMeeting(event) && event.type.startsWith("Conference"),
+  });
+  const slides = useSlides({
+    conferenceId,
+    participantId,
+    control,
+    send: async (track) => connection?.setTrack("slides", track),
+  });
   const self = computed(() => roster.value.value?.find((row) => row.id === participantId.value) ?? null);
 
   function connect() {
     void connection?.close();
+    void slides.release();
     endReason.value = null;
     participantId.value = null;
     connection = new MeetingConnection(
@@ -56,13 +68,17 @@ export function useMeetingRoom(conferenceId: string) {
           state.value = next;
           trouble.value = why;
           participantId.value = connection?.participantId ?? null;
-          if (next === "connected") void roster.refresh();
-          if (next === "ended") endReason.value = "refused";
+          if (next === "connected") void Promise.all([roster.refresh(), control.refresh()]);
+          if (next === "ended") {
+            endReason.value = "refused";
+            void slides.release();
+          }
         },
         programme: (stream) => (programme.value = stream),
+        slides: slides.take,
         quality: (reading) => (quality.value = reading),
       },
-      { audio: media.microphone.value, video: media.pictureTrack.value },
+      { audio: media.microphone.value, video: media.pictureTrack.value, slides: null },
     );
     state.value = "connecting";
     trouble.value = null;
@@ -71,6 +87,7 @@ export function useMeetingRoom(conferenceId: string) {
 
   function end(reason: EndReason) {
     connection?.abandon();
+    void slides.release();
     connection = null;
     state.value = "ended";
     endReason.value = reason;
@@ -109,6 +126,7 @@ export function useMeetingRoom(conferenceId: string) {
     if (state.value !== "connected") connection?.reoffer();
   };
   const leave = async () => {
+    void slides.release();
     const leaving = connection?.close();
     connection = null;
     await leaving;
@@ -138,6 +156,8 @@ export function useMeetingRoom(conferenceId: string) {
     self,
     conference,
     roster,
+    control,
+    slides,
     connect,
     leave,
   };
