@@ -31,7 +31,7 @@ def described(settings: TerminalSettings, codec: CodecDescription) -> CodecDescr
 
 def understood(settings: TerminalSettings, section: MediaSection) -> MediaSection:
     """The peer's section less the codecs that this terminal lacks; it has no SRTP."""
-    if section.kind is SectionKind.OTHER or "SAVP" in section.protocol:
+    if section.kind in (SectionKind.OTHER, SectionKind.FLOOR) or "SAVP" in section.protocol:
         return replace(section, codecs=())
     ours = {_key(codec) for codec in codecs_of(settings, section.kind)}
     return replace(section, codecs=tuple(c for c in section.codecs if c.name == "RTX" or _key(c) in ours))

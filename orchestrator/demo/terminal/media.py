@@ -26,8 +26,10 @@ from media.rtp_socket import RtpSocket
 from media.sound_codecs import SoundCodec
 from media.transport import MediaTransport, NobodyListening, TransportEvent
 from orchestrator.demo.terminal.description import codecs_of, common, described, understood, with_bandwidth
+from orchestrator.demo.terminal.floor import FloorClient
 from orchestrator.demo.terminal.legs import ScreenLeg, WireLog
 from orchestrator.demo.terminal.player import Player, unlimited
+from orchestrator.demo.terminal.second_picture import SecondPicture
 from orchestrator.demo.terminal.senses import Ear, Screen
 from orchestrator.demo.terminal.settings import TerminalSettings
 from orchestrator.demo.terminal.studio import Studio
@@ -46,8 +48,10 @@ class TerminalMedia:
         screen: Screen,
         ear: Ear,
         ask_fast_update: Callable[[], None],
+        second_screen: Screen | None = None,
     ) -> None:
         self.picture: ScreenLeg | None = None
+        self.slides: ScreenLeg | None = None
         self.sound: SoundLeg | None = None
         self.theirs: MediaDescription | None = None
         self.ours: MediaDescription | None = None
@@ -60,6 +64,10 @@ class TerminalMedia:
         self._asked_at = 0.0
         self._pacer: Pacer[PacedFlow] = Pacer(unlimited(settings))
         self.player = Player(settings, studio, self._pacer)
+        self.second = SecondPicture(settings, studio, second_screen, self.ask_slides)
+        self.floor: FloorClient | None = None
+        if settings.floor is not None:
+            self.floor = FloorClient(settings.bind, settings.floor == "TCP", self.second.stop)
         self._held: Direction | None = None
         self._before: tuple[MediaDescription | None, Direction | None] = (None, None)
         self._cname = secrets.token_hex(8)
@@ -71,7 +79,7 @@ class TerminalMedia:
 
     @property
     def legs(self) -> list[RtpLeg]:
-        return [leg for leg in (self.sound, self.picture) if leg is not None]
+        return [leg for leg in (self.sound, self.picture, self.slides) if leg is not None]
 
     @property
     def transports(self) -> list[MediaTransport]:
@@ -84,8 +92,12 @@ class TerminalMedia:
         self._before = (self.ours, self._held)
         self._held = held
         if self.ours is None:
-            kinds = ((SectionKind.AUDIO, self._settings.audio), (SectionKind.VIDEO, self._settings.video))
-            sections = tuple(self._first_section(kind) for kind, codecs in kinds if codecs)
+            settings = self._settings
+            kinds = [(SectionKind.AUDIO, settings.audio), (SectionKind.VIDEO, settings.video)]
+            if settings.slides is not None:
+                kinds.append((SectionKind.SLIDES, settings.video))
+            floor = () if self.floor is None else (self.floor.section(),)
+            sections = (*(self._first_section(kind) for kind, codecs in kinds if codecs), *floor)
         else:
             sections = tuple(
                 replace(section, direction=self._wish(section.kind)) if section.port else section
@@ -106,7 +118,9 @@ class TerminalMedia:
         )
 
     def _wish(self, kind: SectionKind) -> Direction:
-        wish = self._settings.direction if kind is SectionKind.VIDEO else Direction.SENDRECV
+        wish = (
+            self._settings.direction if kind is SectionKind.VIDEO else Direction.SENDRECV
+        )  # of slides: both
         return wish if self._held is None else common(wish, self._held)
 
     def answered(self, theirs: MediaDescription) -> None:
@@ -115,6 +129,10 @@ class TerminalMedia:
         sections = []
         for index, section in enumerate(self.ours.sections):
             answered = theirs.sections[index] if index < len(theirs.sections) else None
+            if section.kind is SectionKind.FLOOR and self.floor is not None:
+                self.floor.learn(answered)
+                sections.append(section)
+                continue
             agreed = None if answered is None or not section.port else settle(section, answered)
             if answered is None or agreed is None:
                 self._close_leg(section.kind)
@@ -130,7 +148,8 @@ class TerminalMedia:
         chosen: dict[SectionKind, tuple[int, AgreedCodecs]] = {}
         for index, section in enumerate(theirs.sections):
             agreed = agree(understood(self._settings, section)) if section.port else None
-            if agreed is not None and section.kind not in chosen and section.content != "slides":
+            wanted = section.kind is not SectionKind.SLIDES or self._settings.slides is not None
+            if agreed is not None and section.kind not in chosen and wanted:
                 chosen[section.kind] = (index, agreed)
         if not chosen:
             raise Refusal(RefusalKind.NO_COMMON_CODEC, f"{self._settings.name} has no codec in common")
@@ -141,6 +160,9 @@ class TerminalMedia:
         for index, section in enumerate(theirs.sections):
             if section.kind in chosen and chosen[section.kind][0] == index:
                 sections.append(self._answer_section(section, chosen[section.kind][1]))
+            elif self.floor is not None and section.kind is SectionKind.FLOOR and self.floor.takes(section):
+                self.floor.learn(section)
+                sections.append(self.floor.section(section.mid))
             else:
                 sections.append(replace(section, address=self._settings.bind, port=0, bandwidth_bps=None))
         return self._settled(sections, theirs)
@@ -190,7 +212,7 @@ class TerminalMedia:
         rtcp = remote.rtcp_port or remote.port + (0 if remote.rtcp_mux else 1)
         socket.set_remote((remote.address, remote.port), (remote.address, rtcp))
         agreed = replace(agreed, answer=tuple(described(self._settings, codec) for codec in agreed.answer))
-        running: RtpLeg | None = self.sound if kind is SectionKind.AUDIO else self.picture
+        running = self._leg(kind)
         if running is not None and running.terms.agreed == agreed:
             running.terms = replace(running.terms, direction=direction)
             self.player.restart()  # whoever was on hold begins with a key frame
@@ -205,11 +227,20 @@ class TerminalMedia:
             rtx_ssrc=None if agreed.rtx is None else secrets.randbits(32) or 1,
             expected_ssrc=remote.ssrc,
         )
-        leg = (
-            self._sound_leg(terms, socket) if kind is SectionKind.AUDIO else self._picture_leg(terms, socket)
-        )
+        leg: RtpLeg
+        if kind is SectionKind.SLIDES:
+            leg = self.slides = self.second.leg(terms, socket)
+        elif kind is SectionKind.AUDIO:
+            leg = self._sound_leg(terms, socket)
+        else:
+            leg = self._picture_leg(terms, socket)
         socket.receiver = LegInlet(leg, _unheeded)
         socket.expect(leg.payload_types)
+
+    def _leg(self, kind: SectionKind) -> RtpLeg | None:
+        if kind is SectionKind.SLIDES:
+            return self.slides
+        return self.sound if kind is SectionKind.AUDIO else self.picture
 
     def _sound_leg(self, terms: LegTerms, socket: RtpSocket) -> RtpLeg:
         leg = self.sound = SoundLeg(terms, socket, self._studio.pacing, self._pacer, self._ear.take)
@@ -229,6 +260,9 @@ class TerminalMedia:
         if kind is SectionKind.AUDIO:
             self.sound = None
             self.player.use_sound(None)
+        elif kind is SectionKind.SLIDES:
+            self.slides = None
+            self.second.close_leg()
         elif self.picture is not None:
             self.picture = None
             self.player.use_picture(None)
@@ -243,12 +277,18 @@ class TerminalMedia:
         if self.picture is not None:
             self.picture.receiver.request_keyframe(time.monotonic(), urgent)
 
+    def ask_slides(self, urgent: bool = False) -> None:
+        """Ask for a key frame of the second picture."""
+        if self.slides is not None:
+            self.slides.receiver.request_keyframe(time.monotonic(), urgent)
+
     # --- the clock ----------------------------------------------------------------------------------
 
     def tick(self, now: float, wall_clock: float) -> None:
         if self._silent:
             return
         self.player.tick(now)
+        self.second.player.tick(now)
         for leg in self.legs:
             leg.poll(now, wall_clock)
         picture = self.picture
@@ -266,6 +306,7 @@ class TerminalMedia:
         """Keep to what the peer takes, and tell it what we take."""
         if self.theirs is not None:
             self.player.follow(self.theirs, now)
+            self.second.follow(self.theirs, now)
         limit, picture = self._settings.receive_bps, self.picture
         if limit is not None and picture is not None:
             overhead = picture.transport.overhead
@@ -278,6 +319,7 @@ class TerminalMedia:
         """From now on send nothing and hear nothing; the ports stay open, as behind a dead cable."""
         self._silent = True
         self.player.stop()
+        self.second.player.stop()
         for socket in self._sockets.values():
             socket.receiver = NobodyListening()
 
@@ -293,6 +335,9 @@ class TerminalMedia:
         for socket in self._sockets.values():
             socket.close()
         self._screen.close()
+        if self.floor is not None:
+            self.floor.close()
+        await self.second.aclose()
         await self.player.aclose()
 
 

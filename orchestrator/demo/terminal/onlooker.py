@@ -21,6 +21,7 @@ class Onlooker(ABC):
     def __init__(self, settings: TerminalSettings) -> None:
         self.settings = settings
         self.screen = Screen(settings.name, settings.watching, settings.hashing)
+        self.second_screen = Screen(f"{settings.name} slides", settings.watching)
 
     def listen(self, studio: Studio) -> None:
         """The ear needs the studio's threads."""
@@ -43,34 +44,53 @@ class Onlooker(ABC):
 
         Raises NotPerceived with the colour that is there.
         """
-        meant, screen = rgb(colour), self.screen
+        await self._sees(self.screen, colour, region, timeout, tolerance, present)
+
+    async def sees_slides(self, colour: Rgb | str, timeout: float = 10.0, *, region: Region = WHOLE) -> None:
+        """The same of the second picture."""
+        await self._sees(self.second_screen, colour, region, timeout, TOLERANCE, True)
+
+    async def _sees(
+        self,
+        screen: Screen,
+        colour: Rgb | str,
+        region: Region,
+        timeout: float,
+        tolerance: int,
+        present: bool,
+    ) -> None:
+        meant = rgb(colour)
+        name = self.settings.name if screen is self.screen else f"{self.settings.name}'s second screen"
 
         def explain() -> str:
             return (
-                f"{self.settings.name} to see {'' if present else 'no '}{colour} in {region}; it sees "
+                f"{name} to see {'' if present else 'no '}{colour} in {region}; it sees "
                 f"{screen.colour_at(region)} after {screen.frames_decoded} of {screen.frames_received} frames"
             )
 
         def seen() -> bool:
             return screen.latest is not None and screen.shows(meant, region, tolerance) is present
 
-        await self._look(seen, timeout, explain)
+        await self._look(screen, seen, timeout, explain)
 
-    async def _look(self, seen: Callable[[], bool], timeout: float, explain: Callable[[], str]) -> None:
+    async def _look(
+        self, screen: Screen, seen: Callable[[], bool], timeout: float, explain: Callable[[], str]
+    ) -> None:
         """Who watches key frames only asks for one a second while it looks."""
         if self.settings.watching is not Watching.KEY_FRAMES:
-            return await self.screen.bell.until(seen, timeout, explain)
+            return await screen.bell.until(seen, timeout, explain)
         end = time.monotonic() + timeout
         while (left := end - time.monotonic()) > 0:
             self.request_keyframe()
             with contextlib.suppress(NotPerceived):
-                return await self.screen.bell.until(seen, min(_LOOK_AGAIN, left), explain)
+                return await screen.bell.until(seen, min(_LOOK_AGAIN, left), explain)
         raise NotPerceived(f"waited {timeout} s: {explain()}")
 
     async def sees_frames(self, count: int = 1, timeout: float = 10.0) -> None:
         """Wait for so many more decoded pictures."""
         screen, wanted = self.screen, self.screen.frames_decoded + count
         await self._look(
+            screen,
             lambda: screen.frames_decoded >= wanted,
             timeout,
             lambda: (

@@ -203,6 +203,29 @@ class RoomTerminal(Onlooker):
         if self._session is not None:
             await self._session.media.player.play(hertz)
 
+    async def present(self) -> None:
+        """Take the floor where there is BFCP, and send slides. Raises FloorRefused."""
+        media = self._in_call()
+        if media.floor is not None:
+            await media.floor.request()
+        media.second.start()
+
+    async def stop_presenting(self) -> None:
+        media = self._in_call()
+        media.second.stop()
+        if media.floor is not None:
+            await media.floor.release()
+
+    @property
+    def presents(self) -> bool:
+        """Whether it sends slides: a revoked floor ends that."""
+        return self._session is not None and self._session.media.second.presents
+
+    def _in_call(self) -> TerminalMedia:
+        if self._session is None:
+            raise RuntimeError(f"{self.settings.name} has no call")
+        return self._session.media
+
     # --- what it perceives ----------------------------------------------------------------------------
 
     async def until(self, seen: Callable[[], bool], timeout: float, what: str) -> None:
@@ -262,7 +285,9 @@ class RoomTerminal(Onlooker):
         if self._session is not None:
             raise RuntimeError(f"{self.settings.name} is in a call")
         self.ended = None
-        media = TerminalMedia(self.settings, self._studio, self.screen, self.ear, self._ask_fast_update)
+        media = TerminalMedia(
+            self.settings, self._studio, self.screen, self.ear, self._ask_fast_update, self.second_screen
+        )
         self._session = Session(media)
         return self._session
 

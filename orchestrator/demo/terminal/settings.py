@@ -25,8 +25,9 @@ class TerminalSettings:
     H.263 and H.261 are sent in CIF or less.
     `direction` is that of the picture, as we wish it. `feedback` False makes a terminal that knows no
     RTCP feedback (and asks for key frames by INFO). `looped` plays a group of pictures of `loop_seconds`
-    coded once; otherwise each picture is coded when it is due. `hashing` keeps the SHA-256 of every coded
-    picture sent and received.
+    coded once; otherwise each picture is coded when it is due. `slides` is the colour of a second picture,
+    sent while it presents (None: no second stream), `floor` the transport of its BFCP. `hashing` keeps the
+    SHA-256 of every coded picture sent and received.
     """
 
     name: str
@@ -52,6 +53,8 @@ class TerminalSettings:
     hashing: bool = False
     feedback: bool = True
     answers: bool = True
+    slides: Rgb | str | None = None
+    floor: Literal["UDP", "TCP"] | None = None
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     rtp_ports: PortRange = RTP_PORTS
