@@ -135,8 +135,7 @@ class PictureLeg(RtpLeg):
     # --- what the site is sent --------------------------------------------------------------------
 
     def set_bitrate(self, bitrate: int, part: float = 1.0) -> None:
-        """The bit rate that the budget leaves for this picture, and which `part` that is of what it leaves for
-        both."""
+        """The bit rate that the budget leaves for this picture, and which part that is of what both have."""
         self._bitrate, self._part = bitrate, part
 
     @property

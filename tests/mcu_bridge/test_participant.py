@@ -22,7 +22,7 @@ from foundation.desks import (
 )
 from mcu_bridge.access import MediaAccess
 from mcu_bridge.participant import LegListeners, Participant
-from mcu_bridge.rates import INCOMING_SHARE, picture_bps, picture_wire_bps, sound_wire_bps
+from mcu_bridge.rates import INCOMING_SHARE, SLIDES_SHARE, picture_bps, picture_wire_bps, sound_wire_bps
 from media.pacer import PacingClock
 from media.sound_codecs import SoundCodec
 from media.transport import TransportEvent
@@ -225,3 +225,80 @@ async def test_keys_of_a_dead_browser_transport_are_not_taken_up(stage: Stage) -
     with pytest.raises(Refusal) as refused:
         stage.participant.admit(offer(), MediaDescription((section,)))
     assert refused.value.kind is RefusalKind.NOT_RESUMABLE
+
+
+def with_slides(
+    first: MediaDescription, codec: CodecDescription = H264, bandwidth: int | None = None
+) -> MediaDescription:
+    slides = MediaSection(
+        SectionKind.SLIDES,
+        "192.0.2.1",
+        5008,
+        codecs=(codec,),
+        content="slides",
+        label="12",
+        mid="3",
+        bandwidth_bps=bandwidth,
+    )
+    return replace(first, sections=(*first.sections, slides))
+
+
+async def test_a_second_picture_has_ports_of_its_own_and_mirrors_its_names(stage: Stage) -> None:
+    participant = stage.participant
+    answer = participant.admit(with_slides(offer()), None)
+    slides = answer.sections[2]
+    assert (slides.kind, slides.content, slides.label, slides.mid) == (
+        SectionKind.SLIDES,
+        "slides",
+        "12",
+        "3",
+    )
+    assert len({section.port for section in answer.sections}) == 3
+    assert participant.slides is not None
+    assert participant.picture is not None
+    assert participant.slides.terms.ssrc != participant.picture.terms.ssrc
+    before = participant.legs
+    assert participant.renegotiate(with_slides(offer())) == answer
+    assert participant.legs == before
+    refused = participant.renegotiate(with_slides(offer(), replace(H264, name="H265")))
+    assert [bool(section.port) for section in refused.sections] == [True, True, False]
+    assert participant.slides is None
+    assert len(participant.transports) == 2
+    floor = MediaSection(SectionKind.FLOOR, "192.0.2.1", 5070, "TCP/BFCP", media="application *")
+    first = with_slides(offer())
+    floored = participant.renegotiate(replace(first, sections=(*first.sections, floor)))
+    assert [bool(section.port) for section in floored.sections] == [True, True, True, False]
+
+
+async def test_slides_and_main_picture_hold_to_budget_and_limits_together(stage: Stage) -> None:
+    participant = stage.participant
+    participant.admit(with_slides(offer(bandwidth=1_000_000), bandwidth=300_000), None)
+    room = picture_bps(1_000_000, sound_wire_bps(SoundCodec.PCMA, 28), 28)
+    most = picture_bps(300_000, 0, 28)
+
+    def allowed() -> tuple[int, ...]:
+        limits = [leg.limits for leg in (participant.picture, participant.slides) if leg is not None]
+        return tuple(limit.bitrate_bps for limit in limits if limit is not None)
+
+    assert allowed() == (room, 0)
+    participant.give_slides(to_site=True, from_site=False)
+    assert allowed() == (room - most, most)
+    participant.renegotiate(with_slides(offer()))
+    whole = picture_bps(BUDGET.to_site_bps, sound_wire_bps(SoundCodec.PCMA, 28), 28)
+    assert allowed() == (whole - int(whole * SLIDES_SHARE), int(whole * SLIDES_SHARE))
+    participant.give_slides(to_site=False, from_site=False)
+    assert allowed() == (whole, 0)
+
+
+async def test_what_we_take_of_slides_is_said_and_less_of_the_camera_while_they_come(stage: Stage) -> None:
+    participant = stage.participant
+    room = picture_wire_bps(BUDGET.from_site_bps, sound_wire_bps(SoundCodec.PCMA, 28)) * INCOMING_SHARE
+    answer = participant.admit(with_slides(offer()), None)
+    assert answer.bandwidth_bps == BUDGET.from_site_bps
+    assert [s.bandwidth_bps for s in answer.sections[1:]] == [int(room), int(int(room) * SLIDES_SHARE)]
+    participant.give_slides(to_site=False, from_site=True)
+    picture, slides = participant.renegotiate(with_slides(offer())).sections[1:]
+    assert picture.bandwidth_bps is not None
+    assert slides.bandwidth_bps is not None
+    assert slides.bandwidth_bps > picture.bandwidth_bps
+    assert picture.bandwidth_bps + slides.bandwidth_bps <= room

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.desks import View, ViewMode
+from foundation.desks import Staging, View, ViewMode
 from mcu_bridge.cif_formats import FixedSize
 from mcu_bridge.picture_plan import (
     LADDER,
@@ -183,3 +183,67 @@ def test_h263_is_forwarded_in_sizes_that_the_receiver_has() -> None:
     assert feeds["cif"].what == PassThrough("speaker")
     assert feeds["qcif"].reason == "receiver takes no pictures of 352x288"
     assert feeds["h261"].reason == "source is H263, receiver takes H261"
+
+
+SLIDES_OF_A = "slides:a"
+SHARED = Staging(slides="a")
+SHARING = {"a": SPEAKER, "b": SPEAKER, SLIDES_OF_A: SPEAKER}
+
+
+def test_slides_go_to_second_pictures_and_else_into_the_main_one() -> None:
+    receivers = {
+        "a": ROOM,
+        SLIDES_OF_A: ROOM,
+        "b": ROOM,
+        "slides:b": ROOM,
+        "c": ROOM,
+        "slides:c": replace(ROOM, codec="VP8"),
+        "none": ROOM,
+        "full": ROOM,
+        "slides:full": replace(ROOM, bitrate_bps=0),
+        "programme": PictureLimits("H264", 1, always=LADDER[0]),
+    }
+    feeds = plan(FULL, {**SHARING, "speaker": SPEAKER}, receivers, staging=SHARED)
+    assert SLIDES_OF_A not in feeds
+    assert feeds["slides:b"].what == PassThrough(SLIDES_OF_A)
+    assert feeds["a"].what == feeds["b"].what == feeds["c"].what == PassThrough("speaker")
+    shown = {name: (str(feed.what).rsplit(" ", 3)[0], feed.reason) for name, feed in feeds.items()}
+    assert shown["slides:c"] == (SLIDES_OF_A, "slides: source is H264, receiver takes VP8")
+    for name in ("none", "full"):
+        assert shown[name] == ("slides:a+speaker", "slides in the main picture")
+    assert shown["programme"] == ("slides:a+speaker", "programme, slides")
+    assert "slides:full" not in feeds
+
+
+def test_slides_that_are_not_there_or_of_who_waits_outside_change_nothing() -> None:
+    receivers = {"b": ROOM, "slides:b": ROOM, "c": ROOM}
+    for sources, staging in (
+        ({"a": SPEAKER}, SHARED),
+        (SHARING, Staging()),
+        (SHARING, Staging(slides="b")),
+        (SHARING, Staging(slides="a", prompts={"a": "wait"})),
+    ):
+        feeds = plan(View(), sources, receivers, staging=staging)
+        assert feeds.keys() == {"b", "c"}
+        assert contents(feeds.values()) == {Content()}
+
+
+def test_who_waits_outside_is_shown_no_slides() -> None:
+    receivers = {"b": ROOM, "slides:b": ROOM}
+    feeds = plan(View(), SHARING, receivers, staging=Staging(slides="a", prompts={"b": "wait"}))
+    assert contents(feeds.values()) == {Content(prompt="wait")}
+    assert feeds.keys() == {"b"}
+
+
+def test_the_layout_puts_slides_into_the_main_picture_too() -> None:
+    receivers = {"b": ROOM, "slides:b": ROOM, "c": ROOM, "slides:c": ROOM}
+    chosen = Staging(slides="a", views={"b": View(layout="slides+speaker")})
+    feeds = plan(View(), SHARING, receivers, staging=chosen)
+    assert {str(content) for content in contents([feeds["b"]])} == {"slides:a+speaker"}
+    assert contents([feeds["c"]]) == {Content()}
+    assert feeds["slides:b"].what == feeds["slides:c"].what == PassThrough(SLIDES_OF_A)
+
+
+def test_nobodys_slides_are_a_full_screen_or_a_tile() -> None:
+    feeds = plan(View(), SHARING, {"c": ROOM})
+    assert contents(feeds.values()) == {Content()}

@@ -3,7 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcu_bridge.rates import FLOOR, NetworkLimit, picture_bps, picture_wire_bps, sound_wire_bps
+from mcu_bridge.rates import (
+    FLOOR,
+    NetworkLimit,
+    PictureShares,
+    picture_bps,
+    picture_shares,
+    picture_wire_bps,
+    sound_wire_bps,
+)
 from media.rtp_sender import BitrateLimit, LimitSource
 from media.sound_codecs import SoundCodec
 
@@ -100,3 +108,28 @@ def test_nothing_takes_a_picture_below_the_floor(reports: list[tuple[LimitSource
         limit.report(BitrateLimit(bps, source), SENDING, number * 0.7)
         kept = limit.current(number * 0.7)
         assert kept is None or kept >= FLOOR
+
+
+@given(
+    st.integers(0, 10_000_000),
+    st.none() | st.integers(0, 5_000_000),
+    st.none() | st.integers(0, 5_000_000),
+    st.booleans(),
+)
+def test_main_picture_and_slides_fit_the_room_together(
+    room: int, picture_most: int | None, slides_most: int | None, slides: bool
+) -> None:
+    shares = picture_shares(room, slides=slides, picture_most=picture_most, slides_most=slides_most)
+    assert 0 <= shares.picture <= min(room, room if picture_most is None else picture_most)
+    assert 0 <= shares.slides <= (room if slides_most is None else slides_most)
+    assert shares.picture + shares.slides <= room
+    assert slides or not shares.slides
+
+
+def test_slides_have_the_larger_share_and_what_one_may_not_use_is_the_other_s() -> None:
+    assert picture_shares(1_000_000, slides=True) == PictureShares(400_000, 600_000)
+    assert picture_shares(1_000_000, slides=False) == PictureShares(1_000_000, 0)
+    assert picture_shares(1_000_000, slides=True, slides_most=128_000) == PictureShares(872_000, 128_000)
+    assert picture_shares(1_000_000, slides=True, picture_most=64_000) == PictureShares(64_000, 936_000)
+    assert picture_shares(1_000_000, slides=True, picture_most=0) == PictureShares(0, 1_000_000)
+    assert picture_shares(100_000, slides=True) == PictureShares(100_000, 0), "two would be none"
