@@ -80,10 +80,6 @@ class Stamped(Medium):
             if not 192 <= buffer[1] <= 223:  # RTCP (RFC 5761 4)
                 self.came.append((time.monotonic(), bytes(buffer[:size])))
 
-    def begin(self) -> None:
-        self.left.clear()
-        self.came.clear()
-
 
 @dataclass
 class Speaker(Site):
@@ -112,20 +108,17 @@ def run() -> Iterator[Result]:
 
 
 @asynccontextmanager
-async def played(meetings: Sequence[Sequence[Site]], view: View) -> AsyncIterator[None]:
-    """Meetings of these sites in one worker; entered when they are settled, left when they were measured."""
+async def played(meetings: Sequence[Sequence[Site]], view: View) -> AsyncIterator[float]:
+    """Meetings of these sites in one worker, played; yields since when they had settled (monotonic)."""
     crowd = Crowd()
     with tempfile.TemporaryDirectory(prefix="anshi-bench-") as name:
         async with media_worker(Path(name)) as worker:
             for number, sites in enumerate(meetings):
                 await _hold(worker, f"meeting {number}", sites, view, crowd)
             await asyncio.to_thread(crowd.play, SETTLING)
-            for site in crowd.sites:
-                for medium in site.media:
-                    assert isinstance(medium, Stamped)
-                    medium.begin()
+            settled = time.monotonic()
             await asyncio.to_thread(crowd.play, SECONDS)
-            yield
+            yield settled
     crowd.close()
 
 
@@ -143,10 +136,10 @@ async def _hold(worker: MediaWorker, meeting: str, sites: Sequence[Site], view: 
 async def _passed_through() -> list[float]:
     speaker = Site(0, fan_out.encode_source(), medium=Stamped)
     receivers = [Site(n, viewing=True, medium=Stamped) for n in range(1, RECEIVERS + 1)]
-    async with played([[speaker, *receivers]], View(ViewMode.FULL_SCREEN, "meeting 0/0")):
+    async with played([[speaker, *receivers]], View(ViewMode.FULL_SCREEN, "meeting 0/0")) as settled:
         assert isinstance(speaker.picture, Stamped)
         sent = _by_content(speaker.picture.left)
-        return [delay for receiver in receivers for delay in _delays(receiver.picture, sent)]
+        return [delay for receiver in receivers for delay in _delays(receiver.picture, sent, settled)]
 
 
 def _by_content(left: Sequence[tuple[float, bytes]]) -> dict[bytes, list[float]]:
@@ -156,9 +149,9 @@ def _by_content(left: Sequence[tuple[float, bytes]]) -> dict[bytes, list[float]]
     return times
 
 
-def _delays(medium: Medium, sent: dict[bytes, list[float]]) -> list[float]:
+def _delays(medium: Medium, sent: dict[bytes, list[float]], settled: float) -> list[float]:
     assert isinstance(medium, Stamped)
-    ends = [(at, data[12:]) for at, data in medium.came if data[1] & 0x80]
+    ends = [(at, data[12:]) for at, data in medium.came if data[1] & 0x80 and at >= settled]
     known = [(at, sent[payload]) for at, payload in ends if payload in sent]
     if len(known) < 0.9 * len(ends):
         raise RuntimeError(f"of {len(ends)} pictures {len(known)} came as they were sent")
@@ -178,15 +171,14 @@ async def _composed() -> list[float]:
     reels = [numbered(site) for site in range(SITES)]
     sites = [Site(n, reels[n], medium=Stamped) for n in range(SITES)]
     receiver = Site(SITES, viewing=True, medium=Stamped)
-    async with played([[*sites, receiver]], View()):
+    async with played([[*sites, receiver]], View()) as settled:
         sent: dict[int, list[float]] = {}
         for number, site in enumerate(sites):
             assert isinstance(site.picture, Stamped)
-            first = site.sent - len(site.picture.left)
             for index, (at, _) in enumerate(site.picture.left):
-                sent.setdefault(number * NUMBERS + (first + index) % LOOP, []).append(at)
+                sent.setdefault(number * NUMBERS + index % LOOP, []).append(at)
         assert isinstance(receiver.picture, Stamped)
-        return _shown(receiver.picture.came, sent)
+        return [delay for at, delay in _shown(receiver.picture.came, sent) if at >= settled]
 
 
 def numbered(site: int) -> list[SourceFrame]:
@@ -201,8 +193,8 @@ def numbered(site: int) -> list[SourceFrame]:
     ]
 
 
-def _shown(came: Sequence[tuple[float, bytes]], sent: dict[int, list[float]]) -> list[float]:
-    """Of each number that appeared in a tile: from its leaving to the mosaic's coming."""
+def _shown(came: Sequence[tuple[float, bytes]], sent: dict[int, list[float]]) -> list[tuple[float, float]]:
+    """Of each number that appeared in a tile: when, and how long after it had left."""
     settings = ReceiverSettings(
         1, "bench", 90_000, {PICTURE.payload_type: H264Depacketizer()}, {}, ReceiverFeedback()
     )
@@ -225,7 +217,7 @@ def _shown(came: Sequence[tuple[float, bytes]], sent: dict[int, list[float]]) ->
                     last[place] = number
                     delay = _since(at, sent.get(number, ()))
                     if delay is not None:
-                        delays.append(delay)
+                        delays.append((at, delay))
     return delays
 
 
@@ -241,14 +233,14 @@ async def _spoken() -> list[float]:
         ]
         for _ in range(MEETINGS)
     ]
-    async with played(pairs, View()):
+    async with played(pairs, View()) as settled:
         delays = []
         for speaker, listener in pairs:
             assert isinstance(speaker.sound, Stamped)
             assert isinstance(listener.sound, Stamped)
             said = _onsets(speaker.sound.left, table)
             heard = _onsets([(at, data[12:]) for at, data in listener.sound.came], table)
-            since = (_since(at, said) for at in heard)
+            since = (_since(at, said) for at in heard if at >= settled)
             delays += [delay for delay in since if delay is not None and delay < 0.3]
         return delays
 
