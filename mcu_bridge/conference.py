@@ -289,7 +289,8 @@ class Conference:
         """A picture that nobody sees is to trickle; one that somebody sees, or will soon, flows in full."""
         wanted = self.picture.wanted
         for participant_id, participant in self.participants.items():
-            needed = any(leg.participant_id in wanted for leg in participant.pictures)
+            sent = [leg for leg in participant.pictures if leg.source is not None]
+            needed = not sent or any(leg.participant_id in wanted for leg in sent)
             held = participant.demand.look(needed=needed, now=now)
             for leg in participant.pictures:
                 if leg.held is held:

@@ -90,7 +90,7 @@ async def test_unseen_sites_are_asked_for_a_trickle_in_the_way_that_they_heed(
     await until(
         lambda: incoming(stage, "blue"), lambda rate: 0 < rate <= TRICKLE, "a trickle from blue", BUSY
     )
-    assert await incoming(stage, "red") > TRICKLE
+    await until(lambda: incoming(stage, "red"), lambda rate: rate > TRICKLE, "red in full", BUSY)
     for shown in ("red", "green"):
         assert all(granted > OWN for granted in rooms[shown].granted), rooms[shown].granted
     await stage.bridge.set_staging(MEETING, full_screen("blue"), Staging(views={"blue": full_screen("red")}))
