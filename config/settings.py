@@ -244,6 +244,13 @@ class Meetings(_Section, frozen=True):
     lobby_number: str | None = None
 
 
+class Logo(_Section, frozen=True):
+    """A picture file (PNG, with or without transparency) in a corner of whatever is composed."""
+
+    file: Path
+    corner: Literal["top-left", "top-right", "bottom-left", "bottom-right"] = "top-right"
+
+
 class Sessions(_Section, frozen=True):
     """How long a sign-in lasts: without use, and at most."""
 
@@ -302,6 +309,7 @@ class Settings(_Section, frozen=True):
     sessions: Sessions = Sessions()
     logging: Logging = Logging()
     font: Path | None = None
+    logo: Logo | None = None
 
     @property
     def database_url(self) -> str:

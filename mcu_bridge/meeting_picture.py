@@ -219,7 +219,13 @@ class MeetingPicture:
         if screen is None:
             width, height = self._canvas.width, self._canvas.height
             screen = Screen(
-                what.content, width, height, pool=self._pool, loop=self._loop, captions=self._captions
+                what.content,
+                width,
+                height,
+                pool=self._pool,
+                loop=self._loop,
+                captions=self._captions,
+                logo=self._canvas.logo,
             )
             screen.composer.highlight(next(iter(self._seating.speakers), None))
             screen.composer.set_banner(_banner(self._seating.staging, what.content))

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from foundation.desks import Staging, View, ViewMode
 from mcu_bridge.cif_formats import FixedSize
 from mcu_bridge.layouts import SLIDES_SPEAKER
+from mcu_bridge.logo import Logo
 
 MACROBLOCK = 16
 _SLIDES = "slides:"
@@ -181,11 +182,12 @@ FIXED_LADDER = (
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """The size of composed pictures, and how many are made a second."""
+    """The size of composed pictures, how many are made a second, and the logo on each."""
 
     width: int = 1280
     height: int = 720
     frame_rate: int = 25
+    logo: Logo | None = None
 
     @property
     def ladder(self) -> tuple[Step, ...]:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from mcu_bridge.captions import CaptionPainter
 from mcu_bridge.cif_formats import SAMPLE_ASPECT
 from mcu_bridge.layouts import Layout
+from mcu_bridge.logo import Logo
 from mcu_bridge.outlet import Outlet
 from mcu_bridge.picture_plan import Content, EncoderClass
 from mcu_bridge.video_composer import VideoComposer, scaled
@@ -111,12 +112,13 @@ class Screen:
         pool: CodecPool,
         loop: asyncio.AbstractEventLoop,
         captions: CaptionPainter | None,
+        logo: Logo | None = None,
     ) -> None:
         self.content = content
         self.began: int | None = None
         """When it was to be composed first, 1/90000 s."""
         self.shown = False
-        self.composer = VideoComposer(width, height, captions)
+        self.composer = VideoComposer(width, height, captions, logo)
         self._pool = pool
         self._loop = loop
         self._encoders: dict[EncoderClass, EncoderOutlet] = {}

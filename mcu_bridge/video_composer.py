@@ -1,6 +1,6 @@
 """Many pictures into one.
 
-    composer = VideoComposer(1280, 720, captions=CaptionPainter(font))
+    composer = VideoComposer(1280, 720, captions=CaptionPainter(font), logo=Logo.load(path))
     composer.arrange(layout, sites, fit=Fit.WHOLE)      one site or None for each cell
     composer.show(site, picture); composer.clear(site)   the newest picture; none: a card with the site's name
     composer.name(site, text); composer.forget(site)
@@ -28,6 +28,7 @@ import numpy as np
 from mcu_bridge.banner import Banner
 from mcu_bridge.captions import CaptionPainter, Overlay
 from mcu_bridge.layouts import FULL, Layout, Rect
+from mcu_bridge.logo import Logo
 from media.picture import BLACK, Colour, Picture, Plane
 
 MOST_CANVASES = 6
@@ -92,11 +93,14 @@ class _Canvas:
 
 
 class VideoComposer:
-    def __init__(self, width: int, height: int, captions: CaptionPainter | None = None) -> None:
+    def __init__(
+        self, width: int, height: int, captions: CaptionPainter | None = None, logo: Logo | None = None
+    ) -> None:
         cv2.setNumThreads(1)  # threads are shared out by codec lanes; OpenCV's own would double them
         self.width, self.height = width, height
         self.counts = ComposerCounts()
         self._captions = captions
+        self._logo = logo.stamp(width, height) if logo is not None else None
         self._scene = _Scene(FULL.rects(width, height), (None,), Fit.WHOLE, False)
         self._pictures: dict[str, Picture] = {}
         self._names: dict[str, str] = {}
@@ -168,7 +172,7 @@ class VideoComposer:
             return None
         if (canvas.banner is None) is not (banner is None):
             canvas.tiles = ()  # what was or comes under the banner is drawn again
-        self._draw(canvas, tiles, scene.overlapping)
+        self._draw(canvas, tiles, scene.overlapping, 0 if banner is None else banner[0].height)
         if banner is not None:
             banner[0].draw(canvas.picture.planes, banner[1])
         canvas.banner = banner
@@ -197,20 +201,32 @@ class VideoComposer:
         self._canvases.append(_Canvas(self.width, self.height))
         return self._canvases[-1]
 
-    def _draw(self, canvas: _Canvas, tiles: tuple[_Tile, ...], overlapping: bool) -> None:
+    def _draw(self, canvas: _Canvas, tiles: tuple[_Tile, ...], overlapping: bool, below: int) -> None:
         planes = canvas.picture.planes
         before = canvas.tiles
         fresh = [tile.rect for tile in tiles] != [tile.rect for tile in before]
         if fresh:
             _fill(planes, Rect(0, 0, self.width, self.height), BLACK)
-        redraw = fresh
-        for n, tile in enumerate(tiles):
-            changed = fresh or tile != before[n]
-            redraw = changed or (redraw and overlapping)  # what lies over a redrawn tile is drawn again
-            if redraw:
-                self._draw_tile(planes, tile)
-                self.counts.drawn += 1
+        changed = {n for n, tile in enumerate(tiles) if fresh or tile != before[n]}
+        if overlapping and changed:
+            changed = set(range(min(changed), len(tiles)))  # what lies over a redrawn tile is drawn again
+        under = self._under_logo(tiles, below)
+        stamp = self._logo is not None and (fresh or bool(changed & under))
+        if self._logo is not None and stamp and not fresh:
+            changed |= under  # a logo that is drawn twice over the same is no longer translucent
+            _fill(planes, self._logo.rect(below), BLACK)
+        for n in sorted(changed):
+            self._draw_tile(planes, tiles[n])
+            self.counts.drawn += 1
+        if self._logo is not None and stamp:
+            self._logo.draw(planes, below)
         canvas.tiles = tiles
+
+    def _under_logo(self, tiles: tuple[_Tile, ...], below: int) -> set[int]:
+        if self._logo is None:
+            return set()
+        logo = self._logo.rect(below)
+        return {n for n, tile in enumerate(tiles) if _touch(tile.rect, logo)}
 
     def _draw_tile(self, planes: tuple[Plane, Plane, Plane], tile: _Tile) -> None:
         rect = tile.rect
@@ -242,6 +258,11 @@ class VideoComposer:
         x = rect.x + (rect.width - overlay.width) // 4 * 2
         y = rect.y + (rect.height - overlay.height) // 4 * 2
         _write(planes, rect, overlay, x, y)
+
+
+def _touch(one: Rect, other: Rect) -> bool:
+    beside = one.x + one.width <= other.x or other.x + other.width <= one.x
+    return not (beside or one.y + one.height <= other.y or other.y + other.height <= one.y)
 
 
 def _letter_size(rect: Rect) -> int:

@@ -21,6 +21,7 @@ from foundation.tasks import TaskScope
 from mcu_bridge.access import MediaAccess, MediaNetwork
 from mcu_bridge.bridge import Bridge, BridgeSettings
 from mcu_bridge.captions import CaptionPainter, UnusableFont
+from mcu_bridge.logo import Corner, Logo, UnusableLogo
 from mcu_bridge.picture_plan import Canvas
 from media.dtls import DtlsCertificate
 from media.ice_lite import IceLiteSocket
@@ -66,13 +67,14 @@ async def media_part(
     workers: Sequence[WorkerAddress] = (),
 ) -> AsyncIterator[MediaPart]:
     """What runs on the settings' networks; `index` is the worker's number among `workers`, which are all
-    media workers, none where media is inside main. Raises StartFailure for an RTSP port that is taken."""
+    media workers, none where media is inside main. Raises StartFailure for an RTSP port that is taken, and
+    for a logo that cannot be drawn."""
     sys.setswitchinterval(SWITCH_INTERVAL)
     mosaic = settings.media.mosaic
     bridge_settings = BridgeSettings(
         codec_threads=settings.media.codec_thread_count,
         cpu_limit=settings.media.cpu_limit,
-        canvas=Canvas(mosaic.width, mosaic.height, mosaic.fps),
+        canvas=Canvas(mosaic.width, mosaic.height, mosaic.fps, _logo(settings)),
         captions=_captions(settings),
     )
     async with AsyncExitStack() as stack:
@@ -124,6 +126,16 @@ def _captions(settings: Settings) -> CaptionPainter | None:
     except UnusableFont as error:
         log.error("unusable_font", why=str(error), consequence="site names are not drawn in mosaics")
         return None
+
+
+def _logo(settings: Settings) -> Logo | None:
+    """Raises StartFailure: whoever sets a logo wants it seen."""
+    if settings.logo is None:
+        return None
+    try:
+        return Logo.load(settings.logo.file, Corner(settings.logo.corner))
+    except UnusableLogo as error:
+        raise StartFailure(f"logo.file: {error}") from error
 
 
 def _access(settings: Settings, index: int, stack: AsyncExitStack) -> MediaAccess:

@@ -1,7 +1,7 @@
 """What must hold before a start: a data folder of our own, addresses of this machine, free ports.
 
 with data_folder(settings.data) as lock: ...        one node a folder; raises StartFailure
-font_problem(settings), port_problems(settings)     "http.port: 0.0.0.0:8443/tcp is in use ..."
+font_problem(settings), logo_problem(settings), port_problems(settings)     "http.port: ... is in use ..."
 """
 
 from __future__ import annotations
@@ -27,6 +27,19 @@ def font_problem(settings: Settings) -> str | None:
     if settings.font is None or (settings.font.is_file() and os.access(settings.font, os.R_OK)):
         return None
     return f"font: {settings.font} is not there or cannot be read"
+
+
+def logo_problem(settings: Settings) -> str | None:
+    """One line when the logo that is set cannot be drawn."""
+    if settings.logo is None:
+        return None
+    from mcu_bridge.logo import Logo, UnusableLogo  # only where there is one: it brings NumPy and OpenCV
+
+    try:
+        Logo.load(settings.logo.file)
+    except UnusableLogo as error:
+        return f"logo.file: {error}"
+    return None
 
 
 def folder_problem(folder: Path) -> str | None:

@@ -46,7 +46,7 @@ from orchestrator.control import (
     Stop,
     start_failure,
 )
-from orchestrator.preflight import data_folder, font_problem, port_problems, socket_folder
+from orchestrator.preflight import data_folder, font_problem, logo_problem, port_problems, socket_folder
 
 MODULE = "orchestrator.assembly"
 ALLOCATOR = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": str(256 << 10)}
@@ -75,8 +75,9 @@ async def supervise(
     """
     with ExitStack() as stack:
         lock = stack.enter_context(data_folder(settings.data))
-        if (problem := font_problem(settings)) is not None:
-            raise StartFailure(problem)
+        for problem in (font_problem(settings), logo_problem(settings)):
+            if problem is not None:
+                raise StartFailure(problem)
         for taken in port_problems(settings):
             raise StartFailure(taken)
         if settings.media.workers == 0 and not services(settings):

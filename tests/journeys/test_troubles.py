@@ -144,7 +144,7 @@ async def start_fails(folder: Path, configuration: str) -> str:
 
 async def test_a_start_that_cannot_succeed_ends_with_one_line(tmp_path: Path) -> None:
     with PortBlock() as ports, socket.socket() as holder:
-        port, rtp = ports.take(), ports.take(20, even=True)
+        port, free, rtp = ports.take(), ports.take(), ports.take(20, even=True)
         holder.bind(("127.0.0.1", port))
         holder.listen()
         configuration = f"""
@@ -159,6 +159,11 @@ networks:
 """
         taken = await start_fails(tmp_path / "taken", configuration)
         unknown = await start_fails(tmp_path / "unknown", configuration + "medai: {workers: 1}\n")
+        logo = tmp_path / "logo.png"
+        logo.write_text("no picture")
+        startable = configuration.replace(f"port: {port}", f"port: {free}")
+        undrawable = await start_fails(tmp_path / "undrawable", startable + f"logo: {{file: {logo}}}\n")
     assert taken == f"anshi: http.port: 127.0.0.1:{port}/tcp is in use by another program"
     assert unknown.startswith("anshi: ")
     assert "medai" in unknown
+    assert undrawable.startswith(f"anshi: logo.file: the logo {logo} cannot be used: ")
