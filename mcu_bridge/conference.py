@@ -296,7 +296,7 @@ class Conference:
                 if leg.held is held:
                     continue
                 leg.hold(held, now)
-                if leg.stream is not None and not leg.heeds_rtcp:
+                if leg.stream is not None and not leg.heeds_rtcp and leg is participant.picture:
                     self._emit(PictureFlowWanted(self.spec.conference_id, participant_id, leg.granted, held))
 
     def _watch(self, participant: Participant, now: float) -> None:

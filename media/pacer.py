@@ -12,7 +12,8 @@
 
 `Pacer` does no I/O and reads no clock; `now` is monotonic seconds. Over any WINDOW the lengths of the IP
 packets stay within the rate. Below that, pictures leave in bursts of a few packets at SURGE times the rate,
-so that a key frame does not meet a policer at once. Sound waits for no burst, and pictures leave it the room
+so that a key frame does not meet a policer at once; of camera and slides neither waits for the other's key
+frame to be through. Sound waits for no burst, and pictures leave it the room
 it has been seen to need (up to half the rate). Queues are bounded by QUEUE_SECONDS of the rate: sound and
 repairs then lose their oldest, a picture's flow loses what waits before its latest key frame or, without one,
 all until the next.
@@ -159,6 +160,7 @@ class Pacer(Generic[Flow]):
         "_pictures",
         "_repair",
         "_segments",
+        "_served",
         "_share",
         "_sound",
         "_sound_peak",
@@ -177,6 +179,7 @@ class Pacer(Generic[Flow]):
         self._sound_peak = sound_reserve / 8 * WINDOW
         self._next_burst = 0.0
         self._broken: set[Flow] = set()
+        self._served: Flow | None = None
         self._apply(rate)
 
     def _apply(self, rate: int) -> None:
@@ -207,6 +210,8 @@ class Pacer(Generic[Flow]):
     def forget(self, flow: Flow) -> None:
         """The flow has ended: what waits of it goes uncounted."""
         self._broken.discard(flow)
+        if self._served == flow:
+            self._served = None
         for queue in (self._sound, self._repair, self._pictures):
             kept = [waiting for waiting in queue if waiting.frame.flow != flow]
             queue.clear()
@@ -327,18 +332,24 @@ class Pacer(Generic[Flow]):
         share = self._share
         segments, total = self._segments, 0
         while segments > 0 and (self._repair or self._pictures):
-            queue = self._repair or self._pictures
-            waiting = queue[0]
+            waiting = self._next_picture()
             packets, length = _take(waiting, segments, room - total, share - total, total == 0)
             if not packets:
                 break
             if waiting.next == len(waiting.frame.packets):
-                queue.popleft()
+                (self._repair or self._pictures).remove(waiting)
+            self._served = waiting.frame.flow
             bursts.append(Burst(waiting.frame.flow, packets))
             segments -= len(packets)
             total += length
         if total:
             self._burst(now, total)
+
+    def _next_picture(self) -> _Waiting[Flow]:
+        """Repairs first, then flow by flow in turns, each flow's frames in their order."""
+        if self._repair:
+            return self._repair[0]
+        return next((w for w in self._pictures if w.frame.flow != self._served), self._pictures[0])
 
     def _burst(self, now: float, length: int) -> None:
         self._window.record(now, length, False)
@@ -354,9 +365,8 @@ class Pacer(Generic[Flow]):
         if self._sound:
             missing = self._sound[0].left - (self._limit - self._window.spent)
             times.append(self._window.time_of_room(missing))
-        queue = self._repair or self._pictures
-        if queue:
-            missing = _next_length(queue[0]) - self._picture_room()
+        if self._repair or self._pictures:
+            missing = _next_length(self._next_picture()) - self._picture_room()
             times.append(max(self._next_burst, self._window.time_of_room(missing)))
         return min(times)
 

@@ -233,6 +233,21 @@ def test_late_sound_loses_its_oldest() -> None:
     assert wire.worst_second() <= 8_000
 
 
+def test_a_camera_goes_on_while_a_slide_s_key_frame_leaves() -> None:
+    wire = Wire(Pacer(1_200_000))
+    wire.push(picture(150_000, keyframe=True, flow="slides"))
+    for number in range(25):
+        wire.run(100.0 + number / 25)
+        assert wire.push(picture(2_000, keyframe=not number, flow="main"))
+        gone = sum(size - OVERHEAD for _, flow, size in wire.sent if flow == "main")
+        # Bursts leave at SURGE times the rate; then both wait until a second's room is there again.
+        assert gone >= (number - 10) * 2_000, f"{number} frames came, {gone} bytes have left"
+    wire.run(104.0)
+    assert wire.worst_second() <= 150_000
+    slides = [size - OVERHEAD for _, flow, size in wire.sent if flow == "slides"]
+    assert slides == [1200] * 125
+
+
 def test_an_ended_flow_leaves_nothing() -> None:
     pacer: Pacer[str] = Pacer(RATE)
     wire = Wire(pacer)
