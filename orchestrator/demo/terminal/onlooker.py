@@ -47,8 +47,8 @@ class Onlooker(ABC):
         await self._sees(self.screen, colour, region, timeout, tolerance, present)
 
     async def sees_slides(self, colour: Rgb | str, timeout: float = 10.0, *, region: Region = WHOLE) -> None:
-        """The same of the second picture."""
-        await self._sees(self.second_screen, colour, region, timeout, TOLERANCE, True)
+        """The same of the second picture, in one that comes from now on: an ended share leaves its last."""
+        await self._sees(self.second_screen, colour, region, timeout, TOLERANCE, True, anew=True)
 
     async def _sees(
         self,
@@ -58,8 +58,10 @@ class Onlooker(ABC):
         timeout: float,
         tolerance: int,
         present: bool,
+        anew: bool = False,
     ) -> None:
         meant = rgb(colour)
+        before = screen.frames_decoded if anew else 0
         name = self.settings.name if screen is self.screen else f"{self.settings.name}'s second screen"
 
         def explain() -> str:
@@ -69,7 +71,9 @@ class Onlooker(ABC):
             )
 
         def seen() -> bool:
-            return screen.latest is not None and screen.shows(meant, region, tolerance) is present
+            if screen.latest is None or screen.frames_decoded <= before:
+                return False
+            return screen.shows(meant, region, tolerance) is present
 
         await self._look(screen, seen, timeout, explain)
 
