@@ -28,7 +28,7 @@ _LARGER = (0.75, 1.0, 1.5, 2.0, 3.0, LONGEST_PART)
 
 def part_target(intervals: Sequence[float]) -> float:
     """The target that these frames break least often, the larger one up to PART_SECONDS of equals; beyond it
-    only for frames that are slow. Pauses are left out."""
+    only for frames that are slow. Pauses are left out; no target suits fast frames that stutter."""
     if not intervals:
         return PART_SECONDS
     usual = median(intervals)
@@ -41,7 +41,9 @@ def part_target(intervals: Sequence[float]) -> float:
     if usual > _SLOW:
         larger = sorted((*whole, 2 * between, *_LARGER))
         targets += [_rounded(one) for one in larger if PART_SECONDS < one <= LONGEST_PART]
-    return min(targets, key=lambda target: _misfits(target, steady))
+    best = min(targets, key=lambda target: _misfits(target, steady))
+    stutters = usual <= _SLOW and _misfits(best, intervals) > 0
+    return PART_SECONDS if stutters else best
 
 
 def _misfits(target: float, intervals: Sequence[float]) -> int:
