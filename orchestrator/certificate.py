@@ -2,6 +2,7 @@
 
     certificate, key = ensure_certificate(settings)          paths of PEM files
     context = server_context(settings)                       an ssl.SSLContext for the listener
+    context = client_context(settings)                       one for connections of ours
 
 Our own lies in `data/tls`, names every address that browsers may use, and is made anew when it is about
 to expire or an address is missing in it. The key is readable by this user only. Raises
@@ -67,6 +68,17 @@ def server_context(settings: Settings) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(certificate, key)
+    return context
+
+
+def client_context(settings: Settings) -> ssl.SSLContext:
+    """TLS 1.2 or later towards the servers that we call: theirs are verified, ours is shown to who asks."""
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    for trunk in settings.trunks:
+        if trunk.certificate_authority is not None:
+            context.load_verify_locations(trunk.certificate_authority)
+    context.load_cert_chain(*ensure_certificate(settings))
     return context
 
 

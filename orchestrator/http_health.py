@@ -22,6 +22,7 @@ from foundation.database import Database, DatabaseError
 from foundation.event_bus import EventBus, RedisBus
 from foundation.http_edge import Exchange, Route
 from foundation.telemetry import Telemetry
+from signaling.trunks.trunk import TrunkState
 
 log = structlog.get_logger(__name__)
 
@@ -41,19 +42,25 @@ class WorkerOut(BaseModel):
     state: Literal["ready", "away"]
 
 
+class TrunkOut(BaseModel):
+    name: str
+    state: Literal["ready", "starting", "away"]
+
+
 class HealthOut(BaseModel):
     status: Literal["ok", "degraded", "unavailable"]
     version: str
     node: NodeOut
     workers: list[WorkerOut]
     services: list[WorkerOut]
+    trunks: list[TrunkOut]
     database: Literal["ok", "away"]
     bus: Literal["ok", "away"]
 
 
 class HealthRoutes:
     """`workers` says which media workers answer now: their process ids by name; `services` names the other
-    processes, with None for one that is away."""
+    processes, with None for one that is away; `trunks` says how each SIP trunk stands."""
 
     def __init__(
         self,
@@ -64,6 +71,7 @@ class HealthRoutes:
         bus: EventBus,
         workers: Callable[[], Mapping[str, int]],
         services: Callable[[], Mapping[str, int | None]],
+        trunks: Callable[[], Mapping[str, TrunkState]],
         telemetry: Telemetry,
     ) -> None:
         self._node = NodeOut(id=settings.node.id, name=settings.node.name, level=settings.node.level)
@@ -73,6 +81,7 @@ class HealthRoutes:
         self._bus = bus
         self._workers = workers
         self._services = services
+        self._trunks = trunks
         self._telemetry = telemetry
         self._asking: asyncio.Task[bool] | None = None
 
@@ -87,11 +96,12 @@ class HealthRoutes:
         database, bus, workers = await self._database_answers(), self._bus_up(), self._worker_list()
         ready = [worker for worker in workers if worker.state == "ready"]
         services = [_worker(name, pid) for name, pid in self._services().items()]
-        away = [one for one in (*workers, *services) if one.state == "away"]
+        trunks = [_trunk(name, state) for name, state in self._trunks().items()]
+        states = [one.state for one in (*workers, *services)] + [trunk.state for trunk in trunks]
         status: Literal["ok", "degraded", "unavailable"] = "ok"
         if not database or not ready:
             status = "unavailable"
-        elif not bus or away:
+        elif not bus or "away" in states:
             status = "degraded"
         body = HealthOut(
             status=status,
@@ -99,6 +109,7 @@ class HealthRoutes:
             node=self._node,
             workers=workers,
             services=services,
+            trunks=trunks,
             database="ok" if database else "away",
             bus="ok" if bus else "away",
         )
@@ -133,6 +144,12 @@ class HealthRoutes:
             log.warning("database_away", why=str(error) or "no answer in time")
             return False
         return True
+
+
+def _trunk(name: str, state: TrunkState) -> TrunkOut:
+    if state is TrunkState.STARTING:
+        return TrunkOut(name=name, state="starting")
+    return TrunkOut(name=name, state="ready" if state.is_up else "away")
 
 
 def _worker(name: str, pid: int | None) -> WorkerOut:

@@ -35,6 +35,7 @@ from signaling.http_minutes import MinutesRoutes
 from signaling.http_registrations import RegistrationRoutes
 from signaling.http_schedules import ScheduleRoutes
 from signaling.http_streams import StreamRoutes
+from signaling.http_trunks import TrunkRoutes
 from signaling.meeting_history import MeetingHistory
 from signaling.minutes import MinutesBook
 
@@ -125,6 +126,7 @@ class MainHttp:
                 passwords=parts.passwords,
                 cameras=signalling.cameras,
             ).routes,
+            *TrunkRoutes(signalling.sip.trunks).routes,
             *RegistrationRoutes(registrar=signalling.sip.registrar, authorisation=parts.authorisation).routes,
             *MinutesRoutes(
                 MinutesBook(parts.database, parts.clock, signalling.meetings),
@@ -175,6 +177,7 @@ class MainHttp:
                 bus=parts.bus,
                 workers=lambda: meetings.workers_ready,
                 services=lambda: self._surveillance.processes,
+                trunks=lambda: {one.name: one.state for one in self._signalling.sip.trunks.reports()},
                 telemetry=parts.telemetry,
             ).routes,
             *IceRoutes(turn=settings.turn, clock=parts.clock).routes,

@@ -27,7 +27,7 @@ from foundation.telemetry import Telemetry
 from foundation.throttle import AttemptThrottle
 from media.link import LinkServer
 from orchestrator.accounts import ensure_home_site
-from orchestrator.certificate import server_context
+from orchestrator.certificate import client_context, server_context
 from orchestrator.control import Neighbours, WorkerAddress
 from orchestrator.main_http import MainHttp
 from orchestrator.main_parts import MainParts, Signalling
@@ -35,6 +35,7 @@ from orchestrator.media_process import media_part
 from orchestrator.services_watch import ServicesWatch
 from orchestrator.site_book import SiteBook
 from orchestrator.surveillance import Surveillance
+from orchestrator.trunk_gauges import TrunkGauges
 from orchestrator.vitals import VitalSigns
 from orchestrator.workers_watch import Follower, WorkersWatch, take_event
 from signaling.admission import Admission
@@ -42,6 +43,7 @@ from signaling.bfcp_listener import BfcpSettings
 from signaling.bfcp_service import BfcpService
 from signaling.callers import CallerDirectory
 from signaling.camera_calls import CameraCalls, CameraRows
+from signaling.lobby_room import LOBBY
 from signaling.media_workers import MediaWorkers
 from signaling.meeting_rows import MeetingRows
 from signaling.meetings import Meetings
@@ -137,10 +139,11 @@ class MainProcess:
         )
         viewings = self._viewings(workers)
         await meetings.restore()
-        others = {VIEW: viewings}
         watch.on_ready(surveillance.cameras.worker_ready)
         stack.push_async_callback(watch.aclose)
-        sip = await self._sip(stack, scope, meetings, bus)  # before workers: their media may need their lines
+        # Before workers: their media may need their lines.
+        sip = await self._sip(stack, scope, meetings, workers, bus)
+        others: dict[str, Follower] = {VIEW: viewings, LOBBY: sip.lobby}
         if self._around.workers:
             watch.run(scope, meetings, bus, others)
         else:
@@ -154,6 +157,7 @@ class MainProcess:
         calls = CameraCalls(meetings, self._known_cameras, surveillance.cameras.measured_bps)
         scope.supervise("cameras in meetings", lambda: calls.run(bus))
         scope.supervise("viewings", lambda: viewings.run(bus))
+        scope.supervise("trunk gauges", TrunkGauges(self._telemetry, sip.trunks).run)
         scope.supervise("vitals", VitalSigns(self._telemetry, desks, meetings).run)
         record = None if surveillance.recordings is None else surveillance.recordings.changed
         planned, scheduler = self._schedules(bus, meetings, sip, calls, record)
@@ -217,20 +221,29 @@ class MainProcess:
         return planned, scheduler
 
     async def _sip(
-        self, stack: AsyncExitStack, scope: TaskScope, meetings: Meetings, bus: EventBus
+        self,
+        stack: AsyncExitStack,
+        scope: TaskScope,
+        meetings: Meetings,
+        workers: MediaWorkers,
+        bus: EventBus,
     ) -> SipService:
         settings = self._settings
         attempts = AttemptThrottle(self._clock, free=DIGEST_ATTEMPTS_FREE)
-        context = server_context(settings) if any(n.sip.tls for n in settings.networks) else None
+        tls = any(network.sip.tls for network in settings.networks)
+        context, client = (server_context(settings), client_context(settings)) if tls else (None, None)
         service = SipService(
-            [_listener(network, context) for network in settings.networks],
+            [_listener(network, context, client) for network in settings.networks],
             realm=self._realm,
             meetings=meetings,
+            workers=workers,
             callers=CallerDirectory(self._database, self._clock, self._passwords, self._realm, attempts),
             database=self._database,
             clock=self._clock,
             bus=bus,
             lobby_number=settings.meetings.lobby_number,
+            trunks=settings.trunks,
+            srtp={network.name: network.sip.srtp for network in settings.networks},
         )
         bfcp = BfcpService([_bfcp(settings, network) for network in settings.networks], meetings.floors)
         await bfcp.start(scope)
@@ -261,7 +274,9 @@ def _bfcp(settings: Settings, network: Network) -> BfcpSettings:
     )
 
 
-def _listener(network: Network, context: ssl.SSLContext | None) -> ListenerSettings:
+def _listener(
+    network: Network, context: ssl.SSLContext | None, client: ssl.SSLContext | None
+) -> ListenerSettings:
     return ListenerSettings(
         network=network.name,
         host=network.bind,
@@ -270,5 +285,6 @@ def _listener(network: Network, context: ssl.SSLContext | None) -> ListenerSetti
         tls_port=network.sip.tls,
         advertised_host=network.advertised,
         tls=context if network.sip.tls else None,
+        tls_client=client if network.sip.tls else None,
         dscp=network.dscp.signalling,
     )

@@ -60,7 +60,7 @@ class ParticipantOut(BaseModel):
 
 
 class NewParticipant(BaseModel):
-    address: str = Field(description="a URI: sip:room@host, or camera:ID")
+    address: str = Field(description="sip:room@host, tel:+867715861234 (or the bare number), or camera:ID")
     site_id: str | None = Field(default=None, description="whose terminal it is; a camera's site is known")
     name: str | None = Field(default=None, max_length=200)
 

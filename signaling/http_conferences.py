@@ -14,6 +14,7 @@ from foundation.desks import Budget, ConferenceReport, Refusal, RefusalKind
 from foundation.http_edge import Exchange, Problem, Route, bad_request, conflict, forbidden, not_found
 from foundation.passwords import Passwords
 from foundation.repositories.conferences import NumberTaken
+from protocols.sip.telephone import is_dialled
 from signaling.admission import NotAdmitted
 from signaling.browser_calls import BrowserCalls
 from signaling.camera_calls import CameraCalls, CameraOff
@@ -200,14 +201,15 @@ class ConferenceRoutes:
             raise bad_request(f"site_id: there is no site {wanted.site_id!r}")
         scheme = wanted.address.partition(":")[0].lower()
         try:
-            if scheme == "sip":
+            if scheme in ("sip", "tel") or is_dialled(wanted.address):
                 member = await self._sip.dial(
                     meeting.conference_id, wanted.address, wanted.site_id, wanted.name
                 )
             elif scheme == "camera" and self._cameras is not None:
                 member = await self._call_camera(exchange, self._cameras, meeting, wanted)
             else:
-                raise bad_request(f"address {wanted.address!r}: only sip: URIs and camera:ID can be called")
+                known = "only sip: URIs, telephone numbers and camera:ID can be called"
+                raise bad_request(f"address {wanted.address!r}: {known}")
         except CallFailed as error:
             raise bad_request(str(error)) from None
         except (NotAdmitted, Refusal) as error:

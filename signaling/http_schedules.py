@@ -25,6 +25,7 @@ from foundation.repositories.schedules import (
 )
 from foundation.schema import new_id
 from protocols.sip.grammar import SipSyntaxError
+from protocols.sip.telephone import is_dialled
 from protocols.sip.uri import SipUri
 from signaling.camera_calls import CameraCalls
 from signaling.meeting import CAMERA
@@ -290,10 +291,12 @@ class ScheduleRoutes:
             if not decision:
                 raise forbidden(f"{where}: {decision.reason}")
             return
+        if is_dialled(address):
+            return
         try:
             SipUri.parse(address)
         except SipSyntaxError as error:
-            raise bad_request(f"{where}: {address!r} is neither a sip: URI nor camera:ID ({error})") from None
+            raise bad_request(f"{where}: {address!r} cannot be called: {error}") from None
 
     def _plan_out(self, plan: MeetingPlan) -> PlanOut:
         try:

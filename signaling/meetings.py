@@ -216,7 +216,7 @@ class Meetings:
     ) -> tuple[Member, MediaDescription]:
         """Make room for somebody whom we call; the offer to send. Raises as `join`."""
         meeting = self._roster.meeting(conference_id)
-        wanted = self._budgets.whole(caller.site_id)
+        wanted = self._budgets.of(caller)
         member, others = self._admitted(meeting, caller, wanted, Access.DIALLED_OUT, NoLine())
         try:
             await self._roster.rows.joining(member)

@@ -19,7 +19,7 @@ class PlannedBody(Wanted):
     address: str | None = Field(
         default=None,
         max_length=500,
-        description="sip:room@host or camera:ID; without one the site's SIP account",
+        description="sip:room@host, a telephone number or camera:ID; without one the site's SIP account",
     )
     site_id: str | None = None
     name: str | None = Field(default=None, max_length=200)

@@ -170,7 +170,7 @@ class Call:
         )
 
     @classmethod
-    def restored(cls, core: SipCore, snapshot: CallSnapshot) -> Call:
+    def restored(cls, core: SipCore, snapshot: CallSnapshot, login: Login | None = None) -> Call:
         """A call from its snapshot. A stream of the former process is gone: the next request opens one."""
         flow = Flow(snapshot.network, snapshot.transport, snapshot.host, snapshot.port)
         call = cls(
@@ -179,6 +179,7 @@ class Call:
             flow,
             adjacent=snapshot.adjacent,
             latched=snapshot.behind_nat,
+            login=login,
         )
         call.local_sdp, call.remote_sdp = snapshot.local_sdp, snapshot.remote_sdp
         call.peer_allows = snapshot.peer_allows

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import structlog
 
 from foundation.database import DatabaseError
 from foundation.desk_client import DeskFailed
 from foundation.desks import Dialled, Refusal, RefusalKind
 from foundation.telemetry import log_context
+from protocols.sip.digest import Outcome, Verdict
 from protocols.sip.uri import SipUri
 from signaling.admission import NotAdmitted
-from signaling.callers import CallerDirectory, Unidentified
+from signaling.callers import LONGEST_NAME, CallerDirectory, Claim, Unidentified
 from signaling.media_description import read_sdp
 from signaling.meeting import Access, Caller, Meeting, Member
 from signaling.meetings import Meetings, UnknownMeeting, UnknownMember
 from signaling.registrar import Registrar
 from signaling.sip_claims import claim_of_call
 from signaling.sip_conversations import STATUS, SipConversations
-from signaling.sip_dialling import CallFailed, SipDialler
+from signaling.sip_dialling import CallFailed, DialledNetworks, SipDialler
 from signaling.sip_endpoint import SipEndpoint
 from signaling.sip_events import CallCancelled, CallOver
 from signaling.sip_incoming import IncomingCall
 from signaling.sip_line import PendingLine, SdpSession, SipLine
-from signaling.sip_lobby import SipLobby
+from signaling.sip_lobby import SipLobby, Visit
 from signaling.sip_referrals import SipReferrals
 from signaling.sip_revival import SipRevival
+from signaling.trunks.trunks import TrunkCall, Trunks
 
 __all__ = ["CallFailed", "SipCalls"]
 
@@ -40,22 +44,22 @@ class SipCalls:
         self,
         meetings: Meetings,
         callers: CallerDirectory,
-        default_network: str,
-        registrar: Registrar | None = None,
-        lobby: SipLobby | None = None,
+        networks: DialledNetworks,
+        registrar: Registrar,
+        lobby: SipLobby,
+        trunks: Trunks,
     ) -> None:
         self._lobby = lobby
-        self._endpoint: SipEndpoint | None = None
+        self._trunks = trunks
         self._meetings = meetings
         self._callers = callers
         self._conversations = SipConversations(meetings)
-        self._dialler = SipDialler(meetings, self._conversations, default_network, registrar)
-        self._referrals = SipReferrals(meetings, callers, self._dialler, self._conversations)
+        self._dialler = SipDialler(meetings, self._conversations, networks, registrar, trunks)
+        self._referrals = SipReferrals(meetings, callers, self._dialler, self._conversations, trunks)
         self._conversations.refer_to(self._referrals.take)
-        self._revival = SipRevival(meetings, self._conversations)
+        self._revival = SipRevival(meetings, self._conversations, trunks)
 
     def connect(self, endpoint: SipEndpoint) -> None:
-        self._endpoint = endpoint
         self._dialler.connect(endpoint)
         self._referrals.connect(endpoint)
 
@@ -67,24 +71,26 @@ class SipCalls:
 
     async def take(self, call: IncomingCall) -> None:
         """Answer one INVITE, then follow the call to its end."""
-        with log_context(call=call.call_id):
+        brought = self._trunks.recognised(call)
+        counted = self._trunks.counted(brought.trunk, outgoing=False) if brought else nullcontext()
+        with log_context(call=call.call_id), counted:
             try:
-                line = await self._answer(call)
+                line = await self._answer(call, brought)
             except CallCancelled:
                 log.info("call_cancelled")
                 return
             if line is not None:
                 await self._conversations.follow(line)
 
-    async def _answer(self, call: IncomingCall) -> SipLine | None:
+    async def _answer(self, call: IncomingCall, brought: TrunkCall | None) -> SipLine | None:
         try:
-            if self._lobby is not None and self._endpoint is not None and _user(call) == self._lobby.number:
-                return await self._from_lobby(call, self._lobby, self._endpoint)
+            if brought is not None:
+                return await self._from_trunk(call, brought)
+            if self._lobby.number is not None and _user(call) == self._lobby.number:
+                return await self._from_lobby(call, await self._visit(call))
             meeting, pin = self._called(call)
             caller = await self._callers.resolve(claim_of_call(call, pin), meeting)
-            if call.offer is None:
-                return await self._answer_offerless(call, meeting, caller)
-            return await self._answer_offer(call, meeting, caller, call.offer)
+            return await self._join(call, meeting, caller)
         except UnknownMeeting as error:
             call.reject(404, "No such meeting")
             log.info("call_refused", why=str(error))
@@ -110,11 +116,44 @@ class SipCalls:
         number, star, pin = _user(call).partition(PIN_MARK)
         return self._meetings.by_number(number), pin if star else None
 
-    async def _from_lobby(self, call: IncomingCall, lobby: SipLobby, endpoint: SipEndpoint) -> SipLine | None:
-        line = await lobby.take(call, endpoint.advertised_host(call.network))
+    async def _join(self, call: IncomingCall, meeting: Meeting, caller: Caller) -> SipLine | None:
+        if call.offer is None:
+            return await self._answer_offerless(call, meeting, caller)
+        return await self._answer_offer(call, meeting, caller, call.offer)
+
+    async def _visit(self, call: IncomingCall) -> Visit:
+        claim = claim_of_call(call, None)
+        known = await self._callers.site(claim, "lobby")
+        if known is None:
+            await self._callers.challenge_known(claim)
+        return Visit(claim, known)
+
+    async def _from_lobby(self, call: IncomingCall, visit: Visit) -> SipLine | None:
+        line = await self._lobby.take(call, visit)
         if line is not None:
             await self._conversations.remember(line)
         return line
+
+    async def _from_trunk(self, call: IncomingCall, brought: TrunkCall) -> SipLine | None:
+        """A guest, whatever its From or address says: to its number's meeting, else to the general number.
+
+        A meeting without a PIN is open to those who dial the number that the settings give it.
+        """
+        trunk, number = brought.trunk, brought.meeting
+        if trunk.calls_now > trunk.settings.calls:
+            detail = f"trunk {trunk.name} carries {trunk.settings.calls} calls already"
+            raise Refusal(RefusalKind.NO_CAPACITY, detail, retry_after=30)
+        if number in (None, self._lobby.number):
+            if self._lobby.number is None:
+                raise UnknownMeeting(f"nobody is called by {brought.called} of trunk {trunk.name}")
+            return await self._from_lobby(call, Visit(_claim(call, brought), sound_only=_telephone(brought)))
+        meeting = self._meetings.by_number(number or "")
+        if meeting.pin_hash is None:
+            claim = _claim(call, brought)
+            caller = Caller(claim.display_name, None, claim.network, claim.address, _telephone(brought))
+            return await self._join(call, meeting, caller)
+        visit = Visit(_claim(call, brought), number=number, sound_only=_telephone(brought))
+        return await self._from_lobby(call, visit)
 
     async def _answer_offer(
         self, call: IncomingCall, meeting: Meeting, caller: Caller, offer: bytes
@@ -166,6 +205,26 @@ class SipCalls:
         await self._referrals.aclose()
         await self._dialler.aclose()
         await self._revival.aclose()
+
+
+def _claim(call: IncomingCall, brought: TrunkCall) -> Claim:
+    """What a trunk's caller brings along. Wrong PINs count against its number, not against the provider."""
+    number = brought.number or "anonymous"
+    name = "".join(sign for sign in brought.name if sign.isprintable())[:LONGEST_NAME].strip()
+    return Claim(
+        network=call.network,
+        address=f"tel:{number}"[:200],
+        source=f"{brought.trunk.name}:{number}"[:64],
+        verdict=Verdict(Outcome.ABSENT),
+        certified=None,
+        claimed="",
+        display_name=name or number[:LONGEST_NAME],
+        pin=None,
+    )
+
+
+def _telephone(brought: TrunkCall) -> bool:
+    return brought.trunk.settings.sound_only
 
 
 def _user(call: IncomingCall) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from protocols.sip.digest import Login
 from signaling.sip_endpoint import SipEndpoint
 from signaling.sip_events import CallSnapshot
 from signaling.sip_line import SdpSession, SipLine
@@ -18,25 +19,31 @@ CSEQ_LEAP = 1000
 
 @dataclass(frozen=True, slots=True)
 class DialogRecord:
-    """A call at rest in its participant's row; `at` is the wall clock's seconds when it was written."""
+    """A call at rest in its participant's row; `at` is the wall clock's seconds when it was written.
+
+    `trunk` names the one it goes over, whose server may want our login again.
+    """
 
     call: CallSnapshot
     at: float
+    trunk: str | None = None
 
     @classmethod
     def of(cls, line: SipLine) -> DialogRecord:
-        return cls(line.call.snapshot(), time.time())
+        return cls(line.call.snapshot(), time.time(), line.trunk)
 
     def to_json(self) -> dict[str, Any]:
         encoded: dict[str, Any] = msgspec.to_builtins(self)
         return encoded
 
-    def revived(self, endpoint: SipEndpoint, participant_id: str, now: float) -> SipLine:
+    def revived(
+        self, endpoint: SipEndpoint, participant_id: str, now: float, login: Login | None = None
+    ) -> SipLine:
         """The line of the call, which lives in `endpoint` from now on."""
         snapshot = self.call
         left = snapshot.session_left
         if left is not None:
             left -= max(now - self.at, 0.0)
         dialog = replace(snapshot.dialog, local_cseq=snapshot.dialog.local_cseq + CSEQ_LEAP)
-        call = endpoint.restore(replace(snapshot, dialog=dialog, session_left=left))
-        return SipLine(call, SdpSession.continuing(snapshot.local_sdp), participant_id)
+        call = endpoint.restore(replace(snapshot, dialog=dialog, session_left=left), login)
+        return SipLine(call, SdpSession.continuing(snapshot.local_sdp), participant_id, self.trunk)

@@ -231,9 +231,9 @@ class SipEndpoint:
         """The live calls."""
         return [user for user in self._core.dialogs.values() if isinstance(user, Call)]
 
-    def restore(self, snapshot: CallSnapshot) -> Call:
+    def restore(self, snapshot: CallSnapshot, login: Login | None = None) -> Call:
         """Go on with a call of an earlier process; its owner reads ``events()`` as before."""
-        call = Call.restored(self._core, snapshot)
+        call = Call.restored(self._core, snapshot, login)
         self._core.dialogs[call.id] = call
         return call
 

@@ -49,8 +49,11 @@ class SdpSession:
 class SipLine:
     """A participant's SIP dialog. `participant_id` is another one once the peer was moved elsewhere."""
 
-    def __init__(self, call: Call, session: SdpSession, participant_id: str) -> None:
+    def __init__(
+        self, call: Call, session: SdpSession, participant_id: str, trunk: str | None = None
+    ) -> None:
         self.call = call
+        self.trunk = trunk
         self.session = session
         self.participant_id = participant_id
         self.first_referral: int | None = None

@@ -1,38 +1,42 @@
-"""The node's general number: callers key in which meeting they want (by INFO; docs/decisions/0004-sip.md).
+"""The node's general number: callers key in which meeting they want (docs/decisions/0004-sip.md, point 9).
 
-Until they are in one they are no participants and have no media worker: what they offered is accepted as it
-is and held (a=inactive), and the meeting's media come with a re-INVITE. No prompt is shown or played.
+    lobby = SipLobby(meetings, callers, LobbyRoom(workers), number="8000")
+    line = await lobby.take(call, Visit(claim, known))      # None: the call is over
+
+Until they are in a meeting they are no participants: a media worker shows them what to key in and reads the
+telephone events of their media (RFC 4733); keys by INFO count too. Of a terminal that sends both, the kind
+that came first counts. The meeting's media come with a re-INVITE.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
-from base64 import b64encode
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import structlog
 
 from foundation.database import DatabaseError
 from foundation.desk_client import DeskFailed
-from foundation.desks import (
-    CryptoKey,
-    Direction,
-    MediaDescription,
-    MediaSection,
-    Refusal,
-    RefusalKind,
-    SectionKind,
-)
+from foundation.desks import MediaDescription, Refusal, RefusalKind
 from protocols.sip.dtmf import parse_key
 from signaling.admission import NotAdmitted
 from signaling.callers import CallerDirectory, Claim, Unidentified
-from signaling.dial_plan import Chosen, DialPlan
+from signaling.dial_plan import DialPlan
+from signaling.lobby_room import LobbyRoom, Visitor
 from signaling.media_description import read_sdp
 from signaling.meeting import Caller
 from signaling.meetings import Meetings, UnknownMeeting
-from signaling.sip_claims import claim_of_call
-from signaling.sip_events import Ended, InfoReceived, Referred, Reinvited
+from signaling.sip_conversations import STATUS
+from signaling.sip_events import (
+    CallOver,
+    Ended,
+    InfoReceived,
+    KeyPressed,
+    MediaLost,
+    Referred,
+    Reinvited,
+    ReinviteRefused,
+)
 from signaling.sip_incoming import IncomingCall
 from signaling.sip_line import SdpSession, SipLine
 from signaling.sip_moves import bring_in
@@ -40,58 +44,84 @@ from signaling.sip_moves import bring_in
 log = structlog.get_logger(__name__)
 
 MOST_CALLERS = 50
-DISCARD_PORT = 9
-"""Nothing is sent to an inactive section, but 0 would refuse it (RFC 3264 6)."""
-_KEY_BYTES = {
-    "AES_CM_128_HMAC_SHA1_80": 30,
-    "AES_CM_128_HMAC_SHA1_32": 30,
-    "AEAD_AES_128_GCM": 28,
-    "AEAD_AES_256_GCM": 44,
-}
+NUMBER_PROMPT = "请输入会议号，按 # 结束\nMeeting number, then #"
+PIN_PROMPT = "请输入会议密码，按 # 结束\nMeeting PIN, then #"
+AGAIN_PROMPT = "会议号或密码有误，请重新输入\nNot found or wrong PIN: try again"
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A call to the general number, or to a meeting's own telephone number (`number`).
+
+    `known` is its site; without one a PIN is asked for. A telephone is `sound_only`.
+    """
+
+    claim: Claim
+    known: Caller | None = None
+    number: str | None = None
+    sound_only: bool = False
 
 
 class SipLobby:
-    """Takes the calls of `number`."""
+    """Takes the calls of `number`; with None only those that others hand over."""
 
-    def __init__(self, meetings: Meetings, callers: CallerDirectory, number: str) -> None:
+    def __init__(
+        self, meetings: Meetings, callers: CallerDirectory, room: LobbyRoom, number: str | None
+    ) -> None:
         self.number = number
+        self.room = room
         self._meetings = meetings
         self._callers = callers
-        self._inside = 0
 
-    async def take(self, call: IncomingCall, address: str) -> SipLine | None:
+    async def take(self, call: IncomingCall, visit: Visit) -> SipLine | None:
         """Answer, and listen to the keys; the line of a participant, or None when the call is over.
 
-        `address` is ours on the caller's network. Raises Unidentified, Refusal, CallCancelled.
+        Raises Refusal, CallCancelled.
         """
-        claim = claim_of_call(call, None)
-        known = await self._callers.site(claim, "lobby")
-        if known is None:
-            await self._callers.challenge_known(claim)
-        if call.offer is None:
-            raise Refusal(RefusalKind.NO_COMMON_CODEC, "the general number takes calls with an offer only")
-        if self._inside >= MOST_CALLERS:
+        if len(self.room) >= MOST_CALLERS:
             raise Refusal(RefusalKind.NO_CAPACITY, "too many callers key in a meeting number", retry_after=30)
-        theirs = read_sdp(call.offer)
-        session = SdpSession()
-        held = _held(theirs, address)
-        line = SipLine(call.accept(session.write(held)), session, "")
-        self._inside += 1
+        plan = DialPlan(
+            needs_pin=visit.known is None, now=asyncio.get_running_loop().time(), given=visit.number
+        )
+        visitor = Visitor(call.network, _prompt(plan), visit.sound_only)
+        talk = _Talk(visit, visitor, plan, SdpSession())
         try:
-            return await self._listen(line, _Visitor(claim, known, theirs, address))
+            line = await self._answered(call, talk)
+            return None if line is None else await self._listen_well(line, talk)
+        finally:
+            await asyncio.shield(self.room.leave(visitor))
+
+    async def _answered(self, call: IncomingCall, talk: _Talk) -> SipLine | None:
+        visitor = talk.visitor
+        if call.offer is not None:
+            answer = await self.room.enter(visitor, read_sdp(call.offer))
+            return _connected(SipLine(call.accept(talk.session.write(answer)), talk.session, ""), visitor)
+        ours = await self.room.offer(visitor)
+        line = _connected(SipLine(call.accept(talk.session.write(ours)), talk.session, ""), visitor)
+        try:
+            theirs = await line.call.wait_established()
+            if theirs is None:
+                raise Refusal(RefusalKind.BAD_DESCRIPTION, "the ACK brought no answer to our offer")
+            await self.room.answered(visitor, read_sdp(theirs))
+        except CallOver:
+            return None
+        except Refusal as refusal:
+            await self._let_go(line, 488, refusal.detail)
+            return None
+        return line
+
+    async def _listen_well(self, line: SipLine, talk: _Talk) -> SipLine | None:
+        try:
+            return await self._listen(line, talk)
         except Exception:
             line.call.hang_up("fault of ours", status=500)
             raise
-        finally:
-            self._inside -= 1
 
-    async def _listen(self, line: SipLine, visitor: _Visitor) -> SipLine | None:
-        loop = asyncio.get_running_loop()
-        plan = DialPlan(needs_pin=visitor.known is None, now=loop.time())
+    async def _listen(self, line: SipLine, talk: _Talk) -> SipLine | None:
         events = line.call.events()
         while True:
             try:
-                async with asyncio.timeout_at(plan.deadline):
+                async with asyncio.timeout_at(talk.plan.deadline):
                     event = await anext(events)
             except TimeoutError:
                 await self._let_go(line, 408, "No meeting number came")
@@ -99,102 +129,111 @@ class SipLobby:
             match event:
                 case InfoReceived():
                     key = parse_key(event.content_type, event.body)
-                    chosen = None if key is None else plan.press(key.key, loop.time())
-                    if chosen is None:
-                        continue
-                    if await self._enter(line, visitor, chosen):
-                        return line
-                    if not plan.failed(loop.time()):
-                        await self._let_go(line, 403, "No such meeting, or wrong PIN")
-                        return None
+                    entered = key is not None and await self._pressed(line, talk, key.key, in_media=False)
+                case KeyPressed():
+                    entered = await self._pressed(line, talk, event.key, in_media=True)
                 case Reinvited():
-                    self._hold_again(line, visitor, event)
+                    entered = False
+                    await self._reinvited(line, talk.visitor, event)
                 case Referred():
+                    entered = False
                     event.refuse(603, "Not in a meeting yet")
+                case MediaLost():
+                    await self._let_go(line, 503, "The media were lost")
+                    return None
                 case Ended():
                     return None
                 case _:
-                    pass
+                    entered = False
+            if entered:
+                return line
+            if talk.given_up:
+                await self._let_go(line, 403, "No such meeting, or wrong PIN")
+                return None
 
-    async def _enter(self, line: SipLine, visitor: _Visitor, chosen: Chosen) -> bool:
+    async def _pressed(self, line: SipLine, talk: _Talk, key: str, *, in_media: bool) -> bool:
+        """One key; whether the caller is in a meeting now."""
+        talk.keys_in_media = in_media if talk.keys_in_media is None else talk.keys_in_media
+        if talk.keys_in_media is not in_media:
+            return False
+        now = asyncio.get_running_loop().time
+        chosen = talk.plan.press(key, now())
+        prompt = _prompt(talk.plan)
+        if chosen is not None:
+            if await self._enter(line, talk, chosen.number, chosen.pin):
+                return True
+            talk.given_up = not talk.plan.failed(now())
+            prompt = AGAIN_PROMPT
+        elif key not in "#*" and talk.visitor.text == AGAIN_PROMPT:
+            prompt = AGAIN_PROMPT  # until the next entry is whole
+        if prompt != talk.visitor.text and not talk.given_up:
+            await self.room.prompt(talk.visitor, prompt)
+        return False
+
+    async def _enter(self, line: SipLine, talk: _Talk, number: str, pin: str | None) -> bool:
         """Bring the caller into the meeting of its choice; False when that may be tried again."""
+        visit, theirs = talk.visit, talk.visitor.theirs
+        source = visit.claim.source
         try:
-            meeting = self._meetings.by_number(chosen.number)
-            caller = visitor.known
+            meeting = self._meetings.by_number(number)
+            caller = visit.known
             if caller is None:
-                if chosen.pin is None or meeting.pin_hash is None:
+                if pin is None or meeting.pin_hash is None:
                     return False
-                caller = await self._callers.guest(visitor.claim, chosen.pin, meeting)
-            await bring_in(self._meetings, line, meeting, caller, visitor.theirs)
+                caller = await self._callers.guest(visit.claim, pin, meeting)
+            caller = replace(caller, sound_only=visit.sound_only)
+            if theirs is None:
+                return False
+            await bring_in(self._meetings, line, meeting, caller, theirs)
         except (UnknownMeeting, Unidentified) as error:
-            log.info("lobby_refused", why=str(error), source=visitor.claim.source)
+            log.info("lobby_refused", why=str(error), source=source)
             return False
         except (NotAdmitted, Refusal, DatabaseError, DeskFailed) as error:
-            log.warning("lobby_refused", why=str(error), source=visitor.claim.source)
+            log.warning("lobby_refused", why=str(error), source=source)
             return False
         return True
 
-    def _hold_again(self, line: SipLine, visitor: _Visitor, event: Reinvited) -> None:
-        """Other media are held like the first ones; what we would offer ourselves nobody needs yet."""
+    async def _reinvited(self, line: SipLine, visitor: Visitor, event: Reinvited) -> None:
+        """Other media, or ours once more where the caller wants our offer."""
         try:
-            if event.offer is None:
-                event.refuse(488, "Not in a meeting yet")
-                return
-            visitor.theirs = read_sdp(event.offer)
-            event.answer(line.session.write(_held(visitor.theirs, visitor.address)))
+            if event.offer is not None:
+                theirs: MediaDescription = read_sdp(event.offer)
+                event.answer(line.session.write(await self.room.renegotiate(visitor, theirs)))
+            elif visitor.ours is not None:
+                answer = await event.answer(line.session.write(visitor.ours))
+                if answer is not None:
+                    await self.room.renegotiate(visitor, read_sdp(answer))
         except Refusal as refusal:
-            event.refuse(488, refusal.detail)
+            event.refuse(STATUS.get(refusal.kind, 488), refusal.detail)
+        except DeskFailed as error:
+            log.error("call_step_failed", why=str(error))
+            event.refuse(500, "Fault of ours; the session stays as it was")
+        except (CallOver, ReinviteRefused):
+            return  # the events say so, too
 
     async def _let_go(self, line: SipLine, status: int, reason: str) -> None:
         log.info("lobby_left", why=reason)
         await line.call.bye(reason, status=status)
 
 
-class _Visitor:
-    """A caller who is in no meeting yet."""
+@dataclass(slots=True)
+class _Talk:
+    """One caller's way to a meeting. `keys_in_media` is how its keys come, once one has come."""
 
-    def __init__(self, claim: Claim, known: Caller | None, theirs: MediaDescription, address: str) -> None:
-        self.claim = claim
-        self.known = known
-        self.theirs = theirs
-        self.address = address
-
-
-def _held(theirs: MediaDescription, address: str) -> MediaDescription:
-    """Our answer that takes the first sound and picture, and sends nothing. Raises Refusal without any."""
-    taken: set[SectionKind] = set()
-    sections = []
-    for section in theirs.sections:
-        first = section.kind not in taken and section.kind is not SectionKind.OTHER
-        if first and section.port and section.codecs and section.dtls is None:
-            taken.add(section.kind)
-            sections.append(_silent(section, address))
-        else:
-            sections.append(replace(section, port=0))
-    if not taken:
-        raise Refusal(RefusalKind.NO_COMMON_CODEC, "nothing of the offer can be held")
-    return MediaDescription(tuple(sections))
+    visit: Visit
+    visitor: Visitor
+    plan: DialPlan
+    session: SdpSession
+    keys_in_media: bool | None = None
+    given_up: bool = False
 
 
-def _silent(section: MediaSection, address: str) -> MediaSection:
-    """The same codecs, but no telephone events: keys are to come as INFO, for nobody hears the medium.
+def _connected(line: SipLine, visitor: Visitor) -> SipLine:
+    """What the worker tells of the visitor's media goes among the events of its call."""
+    visitor.pressed = lambda key: line.call.tell(KeyPressed(key))
+    visitor.lost = lambda reason: line.call.tell(MediaLost(reason))
+    return line
 
-    A secured section gets a key that will never be used.
-    """
-    codecs = tuple(codec for codec in section.codecs if codec.name != "TELEPHONE-EVENT")
-    crypto = next((key for key in section.crypto if key.suite in _KEY_BYTES), None)
-    keys: tuple[CryptoKey, ...] = ()
-    if crypto is not None:
-        secret = b64encode(secrets.token_bytes(_KEY_BYTES[crypto.suite])).decode()
-        keys = (CryptoKey(crypto.tag, crypto.suite, secret),)
-    return MediaSection(
-        section.kind,
-        address,
-        DISCARD_PORT,
-        section.protocol,
-        codecs,
-        Direction.INACTIVE,
-        mid=section.mid,
-        rtcp_mux=section.rtcp_mux,
-        crypto=keys,
-    )
+
+def _prompt(plan: DialPlan) -> str:
+    return PIN_PROMPT if plan.awaits_pin else NUMBER_PROMPT

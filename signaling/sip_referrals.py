@@ -27,6 +27,7 @@ from signaling.sip_endpoint import SipEndpoint
 from signaling.sip_events import CallOver, Referred
 from signaling.sip_line import SipLine
 from signaling.sip_moves import bring_in
+from signaling.trunks.trunks import Trunks
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +53,9 @@ class SipReferrals:
         callers: CallerDirectory,
         dialler: SipDialler,
         conversations: SipConversations,
+        trunks: Trunks,
     ) -> None:
+        self._trunks = trunks
         self._meetings = meetings
         self._callers = callers
         self._dialler = dialler
@@ -125,6 +128,8 @@ class SipReferrals:
                     return await self._move(line, member, self._meetings.by_number(number), pin)
                 if not self._may_invite(member):
                     return _Verdict(403)
+            if self._trunks.at(target) is not None:
+                return _Verdict(403, "Telephones are called by operators only")
             return await self._invite(member, referral, target)
         except UnknownMeeting:
             return _Verdict(404)

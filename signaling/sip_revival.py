@@ -24,6 +24,7 @@ from signaling.sip_conversations import SipConversations
 from signaling.sip_dialog_record import DialogRecord
 from signaling.sip_endpoint import SipEndpoint
 from signaling.sip_line import SipLine
+from signaling.trunks.trunks import Trunks
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +34,8 @@ _SIP = (Access.DIALLED_IN, Access.DIALLED_OUT)
 class SipRevival:
     """Gives restored participants their lines, and follows these calls to their end."""
 
-    def __init__(self, meetings: Meetings, conversations: SipConversations) -> None:
+    def __init__(self, meetings: Meetings, conversations: SipConversations, trunks: Trunks) -> None:
+        self._trunks = trunks
         self._meetings = meetings
         self._conversations = conversations
         self._following: set[asyncio.Task[None]] = set()
@@ -64,7 +66,8 @@ class SipRevival:
         if record.call.network not in endpoint.listeners:
             log.error("dialog_of_another_network", participant=member.participant_id)
             return None
-        return record.revived(endpoint, member.participant_id, time.time())
+        login = None if record.trunk is None else self._trunks.login(record.trunk)
+        return record.revived(endpoint, member.participant_id, time.time(), login)
 
     def _follow(self, line: SipLine) -> None:
         work = self._followed(line)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from config.trunks import SipTrunk, SrtpPolicy
 from foundation.clock import Clock
 from foundation.database import Database
 from foundation.event_bus import EventBus
 from foundation.tasks import TaskScope
 from signaling.callers import CallerDirectory
 from signaling.conference_events import ConferenceEvents
+from signaling.lobby_room import LobbyRoom
+from signaling.media_workers import MediaWorkers
 from signaling.meetings import Meetings
 from signaling.registrar import Registrar
 from signaling.sip_calls import SipCalls
 from signaling.sip_core import SipPolicy
+from signaling.sip_dialling import DialledNetworks
 from signaling.sip_endpoint import SipEndpoint
 from signaling.sip_incoming import IncomingRequest, Reply
 from signaling.sip_listener import ListenerSettings
 from signaling.sip_lobby import SipLobby
+from signaling.trunks.trunks import Trunks
 
 GOODBYE_SECONDS = 1.0
 
@@ -27,7 +33,8 @@ class SipService:
     """`calls` brings participants in and out, `registrar` knows where terminals are.
 
     The first listener's network is the one that calls go out on when nothing names another. Callers of
-    `lobby_number` key in which meeting they want.
+    `lobby_number` key in which meeting they want; `lobby` is where they wait. `srtp` says by network whether
+    calls out by TLS offer SRTP.
     """
 
     def __init__(
@@ -36,17 +43,30 @@ class SipService:
         *,
         realm: str,
         meetings: Meetings,
+        workers: MediaWorkers,
         callers: CallerDirectory,
         database: Database,
         clock: Clock,
         bus: EventBus,
         lobby_number: str | None = None,
+        trunks: Sequence[SipTrunk] = (),
+        srtp: Mapping[str, SrtpPolicy] | None = None,
         policy: SipPolicy | None = None,
     ) -> None:
         self._bus = bus
+        self._keeping: asyncio.Task[None] | None = None
         self.registrar = Registrar(database, clock, callers, realm)
-        lobby = SipLobby(meetings, callers, lobby_number) if lobby_number is not None else None
-        self.calls = SipCalls(meetings, callers, listeners[0].network, self.registrar, lobby)
+        self.lobby = LobbyRoom(workers)
+        default = listeners[0].network
+        self.trunks = Trunks(trunks, default_network=default, node=realm, clock=clock)
+        self.calls = SipCalls(
+            meetings,
+            callers,
+            DialledNetworks(default, srtp or {}),
+            self.registrar,
+            SipLobby(meetings, callers, self.lobby, lobby_number),
+            self.trunks,
+        )
         self.events = ConferenceEvents(meetings, callers)
         self.endpoint = SipEndpoint(
             listeners,
@@ -64,6 +84,7 @@ class SipService:
             policy=replace(policy or SipPolicy(), focus=True),
         )
         self.calls.connect(self.endpoint)
+        self.trunks.connect(self.endpoint)
         self.events.connect(self.endpoint)
 
     async def start(self, scope: TaskScope) -> None:
@@ -72,11 +93,16 @@ class SipService:
         await self.endpoint.start()
         scope.supervise("sip bindings", self.registrar.run)
         scope.supervise("conference events", lambda: self.events.run(self._bus))
+        self._keeping = scope.spawn("sip trunks", self.trunks.run())
 
     async def aclose(self, timeout: float = GOODBYE_SECONDS) -> None:
         """Calls that are still there get their BYE; nobody is followed any more."""
         await self.events.aclose()
         await self.calls.aclose()
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait([self._keeping])
+        await self.trunks.aclose(timeout)
         await self.endpoint.aclose(timeout)
 
 

@@ -36,6 +36,13 @@ class SiteBudgets:
         budget = self._site_budget(site_id)
         return Budget(budget, budget)
 
+    def of(self, caller: Caller) -> Budget:
+        """The same for a caller; a telephone uses what sound takes."""
+        whole = self.whole(caller.site_id)
+        if not caller.sound_only:
+            return whole
+        return Budget(min(whole.to_site_bps, SOUND_BPS), min(whole.from_site_bps, SOUND_BPS))
+
     def camera(self, site_id: str | None, measured_bps: int) -> Budget:
         """What a camera sends up: as measured, else as assumed, but not more than its site's access."""
         access = self._admission.access_bps(site_id)
@@ -58,7 +65,7 @@ class SiteBudgets:
 
     def wanted(self, caller: Caller, offer: MediaDescription) -> Budget:
         """A peer that names a lower limit for what it takes is not budgeted above it."""
-        budget = self._site_budget(caller.site_id)
+        budget = self.of(caller).to_site_bps
         limit = offer.bandwidth_bps
         if limit:
             limit = max(limit, SOUND_BPS)
@@ -134,7 +141,8 @@ class SiteBudgets:
             self._admission.release(member.participant_id)
             if not member.budget_set and member.camera is None:
                 theirs = None if member.media is None else member.media.theirs
-                member.wanted = self.whole(site_id) if theirs is None else self.wanted(member.caller, theirs)
+                caller = member.caller
+                member.wanted = self.of(caller) if theirs is None else self.wanted(caller, theirs)
         callers = sum(member.camera is None for member in mates)
         granted: dict[str, Budget] = {}
         for member in mates:

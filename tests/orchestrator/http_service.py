@@ -17,6 +17,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from argon2 import PasswordHasher
 
 from config.settings import Http, Network, Node, Secret, Settings, Turn
+from config.trunks import SipTrunk
 from foundation.authorisation import Authorisation, Role
 from foundation.clock import FakeClock
 from foundation.database import Database
@@ -63,6 +64,8 @@ from signaling.http_minutes import MinutesRoutes
 from signaling.http_registrations import RegistrationRoutes
 from signaling.http_schedules import ScheduleRoutes
 from signaling.http_streams import StreamRoutes
+from signaling.http_trunks import TrunkRoutes
+from signaling.lobby_room import LobbyRoom
 from signaling.media_workers import MediaWorkers
 from signaling.meeting import Meeting
 from signaling.meeting_history import MeetingHistory
@@ -73,6 +76,9 @@ from signaling.planned_calls import PlannedCalls
 from signaling.registrar import Registrar
 from signaling.schedules import Scheduler
 from signaling.sip_calls import SipCalls
+from signaling.sip_dialling import DialledNetworks
+from signaling.sip_lobby import SipLobby
+from signaling.trunks.trunks import Trunks
 from signaling.viewings import Viewings
 
 PASSWORD = "correct horse 电池"
@@ -257,6 +263,15 @@ SITES = (
 LINKS = (Link("guangxi-nanning", "guangxi", "nanning", 50_000_000),)
 
 
+TRUNKS = (
+    SipTrunk(
+        name="telecom",
+        server="sbc.telecom.example.cn",
+        username="+867715861234",
+        password=Secret("a-trunk-password"),
+        prefixes=("+86771",),
+    ),
+)
 CAMERAS = (
     KnownCamera("gate", "guangxi", "东门"),
     KnownCamera("yard", "cenxi", "院子"),
@@ -331,9 +346,13 @@ async def serving(
     async def camera_of(camera_id: str) -> KnownCamera | None:
         return cameras.get(camera_id)
 
+    registrar = Registrar(database, clock, callers, "gx")
+    trunks = Trunks(TRUNKS, default_network="extranet", node="gx", clock=clock)
+    lobby = SipLobby(meetings, callers, LobbyRoom(placement), None)
+    sip_calls = SipCalls(meetings, callers, DialledNetworks("extranet"), registrar, lobby, trunks)
     planned = PlannedCalls(
         meetings=meetings,
-        dial=SipCalls(meetings, callers, "extranet").dial,
+        dial=sip_calls.dial,
         cameras=CameraCalls(meetings, camera_of),
         database=database,
         bus=bus,
@@ -373,7 +392,7 @@ async def serving(
             meetings=meetings,
             history=history,
             browsers=BrowserCalls(meetings, "extranet"),
-            sip=SipCalls(meetings, callers, "extranet"),
+            sip=sip_calls,
             authorisation=book.authorisation,
             passwords=passwords,
             cameras=CameraCalls(meetings, camera_of),
@@ -390,9 +409,8 @@ async def serving(
             passwords=passwords,
         ).routes,
         *MinutesRoutes(MinutesBook(database, clock, meetings), history, UTC).routes,
-        *RegistrationRoutes(
-            registrar=Registrar(database, clock, callers, "gx"), authorisation=book.authorisation
-        ).routes,
+        *RegistrationRoutes(registrar=registrar, authorisation=book.authorisation).routes,
+        *TrunkRoutes(trunks).routes,
         *StreamRoutes(
             viewings=viewings,
             cameras=camera_of,
@@ -407,6 +425,7 @@ async def serving(
             bus=bus,
             workers=lambda: workers,
             services=dict,
+            trunks=lambda: {one.name: one.state for one in trunks.reports()},
             telemetry=telemetry,
         ).routes,
         *IceRoutes(turn=settings.turn, clock=clock).routes,

@@ -30,6 +30,7 @@ async def test_healthy_node(service: Service) -> None:
         "node": {"id": "gx", "name": "广西应急指挥中心", "level": "province"},
         "workers": [{"name": "media-0", "pid": 4711, "state": "ready"}],
         "services": [],
+        "trunks": [{"name": "telecom", "state": "starting"}],
         "database": "ok",
         "bus": "ok",
     }

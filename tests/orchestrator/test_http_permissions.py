@@ -143,6 +143,7 @@ CASES: dict[tuple[str, str], tuple[Case, int]] = {
     ("POST", f"{API}/sites/{{id}}/addresses"): (address, 204),
     ("POST", f"{API}/sites/{{id}}/sip-accounts"): (at_site(ACCOUNT), 204),
     ("GET", f"{API}/sip-registrations"): (body(), 200),
+    ("GET", f"{API}/sip-trunks"): (body(), 200),
     ("GET", f"{API}/links"): (body(), 200),
     ("POST", f"{API}/links"): (new_link, 201),
     ("PATCH", f"{API}/links/{{id}}"): (a_link, 200),

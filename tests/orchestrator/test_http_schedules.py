@@ -91,7 +91,7 @@ async def test_a_schedule_from_first_to_last(service: Service, operator: Signed)
         ({"host_site_id": "guangdong"}, 403, "outside the jurisdiction"),
         ({"participants": [{}]}, 422, "an address or a site_id"),
         ({"participants": [{"site_id": "atlantis"}]}, 400, "participant 1: there is no site 'atlantis'"),
-        ({"participants": [{"address": "h323:x"}]}, 400, "neither a sip: URI nor camera:ID"),
+        ({"participants": [{"address": "h323:x"}]}, 400, "cannot be called"),
         ({"participants": [{"address": "camera:none"}]}, 400, "there is no camera:none"),
         (
             {"participants": [{"site_id": "cenxi"}, {"site_id": "cenxi"}]},

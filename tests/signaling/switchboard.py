@@ -39,6 +39,7 @@ async def switchboard(
         [ListenerSettings("lo", "127.0.0.1", 0, 0)],
         realm=REALM,
         meetings=house.meetings,
+        workers=house.workers,
         callers=CallerDirectory(house.database, clock, passwords, REALM, AttemptThrottle(clock, free=free)),
         database=house.database,
         clock=clock,

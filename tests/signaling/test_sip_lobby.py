@@ -1,4 +1,4 @@
-"""Callers of the general number: keyed into a meeting by INFO, limited, held until then."""
+"""Callers of the general number: shown what to key in, keyed in by either kind of key, limited."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from collections.abc import AsyncIterator
 import pytest
 
 from foundation.clock import FakeClock
+from foundation.desks import Refusal, RefusalKind
 from foundation.passwords import Passwords
 from protocols.sip.message import Request, Response
 from signaling import dial_plan
+from signaling.lobby_room import LOBBY as ROOM
+from signaling.sip_lobby import AGAIN_PROMPT, NUMBER_PROMPT, PIN_PROMPT
 from signaling.sip_service import SipService
-from tests.peers.waiting import until
-from tests.signaling.house import House
+from tests.peers.waiting import until, until_true
+from tests.signaling.house import OURS, House
+from tests.signaling.recording_desk import RecordingDesk
 from tests.signaling.sip_raw import ANSWER, OFFER, RawPeer, inside
 from tests.signaling.switchboard import loopback_is, switchboard
 
@@ -68,6 +72,31 @@ class Caller(RawPeer):
         await self.request("ACK")
 
 
+def worker(house: House) -> RecordingDesk:
+    return house.desks["media-0"]
+
+
+def prompts(house: House) -> list[str]:
+    """What those who wait are shown now."""
+    return [
+        text
+        for conference_id, spec in worker(house).conferences.items()
+        if conference_id.startswith(ROOM)
+        for text in spec.staging.prompts.values()
+    ]
+
+
+async def shows(house: House, *texts: str) -> None:
+    await until_true(lambda: prompts(house) == list(texts), f"the texts {texts}", 3.0)
+
+
+def touch(service: SipService, house: House, keys: str) -> None:
+    """Keys as the worker tells them from the media of the only caller."""
+    (visitor_id,) = [key for key in worker(house).participants if key in service.lobby._visitors]
+    for key in keys:
+        service.lobby.pressed(visitor_id, key)
+
+
 async def members(house: House, count: int) -> None:
     async def inside_now() -> int:
         return len([m for m in house.meeting.members.values() if m.media is not None])
@@ -78,12 +107,15 @@ async def members(house: House, count: int) -> None:
 async def test_a_stranger_with_the_pin_is_put_into_the_meeting(service: SipService, house: House) -> None:
     async with Caller(service) as caller:
         answer = await caller.dial()
-        assert b"a=inactive" in answer.body
-        assert re.search(rb"m=audio [1-9]\d* RTP/AVP 8\r", answer.body), "held, and without telephone events"
+        assert re.search(rb"m=audio 40000 RTP/AVP 8\r", answer.body), "answered by a worker"
         assert not house.meeting.members
-        await caller.press("8001#4711#")
+        assert prompts(house) == [NUMBER_PROMPT]
+        await caller.press("8001#")
+        await shows(house, PIN_PROMPT)
+        await caller.press("4711#")
         await caller.enters()
         await members(house, 1)
+        await shows(house)
         (member,) = house.meeting.members.values()
         assert (member.caller.site_id, member.caller.name) == (None, "Peer")
         caller.send(inside(caller, caller.answer, "BYE", 99))
@@ -140,21 +172,88 @@ async def test_a_terminal_that_refuses_the_media_may_try_again(service: SipServi
         await members(house, 1)
 
 
-async def test_a_held_call_may_be_held_anew(service: SipService) -> None:
+async def test_keys_in_the_media_count_as_those_by_info(service: SipService, house: House) -> None:
+    async with Caller(service) as caller:
+        await caller.dial()
+        touch(service, house, "8001#4711")
+        await shows(house, PIN_PROMPT)
+        await caller.press("4711#")  # the same keys once more, by a terminal that sends both
+        touch(service, house, "#")
+        await caller.enters()
+        await members(house, 1)
+
+
+async def test_a_wrong_entry_is_told_and_may_be_made_again(service: SipService, house: House) -> None:
+    async with Caller(service) as caller:
+        await caller.dial()
+        touch(service, house, "9999#0000#")
+        await shows(house, AGAIN_PROMPT)
+        touch(service, house, "8001#")
+        await shows(house, PIN_PROMPT)
+
+
+async def test_a_caller_without_an_offer_is_made_one(service: SipService, house: House) -> None:
+    async with Caller(service) as caller:
+        to = {"To": f"<sip:{LOBBY}@127.0.0.1>", "uri": f"sip:{LOBBY}@127.0.0.1"}
+        caller.send(caller.compose("INVITE", **to))
+        caller.answer = await caller.response(200)
+        assert b"m=audio 40000" in caller.answer.body
+        ack = inside(caller, caller.answer, "ACK", 1, ANSWER)
+        caller.send(Request("ACK", ack.uri, ack.headers.having(("Content-Type", "application/sdp")), ANSWER))
+        await until_true(lambda: bool(worker(house).named("answered")), "the answer at the worker", 3.0)
+        touch(service, house, "8001#4711#")
+        await caller.enters()
+        await members(house, 1)
+
+
+async def test_media_are_agreed_anew_in_mid_call(service: SipService, house: House) -> None:
     async with Caller(service) as caller:
         await caller.dial()
         caller.number += 1
         caller.send(inside(caller, caller.answer, "INVITE", caller.number, SECURED))
-        answer = await caller.response(200)
-        assert b"RTP/SAVP" in answer.body
-        assert re.search(rb"a=crypto:3 AES_CM_128_HMAC_SHA1_80 inline:[A-Za-z0-9+/]{40}\r", answer.body)
+        await caller.response(200)
         caller.send(inside(caller, caller.answer, "ACK", caller.number))
+        assert len(worker(house).named("renegotiate")) == 1
+
+
+async def test_a_lost_worker_loses_no_caller(service: SipService, house: House) -> None:
+    async with Caller(service) as caller:
+        await caller.dial()
+        house.workers.became_ready("media-1", 101)
+        house.workers.became_lost("media-0")
+        await service.lobby.worker_lost("media-0")
+        other = house.desks["media-1"]
+        (visitor_id,) = other.participants
+        assert other.resumed[visitor_id] == OURS
+        service.lobby.pressed(visitor_id, "8")
+        house.workers.became_lost("media-1")
+        await service.lobby.worker_lost("media-1")
+        bye = await caller.request("BYE")
+        assert bye.headers.get("Reason") == 'SIP;cause=503;text="The media were lost"'
+        caller.reply(bye, 200)
+
+
+async def test_the_room_is_closed_behind_the_last_caller(service: SipService, house: House) -> None:
+    async with Caller(service) as caller:
+        await caller.dial()
+        assert list(worker(house).conferences) == ["lobby:media-0"]
+        caller.send(inside(caller, caller.answer, "BYE", 99))
+        await caller.response(200)
+        await until_true(lambda: not worker(house).conferences, "the room to be closed", 3.0)
+        assert len(service.lobby) == 0
+
+
+async def test_a_worker_that_refuses_is_the_callers_answer(service: SipService, house: House) -> None:
+    worker(house).failures["admit"] = Refusal(RefusalKind.NO_COMMON_CODEC, "no codec in common")
+    async with Caller(service) as caller:
+        assert (await caller.dial()).status == 488
+    assert len(service.lobby) == 0
 
 
 @pytest.mark.parametrize(
     ("offer", "status"),
-    [(b"", 488), (OFFER.replace(b"m=audio 4000", b"m=audio 0"), 488), (b"v=1\r\n", 400)],
+    [(b"v=1\r\n", 400)],
 )
-async def test_what_cannot_be_held(service: SipService, offer: bytes, status: int) -> None:
+async def test_what_cannot_be_read(service: SipService, offer: bytes, status: int) -> None:
     async with Caller(service) as caller:
         assert (await caller.dial(offer)).status == status
