@@ -11,6 +11,7 @@ The delay holds coded packets, at most DELAY_BYTES a broadcast; what does not fi
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import AsyncGenerator
@@ -32,6 +33,12 @@ KEY_FRAME_SECONDS = 2.0
 SOUND_AGAIN = 15.0
 """Seconds between two looks whether a stream without sound has some by now."""
 SESSIONS_WAITING = 16
+FIRST_TRY = 0.1
+SOON = 0.5
+"""Seconds between tries to open a stream that played a moment ago: its worker is replaced in about one ..."""
+SOON_FOR = 30.0
+SELDOM = 5.0
+"""... and of one that rests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,17 +140,21 @@ class Feed:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _open_again(self) -> None:
-        backoff = Backoff(first=0.25, limit=5.0)
+        soon, seldom = Backoff(first=FIRST_TRY, limit=SOON), Backoff(first=SOON, limit=SELDOM)
+        played = -math.inf
         while True:
             try:
                 async with self._source.open(self._id) as video, AsyncExitStack() as held:
                     self.detail = ""
                     sound = await self._open_sound(held)
                     if await self._carry(video, sound):
-                        backoff.reset()
+                        played = time.monotonic()
+                        soon.reset()
+                        seldom.reset()
             except StreamUnavailable as error:
                 self.detail = str(error)
-            await asyncio.sleep(backoff.next_delay())
+            recent = time.monotonic() - played < SOON_FOR
+            await asyncio.sleep((soon if recent else seldom).next_delay())
 
     async def _open_sound(self, held: AsyncExitStack) -> Stream | None:
         self._sound_remark = ""

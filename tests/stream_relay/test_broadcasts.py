@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from foundation.desks import BroadcastPlan, BroadcastSpec, BroadcastStatus
+from foundation.tasks import Backoff
 from media.packet import Format
 from media.stream import Stream
 from stream_relay import broadcast_feed
@@ -76,6 +77,33 @@ async def test_it_waits_in_words_goes_live_and_goes_on_when_its_stream_comes_bac
             numbers = [int(found) for found in re.findall(r"part-(\d+)\.\d+\.m4s", text)]
             assert numbers == sorted(numbers)
     assert programme.holders == 0
+
+
+async def test_a_stream_that_played_a_moment_ago_is_asked_for_again_and_again_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A killed media worker is back within a second or two: nobody is to wait for a long pause's end then."""
+    waits: list[float] = []
+
+    class Impatient(Backoff):
+        def next_delay(self) -> float:
+            waits.append(super().next_delay())
+            return 0.01
+
+    monkeypatch.setattr(broadcast_feed, "Backoff", Impatient)
+    programme = Programme("programme:c1", RED)
+    async with live(programme) as broadcasts:
+        async with playing(programme):
+            await until(lambda: status(broadcasts), lambda one: one.state == "live")
+        waits.clear()
+        while len(waits) < 20:  # noqa: ASYNC110 - nobody is told of a try
+            await asyncio.sleep(0.01)
+        assert max(waits) <= broadcast_feed.SOON
+        monkeypatch.setattr(broadcast_feed, "SOON_FOR", 0.0)
+        waits.clear()
+        while len(waits) < 10:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
+        assert max(waits) > 2 * broadcast_feed.SOON, "a source that rests is asked seldom"
 
 
 async def test_what_the_plan_drops_ends_at_once_and_lets_its_stream_go() -> None:

@@ -7,7 +7,8 @@ import { wordsFor } from "./words";
 type Shown = "waiting" | "live" | "ended" | "unknown" | "offline" | "stalled" | "unsupported";
 
 const ASK_EVERY = 4000;
-const FROZEN = 6000; // a picture that does not move for so long is fetched anew
+const ASK_SOON = 1500; // while nothing moves
+const FROZEN = 4000; // a picture that does not move for so long is fetched anew
 const GONE_AFTER = 30_000; // an unknown broadcast that was live a moment ago may come back: the service restarts
 const IDLE = 3000;
 
@@ -71,7 +72,7 @@ async function look(): Promise<void> {
   window.clearTimeout(asking);
   const answer = await askInfo(base);
   window.clearTimeout(asking);
-  asking = window.setTimeout(() => void look(), ASK_EVERY);
+  asking = window.setTimeout(() => void look(), moving(performance.now()) ? ASK_EVERY : ASK_SOON);
   const now = performance.now();
   if (answer.kind === "info") {
     info = answer.info;
