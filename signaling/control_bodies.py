@@ -17,7 +17,9 @@ LONGEST_BANNER = 500
 LONGEST_LIST = 500
 
 
-Layout = Literal["auto", "speaker", "1+1", "2x2", "1+5", "1+7", "3x3", "4x4", "pip", "speaker+strip"]
+Layout = Literal[
+    "auto", "speaker", "1+1", "2x2", "1+5", "1+7", "3x3", "4x4", "pip", "speaker+strip", "slides+speaker"
+]
 
 
 class CommandBody(Wanted):

@@ -28,7 +28,7 @@ class View:
 
     With a `page`, the mosaic has these only, in this order. `layout`: "auto" (equal cells, as many as there
     are sites), "speaker" (who speaks is large) or a layout's own name ("full", "1+1", "2x2", "1+5", "1+7",
-    "3x3", "4x4", "pip", "speaker+strip").
+    "3x3", "4x4", "pip", "speaker+strip", "slides+speaker": slides are in the main picture of all).
     """
 
     mode: ViewMode = ViewMode.MOSAIC

@@ -39,7 +39,7 @@ export const controlZh = {
     locked: "会议锁定",
     lockedHint: "锁定后不再有新会场加入，操作员邀请的除外",
     layout: "多画面布局",
-    layouts: { auto: "自动", speaker: "主讲突出", pip: "画中画", strip: "主讲加下排" },
+    layouts: { auto: "自动", speaker: "主讲突出", pip: "画中画", strip: "主讲加下排", slides: "共享画面加主讲" },
     lobby: "等候室",
     lobbies: { off: "不启用", guests: "仅凭密码加入者", all: "所有加入者" },
     allowSelect: "允许会场自行选看",
