@@ -114,7 +114,10 @@ def footage(
     colour: Yuv, codec: str, bitrate: int, size: tuple[int, int], *, noisy: bool = True
 ) -> tuple[tuple[bytes, bool], ...]:
     """Coded frames of a loop that begins with a key frame; noise along its foot makes no two equal."""
-    encoder = VideoEncoder(VideoTarget(VideoCodec(codec), *size, 25, bitrate))
+    # With less room libx264's own words leave nothing for the first picture, and it is grey.
+    encoder = VideoEncoder(
+        VideoTarget(VideoCodec(codec), *size, 25, bitrate, vbv_frames=max(1, 16_000 * 25 / bitrate))
+    )
     noise = np.random.default_rng(1)
     coded: list[tuple[bytes, bool]] = []
     for number in range(LOOP_FRAMES):

@@ -28,7 +28,7 @@ from tests.mcu_bridge.rtp_peer import (
     RtpPeer,
     Tile,
 )
-from tests.peers.waiting import until_true
+from tests.peers.waiting import until, until_true
 
 CIF = (352, 288)
 EVENTS = CodecDescription("TELEPHONE-EVENT", 101, 8_000)
@@ -151,9 +151,7 @@ async def test_a_layout_is_chosen_for_all_and_for_one(stage: Stage) -> None:
         await stage.bridge.set_staging(MEETING, View(layout="speaker"), own)
         await blue.sees(GREEN, Tile(1, 0, 2, 2))
         await green.sees(GREEN, Tile(2, 0, 3, 3))
-        assert sorted(await stage.encoders()) == [
-            "mosaic 2x2 H264 640x360@25 600k",
-            "mosaic H264 640x360@25 600k",
-        ]
+        both = ["mosaic 2x2 H264 640x360@25 600k", "mosaic H264 640x360@25 600k"]
+        await until(stage.encoders, lambda keys: sorted(keys) == both, "an encoder for each", 3.0)
         with pytest.raises(Refusal, match="5x5"):
             await stage.bridge.set_view(MEETING, View(layout="5x5"))
