@@ -14,7 +14,7 @@ from foundation.events import ConferenceChanged
 from signaling.control.machine import Decision, decide
 from signaling.control.orders import Command, Order
 from signaling.control.people import People, Person, arriving, departed
-from signaling.control.polling import following, turned
+from signaling.control.polling import following, turned, turned_without
 from signaling.control.staging import staged
 from signaling.control.state import ControlState
 from signaling.meeting import Meeting, Member, MemberState
@@ -74,6 +74,7 @@ class MeetingControl:
         """Nothing is left of one who is gone. It is gone whether or not that can be written."""
         async with self._lock(meeting.conference_id):
             state = departed(meeting.control, participant_id, self._roster.rows.now())
+            state = turned_without(state, people_of(meeting), participant_id)
             if state == meeting.control or meeting.conference_id not in self._roster.meetings:
                 return
             view, _staging = staged(state, people_of(meeting))

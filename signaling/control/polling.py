@@ -15,6 +15,17 @@ def turned(state: ControlState, people: People) -> ControlState:
     return replace(state, polling=replace(state.polling, shown=following(state, people)))
 
 
+def turned_without(state: ControlState, people: People, participant_id: str) -> ControlState:
+    """One is gone: its page goes on without it; an empty one is not looked at until its time is up."""
+    polling = state.polling
+    if polling is None or participant_id not in polling.shown:
+        return state
+    left = tuple(key for key in polling.shown if key != participant_id)
+    if left:
+        return replace(state, polling=replace(polling, shown=left))
+    return turned(state, people)
+
+
 def following(state: ControlState, people: People) -> tuple[str, ...]:
     """Whom the polling shows next; absent sites are skipped, nobody if there is none."""
     polling = state.polling

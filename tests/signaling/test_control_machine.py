@@ -14,7 +14,7 @@ from signaling.control.controller import mentioned
 from signaling.control.machine import MODES, decide
 from signaling.control.orders import Command, NotAllowed, NotNow, Order, Outdated
 from signaling.control.people import Person, arriving, departed
-from signaling.control.polling import following, turned
+from signaling.control.polling import following, turned, turned_without
 from signaling.control.staging import LOBBY_PROMPT, staged
 from signaling.control.state import Audience, ControlState, Lobby, Mark, Mode
 
@@ -69,6 +69,17 @@ def test_in_a_lecture_all_see_the_speaker_who_sees_the_mosaic_or_its_pages() -> 
     assert sees(paged, "a") == View(page=("chair", "b"))
     assert sees(turned(paged, PEOPLE), "a") == View(page=("c",))
     assert do(paged, Command.STOP).polling is None
+
+
+def test_nobody_is_shown_the_place_of_a_polled_site_that_left() -> None:
+    state = do(START, Command.POLL, order=("a", "b", "c"))
+    left = {name: person for name, person in PEOPLE.items() if name != "a"}
+    assert turned_without(state, left, "c") is state, "whoever is not shown"
+    gone = turned_without(state, left, "a")
+    assert staged(gone, left)[0] == full("b")
+    paged = do(START, Command.POLL, order=("a", "b", "c"), size=2)
+    assert staged(turned_without(paged, left, "a"), left)[0] == View(page=("b",)), "its page goes on"
+    assert turned_without(START, left, "a") is START
 
 
 def test_polling_shows_sites_in_turn_without_the_absent() -> None:
