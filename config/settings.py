@@ -366,14 +366,16 @@ class Settings(_Section, frozen=True):
             if bfcp is None or base is None:
                 continue
             for transport, given in zip(transports, (bfcp.udp, bfcp.tcp), strict=True):
-                ports = range(base + BFCP_ABOVE_SIP, 65_536) if given is None else (given,)
                 key = f"networks[{index}].bfcp.{transport}"
-                for port in ports:
+                port = given or base + BFCP_ABOVE_SIP
+                while port <= 65_535:
                     place = Listener(key, network.bind, port, port, transport)
-                    if given is not None or not any(place.overlaps(other) for other in taken):
+                    other = None if given else next(filter(place.overlaps, taken), None)
+                    if other is None:
                         found[network.name, transport] = place
                         taken.append(place)
                         break
+                    port = other.last_port + 1
         return found
 
     def _fixed_listeners(self) -> Iterator[Listener]:

@@ -57,6 +57,30 @@ def test_defaults_are_those_of_the_outside_interface(tmp_path: Path) -> None:
     assert settings.database_url == f"sqlite+aiosqlite:///{Path.cwd()}/data/anshi.db"
 
 
+def test_bfcp_is_beside_sip_where_nothing_else_is(tmp_path: Path) -> None:
+    def ports(network: str) -> tuple[int | None, int | None]:
+        text = f"node: {{id: a, name: b}}\nnetworks: [{{name: lan, bind: 127.0.0.1{network}}}]\n"
+        settings = loaded(tmp_path, text)
+        lan = settings.network("lan")
+        return settings.bfcp_port(lan, "udp"), settings.bfcp_port(lan, "tcp")
+
+    assert ports("") == (5070, 5070)
+    assert ports(", sip: {udp: 6060, tcp: 6061, tls: 6070}") == (6070, 6071)
+    assert ports(", sip: {udp: 39990, tcp: null, tls: null}") == (49001, 40000)  # past media and browsers
+    assert ports(", bfcp: {udp: 3238, tcp: 3239}") == (3238, 3239)
+    assert ports(", bfcp: {tcp: 3239}") == (5070, 3239)
+    assert ports(", bfcp: null") == (None, None)
+    assert ports(", sip: {udp: null, tcp: null, tls: null}") == (None, None)
+    assert ports(", sip: {udp: 65530, tcp: null, tls: null}") == (None, None)
+
+
+def test_a_bfcp_port_that_something_else_has_is_named(tmp_path: Path) -> None:
+    text = MINIMAL.replace("}]", ", bfcp: {tcp: 5061}}]")
+    assert line(tmp_path, text) == (
+        "node.yaml: networks[0].bfcp.tcp: 127.0.0.1:5061/tcp is also taken by networks[0].sip.tls"
+    )
+
+
 def test_the_data_option_wins(tmp_path: Path) -> None:
     path = tmp_path / "node.yaml"
     path.write_text(MINIMAL + "data: /srv/one\n", encoding="utf-8")
