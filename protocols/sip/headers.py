@@ -69,7 +69,7 @@ class Via:
 
         maddr is passed over: it serves multicast only, and lets a stranger point our answers at others.
         """
-        # Some write an IPv6 address there with brackets, as RFC 3261 wants it, others without (RFC 5118 4.5).
+        # An IPv6 address stands there without brackets; some write them all the same (RFC 5118 4.5).
         host = (self.parameters.get("received") or self.host).strip("[]")
         rport = self.parameters.get("rport")
         if rport and rport.isdigit():
