@@ -180,6 +180,30 @@ async def test_pages_of_a_mosaic_turn_without_a_card_in_between(
     assert all(any(_near(now, colour) for colour in (RED, GREEN, BLUE)) for now in seen), seen
 
 
+async def test_the_second_of_two_quick_switches_is_no_slower_and_neither_shows_grey(
+    stage: Stage, rooms: tuple[RtpPeer, RtpPeer, RtpPeer]
+) -> None:
+    _red, green, blue = rooms
+    await stage.bridge.set_view(MEETING, full_screen("red"))
+    await green.sees(RED, timeout=2 * SOON)
+    seen: list[tuple[int, int, int]] = []
+    took: list[float] = []
+    for _pair in range(3):
+        for name, colour in (("blue", BLUE), ("red", RED)):
+            began = time.monotonic()
+            await stage.bridge.set_view(MEETING, full_screen(name))
+            while not green.shows(colour):
+                assert time.monotonic() - began < 5 * SOON, f"{name} is not shown, but {green.colour()}"
+                now = green.colour()
+                assert now is not None
+                seen.append(now)
+                await green.more_pictures(1)
+            took.append(time.monotonic() - began)
+    assert not [now for now in seen if not _near(now, RED) and not _near(now, BLUE)], seen
+    assert sorted(took)[len(took) // 2] < SOON, took
+    assert blue.keyframe_requests >= 3
+
+
 def _near(one: tuple[int, int, int], other: tuple[int, int, int]) -> bool:
     return all(abs(a - b) <= 20 for a, b in zip(one, other, strict=True))
 
