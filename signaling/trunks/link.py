@@ -63,7 +63,7 @@ class TrunkLink:
         while (left := until - loop.time()) > 0:
             await asyncio.sleep(min(left, self._trunk.settings.keep_alive))
             flow = self._trunk.flow
-            if flow is None or self._trunk.state is not TrunkState.REGISTERED:
+            if flow is None or self._trunk.state is not TrunkState.REGISTERED or loop.time() >= until:
                 continue
             listener = self._endpoint.listeners[flow.network]
             if not listener.is_open(flow) or not listener.send(flow, b"\r\n\r\n"):

@@ -57,14 +57,17 @@ class _Datagrams(asyncio.DatagramProtocol):
         self.received: asyncio.Queue[bytes] = asyncio.Queue()
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        self.received.put_nowait(data)
+        if data.strip():  # keep-alives are no messages
+            self.received.put_nowait(data)
 
 
 class RawPeer:
     """A UDP peer of one endpoint; composes requests and answers by hand."""
 
-    def __init__(self, target: SipEndpoint) -> None:
-        self._address = ("127.0.0.1", target.port("lo", "UDP"))
+    def __init__(self, target: SipEndpoint | None) -> None:
+        """`look_at` names the endpoint later where it is not there yet."""
+        if target is not None:
+            self.look_at(target)
         self._protocol = _Datagrams()
         self.port = 0
 
@@ -78,6 +81,9 @@ class RawPeer:
 
     async def __aexit__(self, *_: object) -> None:
         self._transport.close()
+
+    def look_at(self, target: SipEndpoint) -> None:
+        self._address = ("127.0.0.1", target.port("lo", "UDP"))
 
     def send(self, message: Message | bytes) -> None:
         data = message if isinstance(message, bytes) else message.to_bytes()
