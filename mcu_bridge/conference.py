@@ -278,12 +278,24 @@ class Conference:
 
     def _replan(self, now: float) -> None:
         """Budgets first: what a site has room for decides what it is sent."""
-        given, shown = self.spec.staging.slides, self.picture.slides
-        for participant_id, participant in self.participants.items():
-            goes = shown not in (None, participant_id) and participant.takes_slides
-            participant.give_slides(to_site=goes, from_site=participant_id == given)
+        shown = self.picture.slides
+        for participant in self.participants.values():
+            self._give_slides(participant, shown)
         self.picture.replan(now, self._load.ceiling)
         self._steer(now)
+
+    def _give_slides(self, participant: Participant, shown: str | None) -> None:
+        """Room for slides beside the camera, where they go to a site or it was given the floor."""
+        participant_id, camera = participant.participant_id, participant.picture
+        granted = None if camera is None else camera.granted
+        participant.give_slides(
+            to_site=shown not in (None, participant_id) and participant.takes_slides,
+            from_site=participant_id == self.spec.staging.slides and participant.slides is not None,
+        )
+        if camera is not None and camera.granted != granted and not camera.heeds_rtcp and camera.stream:
+            self._emit(
+                PictureFlowWanted(self.spec.conference_id, participant_id, camera.granted, camera.held)
+            )
 
     def _steer(self, now: float) -> None:
         """A picture that nobody sees is to trickle; one that somebody sees, or will soon, flows in full."""

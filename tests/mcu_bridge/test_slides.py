@@ -12,6 +12,7 @@ import pytest
 
 from foundation.desks import (
     Budget,
+    CodecDescription,
     ConferenceSpec,
     Dialled,
     Direction,
@@ -22,6 +23,7 @@ from foundation.desks import (
     View,
     ViewMode,
 )
+from foundation.events import PictureFlowWanted
 from mcu_bridge.access import MediaAccess
 from mcu_bridge.bridge import Bridge
 from mcu_bridge.rates import SLIDES_SHARE
@@ -58,8 +60,17 @@ class Hall:
         hertz: float = 440.0,
         bitrate: int = 200_000,
         secure: bool = False,
+        video: CodecDescription = H264,
     ) -> RtpPeer:
-        peer = RtpPeer(colour, hertz, self.stage.peer_ports, slides=slides, bitrate=bitrate, secure=secure)
+        peer = RtpPeer(
+            colour,
+            hertz,
+            self.stage.peer_ports,
+            slides=slides,
+            video=video,
+            bitrate=bitrate,
+            secure=secure,
+        )
         await self._rooms.enter_async_context(peer)
         await self.stage.join(name, peer, budget)
         return peer
@@ -240,6 +251,45 @@ async def test_the_floor_passes_on(hall: Hall) -> None:
     assert second.pictures <= had + 1
     await hall.stage.bridge.drop("b")
     await c.sees(RED)
+
+
+async def test_a_camera_that_heeds_no_feedback_is_limited_by_signalling_while_slides_come(hall: Hall) -> None:
+    deaf = replace(H264, feedback=("nack", "nack pli"))
+    await hall.room("a", RED, sharing(), video=deaf)
+    flows = [event for event in hall.stage.events if isinstance(event, PictureFlowWanted)]
+    assert not flows
+    for staging in (SHARED, Staging()):
+        await hall.show(staging)
+        count = len(flows)
+
+        def told(count: int = count) -> bool:
+            flows[:] = [event for event in hall.stage.events if isinstance(event, PictureFlowWanted)]
+            return len(flows) > count
+
+        await until_true(told, "a's camera to be limited", 4.0)
+    less, whole = (event.bitrate_bps for event in flows)
+    assert abs(less - whole * (1 - SLIDES_SHARE)) <= 1
+
+
+async def test_comings_and_goings_leave_nothing(hall: Hall) -> None:
+    seen = looking()
+    await hall.room("b", GREEN, seen)
+    picture = hall.stage.bridge._conferences[MEETING].picture
+    async with RtpPeer(RED, 440.0, hall.stage.peer_ports, slides=sharing()) as a:
+        for _ in range(5):
+            await hall.stage.join("a", a)
+            await hall.show(SHARED)
+            seen.latest = None
+            await seen.sees(BLUE)
+            await hall.stage.bridge.drop("a")
+            await hall.show(Staging())
+    await until_true(lambda: not picture._closing and not picture._forwardings, "all to be closed", 5.0)
+    assert picture._senders.keys() == {"b", "slides:b"}
+    assert picture._viewers.keys() == {"b", "slides:b", f"programme:{MEETING}"}
+    assert picture._decoders.keys() <= {"b"}
+    assert all(content.slides is None for content in picture._screens)
+    await hall.stage.bridge.drop("b")
+    assert not picture._senders
 
 
 async def test_the_programme_shows_slides_and_speaker(hall: Hall) -> None:
