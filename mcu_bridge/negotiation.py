@@ -232,3 +232,32 @@ def has_usable_key(section: MediaSection) -> bool:
     if not is_secure(section):
         return True
     return section.dtls is not None or any(key.suite in PROFILES for key in section.crypto)
+
+
+def refused(section: MediaSection) -> MediaSection:
+    """Our answer to a section that we do not serve (RFC 3264 6)."""
+    return MediaSection(
+        kind=section.kind,
+        address=section.address,
+        port=0,
+        protocol=section.protocol,
+        mid=section.mid,
+        media=section.media,
+    )
+
+
+def matching(ours: MediaDescription | None, index: int, kind: SectionKind) -> MediaSection | None:
+    """What we answered to a section before, if it was served."""
+    if ours is None or index >= len(ours.sections) or ours.sections[index].kind is not kind:
+        return None
+    return ours.sections[index] if ours.sections[index].port else None
+
+
+def why_none(offer: MediaDescription) -> str:
+    """In words, for a refusal."""
+    names = [
+        f"{s.kind.value}: {', '.join(c.name for c in s.codecs) or 'nothing'}"
+        f"{'' if has_usable_key(s) else ' in SRTP without a key we can use'}"
+        for s in offer.sections
+    ]
+    return f"no codec in common; the peer offers {'; '.join(names) or 'no media'}"

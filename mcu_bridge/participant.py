@@ -37,9 +37,11 @@ from mcu_bridge.negotiation import (
     AgreedCodecs,
     agree,
     chosen_sections,
-    has_usable_key,
     in_one_transport,
+    matching,
+    refused,
     settle,
+    why_none,
 )
 from mcu_bridge.picture_budget import PictureBudget
 from mcu_bridge.picture_leg import PictureLeg
@@ -182,7 +184,7 @@ class Participant:
     def _answer(self, offer: MediaDescription, resume: MediaDescription | None) -> MediaDescription:
         chosen = {kind: at for kind, at in chosen_sections(offer).items() if self._may_have(kind)}
         if not chosen:
-            raise Refusal(RefusalKind.NO_COMMON_CODEC, _why_none(offer))
+            raise Refusal(RefusalKind.NO_COMMON_CODEC, why_none(offer))
         first = offer.sections[next(iter(chosen.values()))]
         for kind in _KINDS:
             if kind not in chosen:
@@ -205,9 +207,9 @@ class Participant:
         for index, section in enumerate(offer.sections):
             agreed = agree(section)
             if chosen.get(section.kind) != index or agreed is None:
-                sections.append(_refused(section))
+                sections.append(refused(section))
                 continue
-            before = _matching(resume or self._ours, index, section.kind)
+            before = matching(resume or self._ours, index, section.kind)
             socket, crypto = self._plain.answer(section, before, resuming=resume is not None)
             leg = self._connect(agreed, section, section.direction.reversed, socket)
             answer = MediaSection(
@@ -243,7 +245,7 @@ class Participant:
         for index, section in enumerate(offer.sections):
             agreed = agree(section)
             if chosen.get(section.kind) != index or agreed is None:
-                sections.append(_refused(section))
+                sections.append(refused(section))
                 continue
             leg = self._connect(agreed, section, section.direction.reversed, transport)
             bundle.append((leg, section))
@@ -271,7 +273,7 @@ class Participant:
             protocol = section.protocol if crypto else answered.protocol
             sections.append(replace(section, direction=direction, protocol=protocol, crypto=crypto))
         if not self.legs:
-            raise Refusal(RefusalKind.NO_COMMON_CODEC, _why_none(theirs))
+            raise Refusal(RefusalKind.NO_COMMON_CODEC, why_none(theirs))
         self._ours = MediaDescription(tuple(sections), ours.bandwidth_bps)
         self._room.peer_session_limit = theirs.bandwidth_bps
         self.set_budget(self.spec.budget)
@@ -423,32 +425,6 @@ class Participant:
         self.close()
         await self._browser.aclose()
         await self._plain.aclose()
-
-
-def _refused(section: MediaSection) -> MediaSection:
-    return MediaSection(
-        kind=section.kind,
-        address=section.address,
-        port=0,
-        protocol=section.protocol,
-        mid=section.mid,
-        media=section.media,
-    )
-
-
-def _matching(ours: MediaDescription | None, index: int, kind: SectionKind) -> MediaSection | None:
-    if ours is None or index >= len(ours.sections) or ours.sections[index].kind is not kind:
-        return None
-    return ours.sections[index] if ours.sections[index].port else None
-
-
-def _why_none(offer: MediaDescription) -> str:
-    names = [
-        f"{s.kind.value}: {', '.join(c.name for c in s.codecs) or 'nothing'}"
-        f"{'' if has_usable_key(s) else ' in SRTP without a key we can use'}"
-        for s in offer.sections
-    ]
-    return f"no codec in common; the peer offers {'; '.join(names) or 'no media'}"
 
 
 def _new_ssrc() -> int:
