@@ -70,6 +70,8 @@ class BridgeSettings:
     cpu_limit: float = 0.85
     canvas: Canvas = field(default_factory=Canvas)
     captions: CaptionPainter | None = None
+    processor_time: Callable[[], float] = time.process_time
+    """Seconds of processors that this worker used."""
 
 
 class Bridge:
@@ -319,7 +321,7 @@ class Bridge:
     def _turn(self, index: int) -> None:
         now, wall_clock = time.monotonic(), time.time()
         if index % _ATTEND_EVERY == 0:
-            self._load.sample(time.process_time(), now)
+            self._load.sample(self._settings.processor_time(), now)
         for conference in tuple(self._conferences.values()):
             try:
                 self._serve(conference, index, now, wall_clock)

@@ -14,6 +14,7 @@ from foundation.desks import (
     Budget,
     ConferenceReport,
     ConferenceSpec,
+    EncoderReport,
     LegReport,
     MediaDescription,
     ParticipantSpec,
@@ -351,11 +352,17 @@ class Conference:
             conference_id=self.spec.conference_id,
             worker_pid=os.getpid(),
             legs=tuple(legs),
-            encoders=self.picture.encoders,
+            encoders=tuple(map(self._with_load, self.picture.encoders)),
             wires=tuple(p.wire_report(now) for p in self.participants.values()),
             speakers=self._speakers,
             late_ticks=self._clock.counts.late,
         )
+
+    def _with_load(self, encoder: EncoderReport) -> EncoderReport:
+        """Processors that are too busy are a reason too; the programme and CIF have one class only."""
+        why = self._load.why_lower
+        affected = why and encoder.reason != "programme" and encoder.codec in ("H264", "VP8")
+        return replace(encoder, reason=f"{encoder.reason}; {why}") if affected else encoder
 
     def answer(self, participant: Participant, answer: MediaDescription) -> MediaDescription:
         """Connect what was just agreed, and hand the description on."""

@@ -48,8 +48,15 @@ class WorkerLoad:
 
     @property
     def full(self) -> bool:
-        """Nobody new can be served without harm to those who are there."""
-        return self.share > self._limit
+        """Nobody new can be served without harm to those who are there, though classes are lower already."""
+        return self.ceiling > 0 and self.share > self._limit
+
+    @property
+    def why_lower(self) -> str:
+        """Why classes are lower than receivers could take; nothing while they are not."""
+        if not self.ceiling:
+            return ""
+        return f"{self.ceiling} of {HIGHEST_CEILING} rungs lower, {self}"
 
     def __str__(self) -> str:
         return f"this worker keeps {self.share:.0%} of the processors busy, its limit is {self._limit:.0%}"

@@ -28,6 +28,18 @@ def test_over_the_limit_nobody_new_comes_in_and_the_words_say_why() -> None:
     assert str(load) == "this worker keeps 90% of the processors busy, its limit is 80%"
 
 
+def test_nobody_is_refused_before_a_class_is_lower() -> None:
+    load = WorkerLoad(cores=2, limit=0.8)
+    load.sample(0.0, 0.0)
+    load.sample(1.9, 1.0)  # too short a time to lower anything
+    assert load.share > 0.8
+    assert not load.full
+    assert load.why_lower == ""
+    feed(load, 4, 0.95, (1.0, 1.9))
+    assert load.full
+    assert load.why_lower.startswith("1 of 3 rungs lower, this worker keeps 95% of the processors busy")
+
+
 def test_a_short_peak_changes_nothing_and_calm_gives_the_rungs_back() -> None:
     load = WorkerLoad(cores=2, limit=0.8)
     at = feed(load, 5, 0.3, (0.0, 0.0))
