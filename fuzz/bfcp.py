@@ -15,13 +15,13 @@ import sys
 from fuzz.datagrams import run
 from protocols.bfcp.attributes import MalformedBfcp
 from protocols.bfcp.floor_control_server import (
-    WAITING,
     FloorAsked,
     FloorControlServer,
     FloorReleased,
     Holder,
 )
 from protocols.bfcp.message import StreamFramer, parse
+from protocols.bfcp.transactions import WAITING
 
 CONFERENCE, FLOOR, USERS = 1111, 1, (21, 22)
 

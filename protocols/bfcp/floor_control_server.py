@@ -16,9 +16,8 @@ those who ask twice, and what we announce is sent again until it is acknowledged
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from protocols.bfcp.attributes import (
@@ -35,17 +34,10 @@ from protocols.bfcp.attributes import (
     Text,
 )
 from protocols.bfcp.message import HEADER, OVER_DATAGRAMS, OVER_STREAMS, Header, Message, Primitive, parse
+from protocols.bfcp.transactions import Transactions
 
-T1 = 0.5
-"""Seconds until what we announce is sent again; each further wait is twice as long (8.3.1)."""
-RETRANSMISSIONS = 3
-T2 = 10.0
-"""Seconds that an answer is kept for a request that comes again (8.3.2)."""
 PENDING_AFTER = 0.25
 """Seconds that a request waits for its decision before it is answered as pending: less than T1."""
-ANSWERS_KEPT = 32
-WAITING = 16
-"""Announcements of one participant that wait for their acknowledgement; they go one after the other."""
 
 SUPPORTED_PRIMITIVES = tuple(int(primitive) for primitive in Primitive)
 SUPPORTED_ATTRIBUTES = tuple(int(attribute) for attribute in AttributeType)
@@ -85,26 +77,17 @@ Event = FloorAsked | FloorReleased | ParticipantUnreachable
 
 
 @dataclass(slots=True)
-class _Announced:
-    """A message of ours on its way; `due` is when it is sent again."""
-
-    message: Message
-    due: float
-    wait: float = T1
-    sent: int = 1
-
-
-@dataclass(slots=True)
 class _Participant:
-    """One connection. `follows` has asked to hear of the floor."""
+    """One who may speak. `follows` has asked to hear of the floor."""
 
     user_id: int
-    reliable: bool
+    line: Transactions
     follows: bool = False
-    next_transaction: int = 1
-    answers: OrderedDict[tuple[int, int], tuple[float, bytes]] = field(default_factory=OrderedDict)
-    waiting: list[_Announced] = field(default_factory=list)
     asked: _Asked | None = None
+
+    @property
+    def reliable(self) -> bool:
+        return self.line.reliable
 
 
 @dataclass(slots=True)
@@ -129,7 +112,6 @@ class FloorControlServer:
         self._participants: dict[int, _Participant] = {}
         self._holder: Holder | None = None
         self._next_request = 1
-        self._outgoing: list[tuple[int, bytes]] = []
         self._events: list[Event] = []
         self._handlers: MappingProxyType[int, Callable[[_Participant, Message, float], Message | None]] = (
             MappingProxyType(
@@ -157,7 +139,8 @@ class FloorControlServer:
 
         One of an earlier process goes on to follow the floor; its announcements need numbers of their own.
         """
-        self._participants[user_id] = _Participant(user_id, reliable, follows, first_transaction)
+        line = Transactions(self.conference_id, user_id, reliable=reliable, first=first_transaction)
+        self._participants[user_id] = _Participant(user_id, line, follows)
 
     def follows(self, user_id: int) -> bool:
         """Whether the participant asked to hear of the floor (13.5)."""
@@ -172,7 +155,7 @@ class FloorControlServer:
         """Its new stream knows of nothing yet: it follows the floor when it asks again (6.1)."""
         participant = self._participants.get(user_id)
         if participant is not None:
-            self._participants[user_id] = _Participant(user_id, participant.reliable)
+            self.add(user_id, reliable=participant.reliable)
 
     # --- what is decided elsewhere ----------------------------------------------------------------------
 
@@ -220,18 +203,15 @@ class FloorControlServer:
             self.dropped += 1
             return
         if header.primitive in _ACKNOWLEDGEMENTS or (header.responder and not participant.reliable):
-            self._acknowledged(participant, header, now)
+            participant.line.acknowledged(header, now)
             return
-        key = (header.transaction_id, header.primitive)
         if participant.asked is not None and _is_repeated(participant, header):
             return  # its answer comes once it is decided
-        known = participant.answers.get(key)
-        if known is not None and not participant.reliable and now - known[0] < T2:
-            self._outgoing.append((user_id, known[1]))
+        if participant.line.repeat(header, now):
             return
         answer = self._answer(participant, header, data, now)
         if answer is not None:
-            self._respond(participant, header.primitive, answer, now)
+            participant.line.respond(header.primitive, answer, now)
 
     def tick(self, now: float) -> None:
         """Answer what is still undecided, send again what was not acknowledged; a few times a second."""
@@ -240,23 +220,17 @@ class FloorControlServer:
             if asked is not None and asked.message is not None and now - asked.since >= PENDING_AFTER:
                 message, asked.message = asked.message, None
                 status = self._request_status(message, asked.request_id, RequestState.PENDING)
-                self._respond(participant, message.primitive, status, now)
-            if not participant.waiting or participant.waiting[0].due > now:
-                continue
-            first = participant.waiting[0]
-            if first.sent > RETRANSMISSIONS:
-                participant.waiting.clear()
+                participant.line.respond(message.primitive, status, now)
+            if not participant.line.tick(now):
                 self._events.append(ParticipantUnreachable(participant.user_id))
-                continue
-            first.sent += 1
-            first.wait *= 2
-            first.due = now + first.wait
-            self._outgoing.append((participant.user_id, first.message.print()))
 
     def take_outgoing(self) -> list[tuple[int, bytes]]:
         """What is to be sent now, to whom."""
-        taken, self._outgoing = self._outgoing, []
-        return taken
+        found: list[tuple[int, bytes]] = []
+        for participant in self._participants.values():
+            found += [(participant.user_id, data) for data in participant.line.outgoing]
+            participant.line.outgoing.clear()
+        return found
 
     def take_events(self) -> list[Event]:
         taken, self._events = self._events, []
@@ -321,7 +295,7 @@ class FloorControlServer:
         if asked is not None and asked.request_id == request_id:
             if asked.message is not None:
                 status = self._request_status(asked.message, request_id, RequestState.PENDING)
-                self._respond(participant, asked.message.primitive, status, now)
+                participant.line.respond(asked.message.primitive, status, now)
             participant.asked = None
             self._events.append(FloorReleased(participant.user_id))  # it may be decided this very moment
             return self._request_status(message, request_id, RequestState.CANCELLED)
@@ -363,10 +337,12 @@ class FloorControlServer:
 
     def _goodbye(self, participant: _Participant, message: Message, now: float) -> Message:
         participant.follows = False
-        participant.waiting.clear()
-        participant.asked = None
+        participant.line.forget()
         if self._holder is not None and self._holder.user_id == participant.user_id:
             self._released(participant.user_id, now)
+        elif participant.asked is not None:
+            self._events.append(FloorReleased(participant.user_id))  # it may be decided this very moment
+        participant.asked = None
         return self._response(message, Primitive.GOODBYE_ACK)
 
     # --- the floor -------------------------------------------------------------------------------------
@@ -396,7 +372,7 @@ class FloorControlServer:
             self._tell_of_request(participant.user_id, asked.request_id, state, now, words)
             return
         status = self._request_status(asked.message, asked.request_id, state, words)
-        self._respond(participant, asked.message.primitive, status, now)
+        participant.line.respond(asked.message.primitive, status, now)
 
     def _tell_of_request(
         self, user_id: int, request_id: int, state: RequestState, now: float, words: str = ""
@@ -435,38 +411,8 @@ class FloorControlServer:
     def _announce(
         self, participant: _Participant, primitive: Primitive, attributes: tuple[Attribute, ...], now: float
     ) -> None:
-        if participant.reliable:
-            message = Message(primitive, self.conference_id, 0, participant.user_id, attributes)
-            self._outgoing.append((participant.user_id, message.print(reliable=True)))
-            return
-        number = participant.next_transaction
-        participant.next_transaction = number % 0xFFFF + 1
-        message = Message(primitive, self.conference_id, number, participant.user_id, attributes)
-        if len(participant.waiting) >= WAITING:
-            participant.waiting.clear()
+        if not participant.line.announce(primitive, attributes, now):
             self._events.append(ParticipantUnreachable(participant.user_id))
-            return
-        participant.waiting.append(_Announced(message, now + T1))
-        if len(participant.waiting) == 1:
-            self._outgoing.append((participant.user_id, message.print()))
-
-    def _acknowledged(self, participant: _Participant, header: Header, now: float) -> None:
-        """The next announcement goes once the one before has arrived: they must not overtake one another."""
-        waiting = participant.waiting
-        if not waiting or waiting[0].message.transaction_id != header.transaction_id:
-            return
-        del waiting[0]
-        if waiting:
-            waiting[0].due = now + T1
-            self._outgoing.append((participant.user_id, waiting[0].message.print()))
-
-    def _respond(self, participant: _Participant, primitive: int, answer: Message, now: float) -> None:
-        printed = answer.print(reliable=participant.reliable)
-        self._outgoing.append((participant.user_id, printed))
-        if not participant.reliable:
-            participant.answers[answer.transaction_id, primitive] = (now, printed)
-            while len(participant.answers) > ANSWERS_KEPT:
-                participant.answers.popitem(last=False)
 
     def _request_status(
         self, message: Message, request_id: int | None, state: RequestState, words: str = ""

@@ -21,7 +21,6 @@ from protocols.bfcp.attributes import (
 )
 from protocols.bfcp.floor_control_server import (
     PENDING_AFTER,
-    RETRANSMISSIONS,
     Event,
     FloorAsked,
     FloorControlServer,
@@ -30,6 +29,7 @@ from protocols.bfcp.floor_control_server import (
     ParticipantUnreachable,
 )
 from protocols.bfcp.message import Message, Primitive, parse
+from protocols.bfcp.transactions import RETRANSMISSIONS
 
 CONFERENCE, FLOOR = 1111, 3
 FLOOR_ID = Number(AttributeType.FLOOR_ID, FLOOR)
