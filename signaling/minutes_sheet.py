@@ -114,10 +114,11 @@ _EN = {
 }
 _WORDS: dict[Language, dict[str, str]] = {"zh": _ZH, "en": _EN}
 _STYLE = (
-    "body{font:14px/1.5 sans-serif;margin:2em;color:#1a1a1a}table{border-collapse:collapse;width:100%}"
-    "th,td{border:1px solid #bbb;padding:4px 8px;text-align:left;vertical-align:top}"
+    "body{font:14px/1.5 sans-serif;margin:min(2em,4vw);color:#1a1a1a}"
+    "table{border-collapse:collapse;width:100%}section{overflow-x:auto}"
+    "th,td{border:1px solid #bbb;padding:4px 8px;text-align:left;vertical-align:top;min-width:4em}"
     "th{background:#f0f2f5}h1{font-size:22px}h2{font-size:17px;margin-top:1.6em}"
-    "@media print{body{margin:0}tr{break-inside:avoid}}"
+    "@page{size:landscape}@media print{body{margin:0}section{overflow:visible}tr{break-inside:avoid}}"
 )
 
 
@@ -205,7 +206,10 @@ class MinutesSheet:
             ("began", self._time(conference.started_at or conference.created_at)),
             ("ended", ended),
             ("attended", str(sum(stay.joined_at is not None for stay in minutes.stays))),
-            ("written", self._time(minutes.written_at)),
+            (
+                "written",
+                f"{self._time(minutes.written_at)} (UTC{minutes.written_at.astimezone(self._zone):%z})",
+            ),
         )
         return Table(self._words["minutes"], (), tuple((self._words[key], value) for key, value in rows))
 
@@ -274,7 +278,7 @@ class MinutesSheet:
             return f"{heading}<p>{escape(self._words['none'])}</p>"
         columns = "".join(f"<th>{escape(word)}</th>" for word in table.columns)
         rows = "".join(f"<tr>{_cells(row)}</tr>" for row in table.rows)
-        return f"{heading}<table><tr>{columns}</tr>{rows}</table>"
+        return f"{heading}<section><table><tr>{columns}</tr>{rows}</table></section>"
 
     def _time(self, at: datetime | None) -> str:
         return "" if at is None else f"{at.astimezone(self._zone):%Y-%m-%d %H:%M:%S}"

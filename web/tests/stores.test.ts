@@ -98,6 +98,8 @@ const leg = (change: Partial<Leg>): Leg => ({
   width: 1280,
   height: 720,
   source: "",
+  granted_bps: 0,
+  held: false,
   ...change,
 });
 const report = (legs: Leg[], wires: Report["wires"] = []): Report => ({

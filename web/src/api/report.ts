@@ -16,6 +16,9 @@ export interface Leg {
   width: number;
   height: number;
   source: string;
+  /** Of an incoming picture: what the site was asked to keep to, and whether nobody is shown it. */
+  granted_bps: number;
+  held: boolean;
 }
 
 export interface Encoder {

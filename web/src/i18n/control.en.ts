@@ -66,7 +66,6 @@ export const controlEn: typeof controlZh = {
       drop: "Turn away",
       endFloor: "End the speech",
       speaking: "{name} has the floor",
-      none: "Nobody asks",
     },
     poll: {
       title: "Polling",
@@ -140,7 +139,6 @@ export const controlEn: typeof controlZh = {
       notNow: "Nobody chooses what to see in this mode",
       askChair: "Ask for the chair",
       chairAsked: "Asked for the chair",
-      haveChair: "You have the chair",
       releaseChair: "Release the chair",
       waiting: "Please wait to be admitted.",
       deaf: "The operator has deafened you: you do not hear the meeting.",

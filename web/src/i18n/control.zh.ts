@@ -60,7 +60,6 @@ export const controlZh = {
       drop: "拒绝",
       endFloor: "结束发言",
       speaking: "{name} 正在发言",
-      none: "暂无申请",
     },
     poll: {
       title: "轮询",
@@ -134,7 +133,6 @@ export const controlZh = {
       notNow: "当前模式下不能自行选看",
       askChair: "申请主席",
       chairAsked: "已申请主席",
-      haveChair: "您是主席",
       releaseChair: "释放主席",
       waiting: "请稍候，等待主持人准入。",
       deaf: "操作员已将您闭音，您听不到会议。",

@@ -24,6 +24,7 @@ const REASONS: Words[] = [
   [/^source's (\d+x\d+) is above the receiver's level$/, "level", "size"],
   [/^source's (\d+) kbit\/s do not fit (\d+)/, "rate", "source", "receiver"],
   [/^receiver takes single NAL units only$/, "nal"],
+  [/^(\d+) of \d+ rungs lower, .* keeps (\d+)% .* its limit is (\d+)%$/, "busy", "rungs", "share", "limit"],
 ];
 
 function reasonOf(words: string): string {

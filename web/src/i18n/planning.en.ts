@@ -90,7 +90,6 @@ export const planningEn: typeof planningZh = {
     },
   },
   plan: {
-    title: "Plan",
     ends: "Planned to end at {time}, by itself",
     endsOpen: "Planned to end at {time}, not by itself",
     left: "{n} minutes left",

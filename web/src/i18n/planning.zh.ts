@@ -90,7 +90,6 @@ export const planningZh = {
     },
   },
   plan: {
-    title: "会议计划",
     ends: "计划于 {time} 结束，到时自动结束",
     endsOpen: "计划于 {time} 结束，到时不自动结束",
     left: "还有 {n} 分钟",
