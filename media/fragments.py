@@ -7,7 +7,8 @@
 
 Pure: no task, no clock. It begins with the first key frame that carries its parameter sets. It begins anew,
 at time 0 and with another `Began`, when the parameter sets change, when media time jumps, and at the first
-key frame after `restart_seconds`. Damaged frames, and those that need them, are left out and counted.
+key frame after `restart_seconds`, or without one after OVERDUE times that. Damaged frames, and those that
+need them, are left out and counted.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from protocols.payloads.opus import MalformedOpus, packet_duration
 
 JUMP_SECONDS = 10.0
 """A step of media time longer than this, or backwards over a key frame, is no pause but another time."""
+OVERDUE = 5
+"""Periods that a source without key frames may last instead of one."""
 SOUND_TO_COME = 0.45
 """Seconds that the first pictures after a cut wait for sound that belongs before it."""
 
@@ -57,12 +60,14 @@ Made: TypeAlias = Began | MediaFragment
 
 @dataclass(slots=True)
 class FragmentCounts:
-    """Frames left out: `damaged` with those up to the next key frame, `malformed`, `sound` out of place."""
+    """Frames left out: `damaged` with those up to the next key frame, `malformed`, `sound` out of place, and
+    `leading` ones, which are shown before the key frame that a period begins with and need the one before."""
 
     taken: int = 0
     damaged: int = 0
     malformed: int = 0
     sound: int = 0
+    leading: int = 0
 
 
 def sound_track(coded: Format) -> SoundTrack:
@@ -162,13 +167,17 @@ class StreamFragments:
             self.counts.damaged += 1
             return []
         try:
-            made = self._begun(packet) if packet.keyframe else []
+            begins = packet.keyframe or self._overdue(packet)
+            made = self._begun(packet) if begins else []
             if self._fragmenter is None:
                 raise ValueError("the key frame has no parameter sets")
             if not packet.keyframe and abs(packet.pts - self._latest) > self._jump:
                 raise ValueError("media time jumped away from a key frame")
+            if packet.pts < self._begin:
+                self.counts.leading += 1
+                return made
             self._fragmenter.cut_at_key = self.cut_at_key
-            made += self._fragmenter.push(packet.data, packet.pts - self._begin, packet.keyframe)
+            made += self._fragmenter.push(packet.data, packet.pts - self._begin, begins)
         except (ValueError, MalformedParameterSet):
             self.counts.malformed += 1
             self._waiting_for_key = True
@@ -179,6 +188,13 @@ class StreamFragments:
         due = self._began_arrival + (packet.pts - self._begin) / VIDEO_TIMESCALE
         self.held_up = max(self.held_up, due - packet.arrival)
         return made
+
+    def _overdue(self, packet: Packet) -> bool:
+        """No key frame came for OVERDUE periods: a source that refreshes its pictures bit by bit. The next
+        period begins all the same, grey until it is refreshed."""
+        if self._restart is None or self._fragmenter is None or packet.pts <= self._latest:
+            return False
+        return packet.pts - self._begin >= OVERDUE * self._restart
 
     def take_sound(self, packet: Packet) -> None:
         """The next packet of sound; what comes before the pictures begin is left out."""

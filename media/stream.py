@@ -22,13 +22,16 @@ from media.packet import Format, Kind, Packet
 GOP_BYTES = 4 << 20
 QUEUE_PACKETS = 512
 QUEUE_BYTES = 8 << 20
+LEADING = 16
+"""Packets after a key frame that may be shown before it (H.264 A.3.1 j)."""
 
 
 class Reader:
     """A bounded place in line for the packets of one stream.
 
     Iterating ends when the stream is closed (after what was queued) or the reader is. `dropped`
-    counts the packets that the reader was too slow for.
+    counts the packets that the reader was too slow for. What is shown before the key frame that the reader
+    begins with needs pictures that it never gets, and is left out.
     """
 
     def __init__(self, stream: Stream, capacity: int, capacity_bytes: int, *, await_keyframe: bool) -> None:
@@ -40,6 +43,8 @@ class Reader:
         self._bytes = 0
         self._await_keyframe = await_keyframe
         self._ended = False
+        self._began: int | None = None
+        self._leading = 0
         self._ready = asyncio.Event()
 
     @property
@@ -60,10 +65,21 @@ class Reader:
             self.dropped += 1
             self.stream.request_keyframe()
             return
-        self._await_keyframe = False
+        if self._await_keyframe:
+            self._await_keyframe, self._began, self._leading = False, packet.pts, LEADING
+        elif self._leads(packet):
+            return
         self._packets.append(packet)
         self._bytes += len(packet)
         self._ready.set()
+
+    def _leads(self, packet: Packet) -> bool:
+        if self._began is None:
+            return False
+        self._leading -= 1
+        if packet.keyframe or not self._leading:
+            self._began = None
+        return self._began is not None and packet.pts < self._began
 
     def end(self) -> None:
         """No packet follows; what is queued may still be read."""

@@ -179,12 +179,15 @@ class _TrackPull:
     def _publish(self, frames: Sequence[Frame], arrival: float) -> None:
         for frame in frames:
             self.frames += 1
-            self.pictures += frame.keyframe and not frame.damaged
+            # Cameras with open groups of pictures send one IDR picture and no more: their I pictures with a
+            # recovery point are where decoding can start (H.264 D.2.8), but for what is shown before them.
+            starts = frame.keyframe or (frame.recovery_point == 0 and not frame.damaged)
+            self.pictures += starts and not frame.damaged
             packet = Packet(
                 frame.data,
                 frame.timestamp,
                 arrival,
-                frame.keyframe,
+                starts,
                 frame.damaged,
                 self.receiver.ntp_at(frame.timestamp),
             )

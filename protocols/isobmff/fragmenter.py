@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from protocols.isobmff.tracks import VIDEO_TIMESCALE, AvcTrack, SoundTrack
 from protocols.isobmff.writer import Run, Sample, fragment
+from protocols.payloads.h264 import NalType, split_byte_stream
 
 MAX_REORDER = 16
 """Frames a decoder may hold back (ITU-T H.264 A.3.1 j)."""
@@ -26,6 +27,11 @@ class MediaFragment:
     start: int
     duration: int
     keyframe: bool
+
+
+def is_closed(access_unit: bytes) -> bool:
+    """Whether nothing that follows is shown before this key frame: an IDR picture, not an open group's."""
+    return any(nal[0] & 0x1F == NalType.IDR_SLICE for nal in split_byte_stream(access_unit))
 
 
 class DecodeTimes:
@@ -101,7 +107,7 @@ class Fragmenter:
         Raises ValueError when it is not a byte stream.
         """
         data = self._pictures.sample(access_unit)
-        known = self._times.push(time, keyframe)
+        known = self._times.push(time, keyframe and is_closed(access_unit))
         self._untimed.append(_Frame(data, time, keyframe))
         return [done for decode_time in known for done in self._timed(decode_time)]
 

@@ -35,7 +35,9 @@ class H264Depacketizer:
 
     Broken NAL units are dropped and their access unit is `damaged`. An IDR picture that comes without
     parameter sets gets the latest ones (seeded from sprop-parameter-sets) put before it; without any known it
-    counts as damaged. Senders that set the marker on every slice are found out and then cut by timestamp.
+    counts as damaged. A picture at which decoding may start as well (recovery point, no frames to wait for:
+    the I picture of an open group) gets them too. Senders that set the marker on every slice are found out
+    and then cut by timestamp.
     """
 
     def __init__(self, parameter_sets: Iterable[bytes] = (), max_size: int = MAX_ACCESS_UNIT) -> None:
@@ -201,6 +203,8 @@ class H264Depacketizer:
         damaged = self._unit.damaged
         if self._unit.keyframe:
             damaged |= self._complete_parameter_sets()
+        elif self._unit.recovery_point == 0 and not damaged:
+            self._insert_parameter_sets()
         frame = Frame(
             join_byte_stream(self._unit.nals),
             self._timestamp,
@@ -216,6 +220,10 @@ class H264Depacketizer:
         lost_sets = self._unit.doubtful_start and self._sets_come_in_band and not self._unit.has_sps
         if not self._unit.doubtful_start:
             self._sets_come_in_band = self._unit.has_sps
+        self._insert_parameter_sets()
+        return lost_sets or not self._sps or not self._pps
+
+    def _insert_parameter_sets(self) -> None:
         kinds = [nal[0] & 0x1F for nal in self._unit.nals]
         if NalType.SPS in kinds:
             at = kinds.index(NalType.SPS) + 1
@@ -225,7 +233,6 @@ class H264Depacketizer:
             at += len(self._sps)
         if NalType.PPS not in kinds:
             self._unit.nals[at:at] = [self._pps[number] for number in sorted(self._pps)]
-        return lost_sets or not self._sps or not self._pps
 
 
 def _recovery_frame_count(nal: bytes) -> int | None:

@@ -20,11 +20,13 @@ def coded(
     *,
     gop: int = 25,
     b_frames: int = 0,
+    more: str = "",
     size: tuple[int, int] = (160, 96),
     start: int = 0,
     arrival: float = 100.0,
 ) -> list[Packet]:
-    """One picture a colour, 25 a second, in decoding order; `pts` begins at `start`."""
+    """One picture a colour, 25 a second, in decoding order; `pts` begins at `start`. `more` are parameters of
+    x264's."""
     encoder = av.CodecContext.create("libx264", "w")
     assert isinstance(encoder, VideoCodecContext)
     encoder.width, encoder.height, encoder.pix_fmt = *size, "yuv420p"
@@ -33,7 +35,7 @@ def coded(
     encoder.options = {
         "preset": "ultrafast",
         "x264-params": f"keyint={gop}:min-keyint={gop}:scenecut=0:bframes={b_frames}:b-adapt=0:threads=1:"
-        "repeat-headers=1:annexb=1",
+        f"repeat-headers=1:annexb=1{more}",
     }
     made = []
     for number, colour in enumerate(colours):

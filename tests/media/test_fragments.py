@@ -1,11 +1,19 @@
 """Streams as fragments: where periods begin, and that sound stays beside its pictures."""
 
+import io
+from dataclasses import replace
+from itertools import pairwise
+
+import av
 import pytest
 
 from media.fragments import Began, FragmentCounts, StreamFragments, UnsupportedFormat
 from media.packet import Format, Packet
+from media.stream import Stream
 from protocols.isobmff.fragmenter import SOUND, MediaFragment
 from protocols.isobmff.reader import read_fragments
+from protocols.payloads.h264 import H264Packetizer, NalType, join_byte_stream, split_byte_stream
+from protocols.payloads.h264_depacketizer import H264Depacketizer
 from tests.media.coded_pictures import RED, coded, sound
 
 H264, OPUS = Format("H264", 90_000), Format("OPUS", 48_000, 2)
@@ -114,3 +122,91 @@ def test_aac_is_taken_with_its_config() -> None:
     times = sound_times(only)
     assert times == list(range(times[0], times[-1] + 1, 1024))
     assert len(times) >= 90
+
+
+def decoded(period: list[MediaFragment], init: bytes) -> list[tuple[int, int]]:
+    """Time of each picture in 1/25 s, and its middle's brightness; none is broken."""
+    with av.open(io.BytesIO(init + b"".join(one.data for one in period))) as container:
+        found = []
+        for frame in container.decode(video=0):
+            assert not frame.is_corrupt
+            planes = frame.to_ndarray()
+            assert frame.time is not None
+            found.append((round(frame.time * 25), int(planes[48, 80])))
+        return found
+
+
+def open_groups(colours: int) -> list[Packet]:
+    """As a camera with open groups sends them: one IDR picture, then I pictures with a recovery point."""
+    shades = [(60 + number, 90, 128) for number in range(colours)]
+    packets = coded(shades, gop=24, b_frames=2, more=":open-gop=1")
+    depacketizer, found = H264Depacketizer(), []
+    for packet in packets:
+        nals = split_byte_stream(packet.data)
+        idr = any(nal[0] & 0x1F == NalType.IDR_SLICE for nal in nals)
+        sent = [nal for nal in nals if idr or nal[0] & 0x1F not in (NalType.SPS, NalType.PPS)]
+        payloads = H264Packetizer(1).packetize(join_byte_stream(sent))
+        for number, payload in enumerate(payloads, 1):
+            for frame in depacketizer.push(payload, packet.pts, number == len(payloads)):
+                starts = frame.keyframe or frame.recovery_point == 0
+                found.append(Packet(frame.data, frame.timestamp, packet.arrival, starts))
+    assert sum(b"\0\0\1\x65" in one.data for one in found) == 1
+    assert any(later.pts < one.pts for one, later in pairwise(found[5:]) if one.keyframe)
+    return found
+
+
+def test_open_groups_are_cut_at_their_recovery_points_and_every_file_decodes() -> None:
+    """H.264 D.2.8; what is shown before such a picture needs the group before: it is in no new file."""
+    packets = open_groups(150)
+    fragments = StreamFragments(H264, None, fragment_seconds=0.5, restart_seconds=2.0)
+    inits: list[bytes] = []
+    found: list[list[MediaFragment]] = []
+    for made in [made for packet in packets for made in fragments.take(packet)] + fragments.end():
+        if isinstance(made, Began):
+            inits.append(made.init)
+            found.append([])
+        else:
+            found[-1].append(made)
+    assert len(found) == 3
+    shown = [decoded(period, init) for period, init in zip(found, inits, strict=True)]
+    assert fragments.counts.leading == 2 * 2
+    assert sum(len(one) for one in shown) == 150 - fragments.counts.leading
+    at = 0
+    for period, pictures in zip(found, shown, strict=True):
+        for time, bright in pictures:
+            assert abs(bright - (60 + at + time)) <= 2
+        starts = [one.start for one in period]
+        assert starts == sorted(starts)
+        at += round(sum(one.duration for one in period) / 3600)
+    assert at == 150
+
+
+def test_a_source_that_refreshes_bit_by_bit_is_cut_at_a_bounded_length() -> None:
+    packets = coded([RED] * 150, gop=25, more=":intra-refresh=1")
+    packets = [replace(one, keyframe=b"\0\0\1\x65" in one.data) for one in packets]
+    assert [one.keyframe for one in packets].count(True) == 1
+    fragments = StreamFragments(H264, None, fragment_seconds=0.5, restart_seconds=0.5)
+    found = periods(packets, [], fragments)
+    lengths = [sum(made.duration for made in one) / 90_000 for one in found]
+    assert lengths == [
+        pytest.approx(2.52, abs=0.05),
+        pytest.approx(2.52, abs=0.05),
+        pytest.approx(0.96, abs=0.1),
+    ]
+    assert all(one[0].keyframe for one in found)
+
+
+async def test_who_joins_at_an_open_group_gets_nothing_that_it_cannot_decode() -> None:
+    stream = Stream("camera", H264)
+    packets = open_groups(60)
+    key = next(number for number, one in enumerate(packets) if one.keyframe and number > 5)
+    early = stream.reader()
+    for packet in packets[: key + 5]:
+        stream.publish(packet)
+    async with stream.reader() as late, early:
+        stream.close()
+        joined = [packet async for packet in late]
+        assert joined[0] is packets[key]
+        assert all(packet.pts >= joined[0].pts for packet in joined)
+        assert len(joined) == 5 - 2
+        assert [packet async for packet in early] == packets[: key + 5], "who was there before gets all"

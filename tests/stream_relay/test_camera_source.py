@@ -15,6 +15,8 @@ from foundation.tasks import Backoff
 from media.packet import Packet
 from stream_relay.camera_source import CameraFault, CameraSettings, CameraSource, CameraState, Cause
 from stream_relay.rtsp_server import RtspServer
+from tests.media.coded_pictures import RED as RED_YCC
+from tests.media.coded_pictures import coded
 from tests.peers.gst_camera import gst_camera, pipeline
 from tests.peers.picture import BLUE, RED, shows
 from tests.peers.ports import PortBlock
@@ -285,6 +287,27 @@ class Muted(ScriptedCamera):
             await asyncio.sleep(0.02)
             packet = struct.pack("!BBHII", 0x80, 8, number & 0xFFFF, number * 160, 9) + bytes(160)
             writer.write(b"$\2" + len(packet).to_bytes(2, "big") + packet)
+
+
+async def test_a_camera_with_open_groups_can_be_joined_at_each_of_them() -> None:
+    """It sends one IDR picture; later ones have a recovery point with nothing to wait for (H.264 D.2.8)."""
+    camera = ScriptedCamera(H264_SDP, [])
+    pictures = coded([RED_YCC] * 60, gop=24, b_frames=2, more=":open-gop=1")
+    for packet in pictures:
+        camera.picture(packet.data, packet.pts)
+    async with await asyncio.start_server(camera.serve, HOST, 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with pulling(f"rtsp://{HOST}:{port}/x") as source, source.hold():
+            stream = await source.video(5)
+            await until_true(lambda: stream.published == 60, "all pictures", 10)
+            packets = await collect(stream, 8)
+    first = packets[0]
+    assert first.keyframe
+    assert b"\0\0\1\x65" not in first.data
+    assert min(packet.pts for packet in packets) == first.pts, "what leads it cannot be decoded"
+    seen = decoded(packets)
+    assert len(seen) == len(packets)
+    assert all(shows(picture, (254, 0, 0)) for picture in seen)
 
 
 async def test_pictures_that_stopped_are_asked_for_again_though_sound_goes_on() -> None:
