@@ -96,7 +96,7 @@ def test_events_survive_the_wire(node: str, ids: list[str]) -> None:
 
 @pytest.mark.parametrize("kind", EVENT_TYPES)
 def test_every_event_class_is_encodable(kind: type[Event]) -> None:
-    values = {"str": "x", "int": 1, "float": 1.0, "tuple[str, ...]": ("x",)}
+    values = {"str": "x", "int": 1, "float": 1.0, "bool": True, "tuple[str, ...]": ("x",)}
     event = kind(**{field.name: values[str(field.type)] for field in dataclasses.fields(kind)})
     assert CODEC.decode(CODEC.encode("n", event)) == ("n", event)
 

@@ -97,7 +97,8 @@ async def test_room_and_browser_see_and_hear_each_other(hall: Hall) -> None:
 async def test_the_browser_gets_h264_and_opus_from_the_worker(node: Node, hall: Hall) -> None:
     report = await hall.meeting.report()
     legs = [leg for leg in report["legs"] if leg["participant_id"] == hall.browser_id]
-    assert {(leg["kind"], leg["codec"]) for leg in legs} == {("audio", "OPUS"), ("video", "H264")}
+    codecs = {(leg["kind"], leg["codec"]) for leg in legs}
+    assert codecs == {("audio", "OPUS"), ("video", "H264"), ("slides", "H264")}
     assert report["encoders"]
     assert report["worker_pid"] == (await node.worker_pids())["media-0"]
     assert Path(f"/proc/{report['worker_pid']}/comm").read_text().strip() == "anshi-media-0"
