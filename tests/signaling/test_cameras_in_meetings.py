@@ -251,6 +251,11 @@ async def test_a_camera_that_is_removed_or_switched_off_leaves(house: House) -> 
     cameras.known["gate"] = KnownCamera("gate", "nanning", "东门", enabled=False)
     house.bus.publish(CameraChanged("gate", "nanning"))
     await until_true(lambda: is_out(member), "the switched off camera to be out", 5.0)
+
+    async def is_written() -> bool:
+        return await house.reason(member.participant_id) is not None
+
+    await until_true(is_written, "its row to say why", 5.0)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert await house.reason(member.participant_id) == "camera switched off"
