@@ -85,8 +85,8 @@ format: setup  ## write the format and the lint's safe repairs
 bench: setup apt-peers  ## benchmarks against their peers, ONLY=name for one; writes build/bench.json
 	$(BIN)/python -m benchmarks $(ONLY)
 
-soak: setup apt-peers  ## 30 minutes of participants coming and going; ARGS is handed on
-	$(BIN)/python -m benchmarks.soak $(ARGS)
+soak: setup apt-peers  ## 30 minutes of coming and going, MEETING=1: an hour on a bad network; MINUTES= for fewer
+	$(BIN)/python -m benchmarks.$(if $(MEETING),meeting_soak,soak) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 lock: $(VENV)/.installed  ## solve pyproject.toml's dependencies anew into requirements.lock
 	CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes \
