@@ -331,7 +331,10 @@ class Node:
             "logging": {"format": "text"},
         }
         for section, values in self._changes.items():
-            settings[section] = {**settings.get(section, {}), **values}
+            if isinstance(values, list):
+                settings[section] = values
+            else:
+                settings[section] = {**settings.get(section, {}), **values}
         self.config.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
 
     # --- its interface ----------------------------------------------------------------------------

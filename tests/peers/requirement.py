@@ -23,6 +23,7 @@ PROGRAMS = {
     "baresip": Program("baresip-core baresip-ffmpeg", ("baresip", "/usr/lib/baresip/modules/avcodec.so")),
     "sipp": Program("sip-tester", ("sipp",)),
     "chromium": Program("chromium", ("chromium",)),
+    "kamailio": Program("kamailio", ("kamailio", "/usr/lib/*/kamailio/modules/auth.so")),
     "coturn": Program("coturn", ("turnserver",)),
     "ffmpeg": Program("ffmpeg", ("ffmpeg", "ffprobe")),
     "redis": Program("redis-server", ("redis-server",)),
