@@ -23,9 +23,9 @@ from signaling.meetings import Meetings, UnknownMeeting, UnknownMember
 from signaling.registrar import Registrar
 from signaling.sip_conversations import SipConversations
 from signaling.sip_endpoint import SipEndpoint
-from signaling.sip_events import Answered, Refused
 from signaling.sip_line import RingingLine, SdpSession, SipLine
 from signaling.sip_outgoing import OutgoingCall
+from signaling.sip_progress import Answered, Refused
 from signaling.sip_routing import Reach
 from signaling.trunks.trunk import Trunk
 from signaling.trunks.trunks import NoTrunk, Trunks

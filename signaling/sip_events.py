@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 from protocols.sip.dialog import DialogState
-from protocols.sip.message import Headers, Request
+from protocols.sip.message import Request
 from protocols.sip.session_timer import SessionAgreement
 from signaling.sip_listener import Transport
-
-if TYPE_CHECKING:
-    from signaling.sip_call import Call
 
 
 class EndCause(Enum):
@@ -112,37 +109,6 @@ class MediaLost:
 
 
 CallEvent = Reinvited | InfoReceived | Refreshed | Referred | KeyPressed | MediaLost | Ended
-
-
-@dataclass(frozen=True, slots=True)
-class Provisional:
-    """A 101 to 199 of an outgoing call; ``sdp`` is early media, if any."""
-
-    status: int
-    reason: str
-    sdp: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """An outgoing call is up. ``sdp`` is the answer; to an offerless call it is the callee's offer, and
-    ``call.acknowledge(our_answer)`` has to follow."""
-
-    call: Call
-    sdp: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """An outgoing call failed. ``local``: no response; it stands for a timeout, a dead way or our CANCEL."""
-
-    status: int
-    reason: str
-    headers: Headers = Headers()  # noqa: RUF009 - frozen and empty
-    local: bool = False
-
-
-Progress = Provisional | Answered | Refused
 
 
 class CallCancelled(Exception):

@@ -18,8 +18,8 @@ from protocols.sip.transaction import Trouble
 from signaling.sip_call import Call, session_of
 from signaling.sip_core import Credentials, FinalResponse, SipCore
 from signaling.sip_event_queue import EventQueue
-from signaling.sip_events import Answered, Progress, Provisional, Refused
 from signaling.sip_listener import Flow
+from signaling.sip_progress import Answered, Progress, Provisional, Refused
 from signaling.sip_provisionals import EarlyDialogs
 from signaling.sip_routing import Reach
 from signaling.sip_transactions import FlowTransaction

@@ -22,9 +22,9 @@ from protocols.sip.uri import SipUri, parse_uri
 from signaling.media_description import read_sdp, write_sdp
 from signaling.sip_call import Call
 from signaling.sip_core import SipPolicy
-from signaling.sip_events import Refused
 from signaling.sip_incoming import IncomingCall
 from signaling.sip_listener import ListenerSettings
+from signaling.sip_progress import Refused
 from tests.mcu_bridge.rtp_peer import RtpPeer
 from tests.mcu_bridge.test_lip_sync_of_rooms import ALLOWED as MOST_APART
 from tests.mcu_bridge.test_lip_sync_of_rooms import Clapper, Watcher, measured

@@ -16,9 +16,9 @@ from foundation.tasks import TaskScope
 from protocols.sip.message import Request, parse_message
 from signaling.sip_core import SipPolicy
 from signaling.sip_endpoint import SipEndpoint
-from signaling.sip_events import Answered, Refused
 from signaling.sip_incoming import IncomingCall
 from signaling.sip_listener import Arrival, Inbox, ListenerLimits, ListenerSettings, NoWay, SipListener
+from signaling.sip_progress import Answered, Refused
 from tests.peers.waiting import until_true
 from tests.signaling.sip_raw import OFFER, QUICK, take_call
 

@@ -15,19 +15,10 @@ from protocols.sip.replies import respond
 from signaling.sip_call import Call
 from signaling.sip_core import SipPolicy
 from signaling.sip_endpoint import SipEndpoint
-from signaling.sip_events import (
-    Answered,
-    CallOver,
-    EndCause,
-    Ended,
-    Provisional,
-    Refreshed,
-    Refused,
-    Reinvited,
-    ReinviteRefused,
-)
+from signaling.sip_events import CallOver, EndCause, Ended, Refreshed, Reinvited, ReinviteRefused
 from signaling.sip_incoming import IncomingCall, IncomingRequest, Reply
 from signaling.sip_outgoing import OutgoingCall
+from signaling.sip_progress import Answered, Provisional, Refused
 from tests.signaling.sip_raw import ANSWER, HASTY, OFFER, QUICK, RawPeer, call_in, endpoint, inside
 
 US = "Meeting <sip:8001@anshi.example>"

@@ -11,9 +11,9 @@ from protocols.sip.message import Request, Response
 from protocols.sip.reliability import RAck
 from protocols.sip.replies import respond
 from signaling.sip_endpoint import SipEndpoint
-from signaling.sip_events import Answered, Provisional, Refused
 from signaling.sip_incoming import IncomingCall
 from signaling.sip_outgoing import OutgoingCall
+from signaling.sip_progress import Answered, Provisional, Refused
 from tests.signaling.sip_raw import ANSWER, HASTY, OFFER, RawPeer, ended, endpoint, inside
 
 

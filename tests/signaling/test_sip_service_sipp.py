@@ -10,7 +10,7 @@ import pytest
 from foundation.clock import FakeClock
 from foundation.passwords import Passwords
 from foundation.repositories.conferences import ConferenceRepository, Participant
-from signaling.sip_events import Answered
+from signaling.sip_progress import Answered
 from signaling.sip_service import SipService
 from tests.peers.requirement import requires
 from tests.peers.sipp import Sipp

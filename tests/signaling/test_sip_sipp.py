@@ -44,8 +44,9 @@ import pytest
 from protocols.sip.digest import Login, Outcome, Password, Secret
 from signaling.sip_core import SipPolicy
 from signaling.sip_endpoint import SipEndpoint
-from signaling.sip_events import Answered, EndCause
+from signaling.sip_events import EndCause
 from signaling.sip_incoming import IncomingCall
+from signaling.sip_progress import Answered
 from tests.peers.requirement import requires
 from tests.peers.sipp import Sipp
 from tests.signaling.sip_raw import OFFER, endpoint, take_call

@@ -8,9 +8,10 @@ import pytest
 
 from signaling.sip_core import SipPolicy
 from signaling.sip_endpoint import SipEndpoint
-from signaling.sip_events import Answered, EndCause, InfoReceived, Refreshed, Reinvited
+from signaling.sip_events import EndCause, InfoReceived, Refreshed, Reinvited
 from signaling.sip_incoming import IncomingCall
 from signaling.sip_listener import ListenerSettings
+from signaling.sip_progress import Answered
 from tests.peers.requirement import requires
 from tests.peers.sipp import Sipp
 from tests.peers.waiting import until_true

@@ -36,10 +36,11 @@ from protocols.sip.uri import SipUri, parse_uri
 from signaling.media_description import read_sdp
 from signaling.sip_call import Call
 from signaling.sip_core import SipPolicy
-from signaling.sip_events import CallOver, EndCause, Ended, InfoReceived, Refused, Reinvited, ReinviteRefused
+from signaling.sip_events import CallOver, EndCause, Ended, InfoReceived, Reinvited, ReinviteRefused
 from signaling.sip_incoming import IncomingCall
 from signaling.sip_line import FAST_UPDATE, FAST_UPDATE_TYPE
 from signaling.sip_listener import ListenerSettings
+from signaling.sip_progress import Refused
 
 __all__ = ["DialRefused", "RoomTerminal"]
 
