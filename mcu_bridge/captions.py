@@ -29,6 +29,9 @@ PLATE_ALPHA = 150
 """How much of the picture the plate hides, of 255."""
 LONGEST = 120
 """Characters of a text that are looked at; no tile shows more."""
+MOST_LINES = 4
+SMALLEST = 10
+"""Pixels of letters that many lines may be made so small to."""
 
 
 class UnusableFont(Exception):
@@ -79,7 +82,7 @@ class CaptionPainter:
         return self._cached(text, size, most_width, plate=True)
 
     def card(self, text: str, size: int, most_width: int) -> Overlay:
-        """The same without a plate."""
+        """The same without a plate. Of several lines each is centred; they get smaller rather than be cut."""
         return self._cached(text, size, most_width, plate=False)
 
     def line(self, text: str, size: int) -> Plane:
@@ -105,17 +108,29 @@ class CaptionPainter:
             return overlay
 
     def _paint(self, text: str, size: int, most_width: int, *, plate: bool) -> Overlay:
+        lines = [text] if plate else text.split("\n")[:MOST_LINES]
+        if len(lines) > 1:
+            size = self._smaller(lines, size, most_width)
         font = self._font(size)
         margin = max(size // 3, 2)
-        shown = _fitting(text, font, most_width - 2 * margin)
+        shown = [_fitting(line, font, most_width - 2 * margin) for line in lines]
         ascent, descent = font.getmetrics()
-        width = min(_even(int(font.getlength(shown)) + 2 * margin), most_width // 2 * 2)
-        height = _even(ascent + descent + margin // 2)
-        mask = Image.new("L", (max(width, 2), height), 0)
-        ImageDraw.Draw(mask).text((margin, margin // 4), shown, font=font, fill=255)
+        widest = max(int(font.getlength(line)) for line in shown)
+        width = max(min(_even(widest + 2 * margin), most_width // 2 * 2), 2)
+        step = ascent + descent + margin // 2
+        mask = Image.new("L", (width, _even(step * len(shown))), 0)
+        for number, line in enumerate(shown):
+            left = (width - int(font.getlength(line))) // 2 if len(shown) > 1 else margin
+            ImageDraw.Draw(mask).text((left, margin // 4 + number * step), line, font=font, fill=255)
         letters = np.asarray(mask, np.float32) / 255
         behind = np.full_like(letters, PLATE_ALPHA / 255 if plate else 0.0)
         return _overlay(letters, behind)
+
+    def _smaller(self, lines: list[str], size: int, most_width: int) -> int:
+        """The size at which the longest line fits, but not below half of it."""
+        room = most_width - 2 * max(size // 3, 2)
+        widest = max(self._font(size).getlength(line) for line in lines)
+        return size if widest <= room else max(int(size * room / widest), size // 2, SMALLEST)
 
     def _font(self, size: int) -> ImageFont.FreeTypeFont:
         if size not in self._fonts:

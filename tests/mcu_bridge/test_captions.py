@@ -63,6 +63,20 @@ def test_a_card_has_no_plate(painter: CaptionPainter) -> None:
     assert picture.y.max() > 225
 
 
+def test_a_card_of_two_lines_shows_both_whole(painter: CaptionPainter) -> None:
+    one, other = "请输入会议号，按 # 结束", "Meeting number, then #"
+    single, both = painter.card(one, 24, 600), painter.card(f"{one}\n{other}", 24, 600)
+    assert abs(both.width - single.width) < 24, "the longer of the two decides"
+    assert both.height >= 2 * (single.height - 2)
+    lower = both.add[both.height // 2 :]
+    assert (lower > 200).any()
+    left, right = np.flatnonzero((lower > 128).any(axis=0))[[0, -1]]
+    assert abs(left - (both.width - 1 - right)) <= 4, "centred"
+    narrow = painter.card(f"{one}\n{other}", 24, 250)
+    assert narrow.width <= 250
+    assert narrow.height < both.height, "smaller, not cut"
+
+
 def test_what_was_painted_is_kept_and_the_cache_is_bounded(painter: CaptionPainter) -> None:
     first = painter.label("一", 20, 100)
     assert painter.label("一", 20, 100) is first
