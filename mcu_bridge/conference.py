@@ -361,8 +361,8 @@ class Conference:
     def _with_load(self, encoder: EncoderReport) -> EncoderReport:
         """Processors that are too busy are a reason too; the programme and CIF have one class only."""
         why = self._load.why_lower
-        affected = why and encoder.reason != "programme" and encoder.codec in ("H264", "VP8")
-        return replace(encoder, reason=f"{encoder.reason}; {why}") if affected else encoder
+        own = encoder.reason.startswith("programme") or encoder.codec not in ("H264", "VP8")
+        return replace(encoder, reason=f"{encoder.reason}; {why}") if why and not own else encoder
 
     def answer(self, participant: Participant, answer: MediaDescription) -> MediaDescription:
         """Connect what was just agreed, and hand the description on."""
