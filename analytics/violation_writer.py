@@ -26,7 +26,7 @@ import structlog
 from analytics.detection import Bgr, Detection
 from analytics.rules import Flag
 from foundation.audit import AuditEntry, AuditTrail
-from foundation.clock import Clock
+from foundation.clock import Clock, boot_id
 from foundation.database import Database, DatabaseBusy, DatabaseUnavailable, Transaction
 from foundation.desks import AnalysedCamera, RuleSpec
 from foundation.events import Event, ViolationChanged, ViolationFlagged
@@ -97,8 +97,10 @@ class ViolationWriter:
 
         async def add(tx: Transaction) -> None:
             await ViolationRepository(tx).add(violation)
-            payload = {"violation_id": violation.id}
             now = self._clock.now()
+            # The clip is cut by a clock that nobody sets: a step of the wall clock would cut other seconds.
+            since = self._clock.monotonic() - (now - started_at).total_seconds()
+            payload = {"violation_id": violation.id, "monotonic": since, "boot": boot_id()}
             await JobRepository(tx).enqueue(CLIP_JOB, payload, now, key=clip_key(violation.id))
 
         await self._surely("flag", add)

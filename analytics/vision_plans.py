@@ -31,6 +31,7 @@ from foundation.desks import (
 from foundation.event_bus import EventBus
 from foundation.events import BusReconnected, CameraChanged, Event
 from foundation.jobs import JobQueue
+from foundation.repositories.jobs import JobRepository
 from foundation.repositories.rules import Rule, RuleRepository
 from foundation.repositories.violations import CLIP_JOB, ViolationRepository, clip_key
 from foundation.tasks import TaskScope
@@ -39,6 +40,8 @@ log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 2.0
 CLIP_RETRY_SECONDS = 10.0
+CLIP_RESCAN_SECONDS = 600.0
+DEAD_ENOUGH = 3
 _TRANSIENT = (Refusal, DeskFailed, DatabaseBusy, DatabaseUnavailable)
 
 
@@ -127,17 +130,19 @@ class VisionPlans:
             self._changed.set()
 
     async def _rescan_clips(self) -> None:
-        """Once, at the start: a clip whose job is gone would stay pending for ever."""
+        """Now and then: a clip whose job is gone or dead would stay pending for ever."""
         while True:
+            wait = CLIP_RESCAN_SECONDS
             try:
                 await self.requeue_clips()
-                return
             except (DatabaseBusy, DatabaseUnavailable) as error:
                 log.warning("clips_not_looked_for", reason=str(error))
-            await asyncio.sleep(CLIP_RETRY_SECONDS)
+                wait = CLIP_RETRY_SECONDS
+            await asyncio.sleep(wait)
 
     async def requeue_clips(self) -> int:
-        """Have the clips cut that are pending without a job; returns how many."""
+        """Have the clips cut that are pending without a job; returns how many. After DEAD_ENOUGH jobs that
+        died of it the next one only writes down that there is no clip."""
         count = 0
         while True:
             async with self._database.reading() as tx:
@@ -145,8 +150,13 @@ class VisionPlans:
             if not lacking:
                 break
             for violation_id in lacking:
+                key = clip_key(violation_id)
+                async with self._database.reading() as tx:
+                    dead, why = await JobRepository(tx).dead(key)
                 payload = {"violation_id": violation_id}
-                await self._jobs.enqueue(CLIP_JOB, payload, key=clip_key(violation_id))
+                if dead >= DEAD_ENOUGH:
+                    payload["give_up"] = why or "it died without a word"
+                await self._jobs.enqueue(CLIP_JOB, payload, key=key)
             count += len(lacking)
         if count:
             log.info("clips_requeued", count=count)

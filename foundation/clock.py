@@ -11,9 +11,13 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
 from typing import Protocol
 
-__all__ = ["Clock", "FakeClock", "SystemClock"]
+__all__ = ["Clock", "FakeClock", "SystemClock", "boot_id"]
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Clock(Protocol):
@@ -26,6 +30,16 @@ class Clock(Protocol):
     def now(self) -> datetime:
         """The time of day, aware, in UTC."""
         ...
+
+
+@cache
+def boot_id() -> str:
+    """Names this run of the machine: monotonic seconds of its processes are of one clock, those of another
+    run are not. Empty where the system does not say (it is no Linux)."""
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
 
 
 class SystemClock:

@@ -18,11 +18,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
+from statistics import median
 
 import structlog
 
 from foundation.audit import AuditEntry, AuditTrail
-from foundation.clock import Clock
+from foundation.clock import Clock, boot_id
 from foundation.database import Database, DatabaseError
 from foundation.events import Event, ViolationChanged
 from foundation.jobs import Job, JobRefused
@@ -40,7 +41,10 @@ BEFORE = AFTER = 5.0
 LATE = 1.0
 """Seconds after the clip's end in which its last pictures may still come."""
 TOLERANCE = 1.0
-"""A hole of so many seconds at an end or in the middle is none: the pictures of slow cameras are apart."""
+"""A hole of so many seconds at an end or in the middle is none ..."""
+PACES = 2.5
+"""... and none of so many of the camera's usual steps: the pictures of slow cameras are apart."""
+MOST_TOLERANCE = 5.0
 LONGEST_WAIT = 30.0
 KEPT_FOOTAGE = 8
 """Clips whose footage waits in memory for another attempt, when disk or database could not take them."""
@@ -113,10 +117,27 @@ class ClipCutter:
         violation = await self._violation(job)
         if violation.clip_state in (ClipState.READY, ClipState.PARTIAL):
             return
+        if why := job.payload.get("give_up"):
+            await self._finish(violation, "", None, _nothing(f"it could not be cut: {why}"))
+            return
+        try:
+            await self._cut(job, violation)
+        except (JobRefused, DatabaseError):
+            raise
+        except Exception as error:
+            if job.attempts < job.max_attempts:
+                raise
+            # Nobody tries again: what is missing is said now, and not pending until somebody wonders.
+            why = f"the last of {job.max_attempts} attempts failed: {type(error).__name__}: {error}"
+            await self._finish(violation, "", None, _nothing(why))
+            raise
+
+    async def _cut(self, job: Job, violation: Violation) -> None:
+        start = _start(job)
         found = self._kept.get(violation.id)
         if found is None:
-            await self._wait(violation)
-            found = await self._find(violation)
+            await self._wait(violation, start)
+            found = await self._find(violation, start)
         path = Path("clips") / f"{violation.started_at:%Y-%m-%d}" / f"{violation.id}.mp4"
         try:
             clip = await self._disk.run(write_clip, found.footage, self._evidence / path, self._reserve)
@@ -143,28 +164,31 @@ class ClipCutter:
             raise JobRefused(f"there is no violation {violation_id!r}")
         return violation
 
-    async def _wait(self, violation: Violation) -> None:
+    async def _wait(self, violation: Violation, start: float | None) -> None:
         """Until the seconds after have passed and the camera has had the time to send them."""
-        end = violation.started_at + timedelta(seconds=AFTER)
-        wait = (end - self._clock.now()).total_seconds()
+        until = self._span(violation, start).until
+        wait = until - self._clock.monotonic()
         await asyncio.sleep(min(max(wait, 0.0), LONGEST_WAIT))
         keeper = self._preroll(violation.camera_id)
-        until = self._span(violation).until
         for _ in range(10):
             if keeper is None or wait < -LATE or keeper.ring.latest >= until:
                 return
             await asyncio.sleep(LATE / 10)
 
-    def _span(self, violation: Violation) -> Span:
+    def _span(self, violation: Violation, start: float | None) -> Span:
+        """`start` is when the violation began, in monotonic seconds; None where only the wall clock says."""
         now, today = self._clock.monotonic(), self._clock.now()
-        start = now + (violation.started_at - today).total_seconds()
+        if start is None:
+            start = now + (violation.started_at - today).total_seconds()
+        else:  # rows of then were written by the wall clock as it was then
+            today = violation.started_at + timedelta(seconds=now - start)
         return Span(start - BEFORE, start + AFTER, self._began, now, today, self._zone)
 
     # --- finding ------------------------------------------------------------------------------------
 
-    async def _find(self, violation: Violation) -> Found:
+    async def _find(self, violation: Violation, start: float | None) -> Found:
         """The better of pre-roll and recordings."""
-        span = self._span(violation)
+        span = self._span(violation, start)
         keeper = self._preroll(violation.camera_id)
         footage = _within(keeper.ring.footage(), span) if keeper is not None else Footage()
         why = self._why(keeper, span)
@@ -234,6 +258,16 @@ class ClipCutter:
         )
 
 
+def _start(job: Job) -> float | None:
+    """When the violation began, if this machine was not started anew since."""
+    start = job.payload.get("monotonic")
+    return float(start) if start is not None and job.payload.get("boot") == boot_id() else None
+
+
+def _nothing(why: str) -> Found:
+    return Found(Footage(), (f"the whole clip: {why}",), 0.0)
+
+
 def _within(footage: Footage, span: Span) -> Footage:
     """From the key frame at or before the span's start to its end."""
     pictures = [one for one in footage.pictures if one.arrival <= span.until]
@@ -247,20 +281,24 @@ def _judge(footage: Footage, span: Span, why: str) -> Found:
     """What the footage has of the span, and what it lacks, in words."""
     times = [min(max(one.arrival, span.since), span.until) for one in footage.pictures]
     if not times:
-        return Found(footage, (f"the whole clip: {why}",), 0.0)
+        return replace(_nothing(why), footage=footage)
     missing = []
-    if times[0] - span.since > TOLERANCE:
+    inside = [one.arrival for one in footage.pictures if span.since <= one.arrival <= span.until]
+    steps = [after - one for one, after in itertools.pairwise(inside)]
+    pace = PACES * median(steps) if len(steps) > 1 else 0.0
+    tolerance = min(max(TOLERANCE, pace), MOST_TOLERANCE)
+    if times[0] - span.since > tolerance:
         lacking = f"the first {times[0] - span.since:.0f} of the {BEFORE:g} s before"
         if times[0] >= span.since + BEFORE:
             lacking = f"the {BEFORE:g} s before"
         missing.append(f"{lacking} were not kept: {why}")
-    holes = [(one, after) for one, after in itertools.pairwise(times) if after - one > TOLERANCE]
+    holes = [(one, after) for one, after in itertools.pairwise(times) if after - one > tolerance]
     for one, after in holes:
         restart = _restart(span, one, after)
         missing.append(
             f"no picture was kept from {span.clock_time(one)} to {span.clock_time(after)}{restart}"
         )
-    if span.until - times[-1] > TOLERANCE:
+    if span.until - times[-1] > tolerance:
         restart = _restart(span, times[-1], math.inf)
         missing.append(f"no picture was kept after {span.clock_time(times[-1])}{restart}")
     seconds = times[-1] - times[0] - sum(after - one for one, after in holes)

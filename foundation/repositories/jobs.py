@@ -1,6 +1,6 @@
 """Jobs as rows with leases.
 
-    JobRepository(tx): enqueue, claim, extend, complete, fail, get, count, next_run_at, remove_finished
+    JobRepository(tx): enqueue, claim, extend, complete, fail, get, dead, count, next_run_at, remove_finished
 
 A job is ready, leased to one worker for a while, then done, ready again after a failure, or dead after
 `max_attempts`. Whoever lets a lease run out has failed that attempt.
@@ -103,7 +103,9 @@ class JobRepository:
             )
             .execution_options(synchronize_session=False)
         )
-        due = or_(and_(JobRow.state == JobState.READY, JobRow.run_at <= now), expired)
+        # A row from the future was written before the wall clock was set back: it would wait for ever.
+        ready = or_(JobRow.run_at <= now, JobRow.created_at > now)
+        due = or_(and_(JobRow.state == JobState.READY, ready), expired)
         candidates = await self._tx.scalars(
             select(JobRow.id)
             .where(JobRow.kind.in_(kinds), due)
@@ -153,6 +155,16 @@ class JobRepository:
     async def get(self, job_id: str) -> Job | None:
         row = await self._tx.get(JobRow, job_id, populate_existing=True)
         return _job(row) if row else None
+
+    async def dead(self, key: str) -> tuple[int, str]:
+        """How many jobs of this key are dead, and what the last one died of."""
+        errors = await self._tx.scalars(
+            select(JobRow.last_error)
+            .where(JobRow.key == key, JobRow.state == JobState.DEAD)
+            .order_by(JobRow.finished_at, JobRow.id)
+        )
+        found = errors.all()
+        return len(found), (found[-1] or "") if found else ""
 
     async def count(self, kind: str | None = None) -> dict[JobState, int]:
         """How many jobs there are in each state."""

@@ -288,3 +288,11 @@ async def test_no_more_at_once_than_allowed(database: Database) -> None:
         for job_id in ids:
             await finished(database, job_id, JobState.DONE)
     assert most == 2
+
+
+async def test_a_wall_clock_that_was_set_back_holds_no_job_up(database: Database, clock: FakeClock) -> None:
+    clock.advance(3600)
+    (job_id,) = await enqueue(database, clock)
+    clock._start -= timedelta(hours=1)
+    (job,) = await claim(database, clock)
+    assert job.id == job_id

@@ -27,7 +27,8 @@ from foundation.event_bus import InProcessBus
 from foundation.events import CameraChanged, Event, ViolationChanged
 from foundation.jobs import JobQueue
 from foundation.repositories.cameras import Camera, CameraRepository
-from foundation.repositories.violations import ClipState, Violation, ViolationRepository
+from foundation.repositories.jobs import JobRepository
+from foundation.repositories.violations import CLIP_JOB, ClipState, Violation, ViolationRepository
 from foundation.site_tree import SiteTree
 from tests.orchestrator.http_service import SITES, Service, Signed, problem, serving
 from tests.peers.waiting import until
@@ -422,3 +423,16 @@ async def test_clips_without_a_job_are_asked_for_again(house: House) -> None:
     await house.add(2, clip_state=ClipState.READY)
     assert await house.plans.requeue_clips() == 1
     assert await house.plans.requeue_clips() == 0
+
+
+async def test_a_clip_whose_jobs_die_is_asked_for_again_and_at_last_only_written_down(house: House) -> None:
+    await house.add(1)
+    payloads = []
+    for _ in range(4):
+        assert await house.plans.requeue_clips() == 1
+        async with house.database.transaction() as tx:
+            jobs, now = JobRepository(tx), house.service.clock.now()
+            (job,) = await jobs.claim([CLIP_JOB], "recorder", now, timedelta(seconds=15))
+            await jobs.fail(job, now, "the lease ran out: worker gone", None)
+        payloads.append(job.payload)
+    assert [one.get("give_up") for one in payloads] == [None] * 3 + ["the lease ran out: worker gone"]

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from foundation.audit import verify
-from foundation.clock import FakeClock
+from foundation.clock import FakeClock, boot_id
 from foundation.database import Database, DatabaseBusy
 from foundation.events import Event, ViolationChanged
 from foundation.jobs import Job, JobRefused, JobState
@@ -88,12 +88,15 @@ class Evidence:
             await ViolationRepository(tx).add(violation)
         self.clock.advance(at + 7.0)
 
-    def job(self, attempts: int = 1) -> Job:
-        payload = {"violation_id": VIOLATION}
+    def job(self, attempts: int = 1, **more: object) -> Job:
+        payload = {"violation_id": VIOLATION, **more}
         return Job("j", "cut-clip", payload, JobState.LEASED, attempts, 5, self.clock.now())
 
-    async def cut(self, attempts: int = 1) -> Violation:
-        await self.cutter.cut(self.job(attempts))
+    async def cut(self, attempts: int = 1, **more: object) -> Violation:
+        await self.cutter.cut(self.job(attempts, **more))
+        return await self.violation()
+
+    async def violation(self) -> Violation:
         async with self.database.reading() as tx:
             found = await ViolationRepository(tx).get(VIOLATION)
         assert found is not None
@@ -188,6 +191,60 @@ async def test_digests_enter_the_audit_and_a_second_cut_changes_nothing(evidence
     assert await evidence.cut() == violation
     assert evidence.file(violation).stat().st_mtime_ns == written
     assert len(evidence.events) == 1
+
+
+@pytest.mark.parametrize("step", [-3600, 3600])
+async def test_a_step_of_the_wall_clock_cuts_no_other_seconds(evidence: Evidence, step: int) -> None:
+    evidence.keep(seconds_of_colour(0, 21))
+    await evidence.flag(13.0)
+    evidence.clock._start += timedelta(seconds=step)
+    violation = await evidence.cut(monotonic=evidence.began + 13.0, boot=boot_id())
+    assert (violation.clip_state, violation.clip_detail) == (ClipState.READY, "")
+    frames = shown(evidence.file(violation))
+    assert [colour for _, colour in frames[:250:25]] == [second % 4 for second in range(8, 18)]
+
+
+async def test_another_run_of_the_machine_has_another_monotonic_clock(evidence: Evidence) -> None:
+    evidence.keep(seconds_of_colour(0, 21))
+    await evidence.flag(13.0)
+    violation = await evidence.cut(monotonic=5.0, boot="another")
+    assert violation.clip_state is ClipState.READY
+
+
+@pytest.mark.parametrize("apart", [1.04, 1.9])
+async def test_a_camera_with_a_picture_a_second_or_less_has_no_holes(
+    evidence: Evidence, apart: float
+) -> None:
+    pictures = coded([COLOURS[0]] * 24, gop=2)
+    paced = [replace(one, pts=round(n * apart * 90_000), arrival=n * apart) for n, one in enumerate(pictures)]
+    evidence.keep([one for one in paced if one.arrival < 21])
+    await evidence.flag(13.0)
+    violation = await evidence.cut()
+    assert (violation.clip_state, violation.clip_detail) == (ClipState.READY, "")
+
+
+async def test_what_nobody_foresaw_is_written_down_at_the_last_attempt(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stumble(*_: object) -> object:
+        raise ValueError("a box of no length")
+
+    monkeypatch.setattr(evidence.cutter, "_find", stumble)
+    await evidence.flag(13.0)
+    for attempt, state in ((4, ClipState.PENDING), (5, ClipState.MISSING)):
+        with pytest.raises(ValueError, match="no length"):
+            await evidence.cut(attempt)
+        assert (await evidence.violation()).clip_state is state
+    detail = (await evidence.violation()).clip_detail
+    assert detail == "the whole clip: the last of 5 attempts failed: ValueError: a box of no length"
+
+
+async def test_a_clip_that_kills_whoever_cuts_it_is_given_up_in_words(evidence: Evidence) -> None:
+    evidence.keep(seconds_of_colour(0, 21))
+    await evidence.flag(13.0)
+    violation = await evidence.cut(give_up="the lease ran out: worker gone")
+    assert violation.clip_state is ClipState.MISSING
+    assert "could not be cut: the lease ran out" in violation.clip_detail
 
 
 async def test_what_was_not_kept_is_said_in_words(evidence: Evidence) -> None:
