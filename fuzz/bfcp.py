@@ -20,6 +20,7 @@ from protocols.bfcp.floor_control_server import (
     FloorReleased,
     Holder,
 )
+from protocols.bfcp.fragments import Reassembly
 from protocols.bfcp.message import StreamFramer, parse
 from protocols.bfcp.transactions import WAITING
 
@@ -32,6 +33,10 @@ def try_messages(messages: list[bytes], chance: random.Random) -> None:
             once = parse(data)
             if parse(once.print(reliable=once.version == 1)).attributes != once.attributes:
                 raise AssertionError("printed and parsed again it is another message")
+    reassembly = Reassembly()
+    for data in messages:
+        with contextlib.suppress(MalformedBfcp):
+            reassembly.add(data)
     try_stream(b"".join(messages), chance)
     for reliable in (False, True):
         try_server(messages, chance, reliable)

@@ -37,6 +37,8 @@ class VitalSigns:
         self._main.labels("tasks").set(len(asyncio.all_tasks()))
         self._main.labels("threads").set(threading.active_count())
         self._main.labels("meetings").set(len(running))
+        for what, value in asdict(self._meetings.floors.counters).items():
+            self._main.labels(f"bfcp_{what}").set(value)
         self._main.labels("participants").set(sum(len(meeting.members) for meeting in running))
 
     async def _look_at(self, name: str, desk: ConferenceDesk) -> None:

@@ -35,6 +35,7 @@ from protocols.bfcp.floor_control_server import (
     Holder,
     ParticipantUnreachable,
     error_to,
+    is_request,
 )
 from protocols.bfcp.message import Header
 from signaling.control.orders import Command, NotAllowed, NotNow, Order, Outdated
@@ -336,7 +337,7 @@ class Floors:
         )
 
     def _correct(self, arrival: Arrival, header: Header, reason: ErrorReason) -> bool:
-        if header.responder:
+        if not is_request(header):
             return False
         answer = error_to(header, ErrorCode(reason)).print(reliable=arrival.stream is not None)
         if arrival.stream is not None:

@@ -100,6 +100,24 @@ class _Asked:
 
 
 _ACKNOWLEDGEMENTS = frozenset({Primitive.FLOOR_REQUEST_STATUS_ACK, Primitive.FLOOR_STATUS_ACK})
+_OF_SERVERS = frozenset(
+    {
+        Primitive.FLOOR_REQUEST_STATUS,
+        Primitive.USER_STATUS,
+        Primitive.FLOOR_STATUS,
+        Primitive.CHAIR_ACTION_ACK,
+        Primitive.HELLO_ACK,
+        Primitive.ERROR,
+        Primitive.GOODBYE_ACK,
+    }
+)
+"""What a server says: nothing is answered to it, or two servers would never stop."""
+
+
+def is_request(header: Header) -> bool:
+    """Whether the message is one that a server answers, be it with an Error."""
+    known = header.primitive in _OF_SERVERS or header.primitive in _ACKNOWLEDGEMENTS
+    return not known and not (header.responder and header.version != OVER_STREAMS)
 
 
 class FloorControlServer:
@@ -205,6 +223,14 @@ class FloorControlServer:
         if header.primitive in _ACKNOWLEDGEMENTS or (header.responder and not participant.reliable):
             participant.line.acknowledged(header, now)
             return
+        if header.primitive in _OF_SERVERS:
+            self.dropped += 1
+            return
+        if header.fragmented and not participant.reliable:
+            whole = self._gathered(participant, data)
+            if whole is None:
+                return
+            data, header = whole, Header.parse(whole)
         if participant.asked is not None and _is_repeated(participant, header):
             return  # its answer comes once it is decided
         if participant.line.repeat(header, now):
@@ -212,6 +238,14 @@ class FloorControlServer:
         answer = self._answer(participant, header, data, now)
         if answer is not None:
             participant.line.respond(header.primitive, answer, now)
+
+    def _gathered(self, participant: _Participant, data: bytes) -> bytes | None:
+        """The whole message, once its last part is there (6.2.3)."""
+        try:
+            return participant.line.fragments.add(data)
+        except MalformedBfcp:
+            self.dropped += 1
+            return None
 
     def tick(self, now: float) -> None:
         """Answer what is still undecided, send again what was not acknowledged; a few times a second."""
@@ -249,9 +283,6 @@ class FloorControlServer:
         handler = self._handlers.get(header.primitive)
         if handler is None:
             return error_to(header, ErrorCode(ErrorReason.UNKNOWN_PRIMITIVE))
-        if header.fragmented and not participant.reliable:
-            words = "requests fit into one datagram here"
-            return error_to(header, ErrorCode(ErrorReason.UNABLE_TO_PARSE_MESSAGE), words)
         if len(data) != HEADER.size + header.payload_bytes:
             return error_to(header, ErrorCode(ErrorReason.INCORRECT_MESSAGE_LENGTH))
         try:

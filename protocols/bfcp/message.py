@@ -27,7 +27,7 @@ from protocols.bfcp.attributes import (
 HEADER = struct.Struct("!BBHIHH")
 FRAGMENT = struct.Struct("!HH")
 OVER_STREAMS, OVER_DATAGRAMS = 1, 2
-_RESPONDER, _FRAGMENTED = 0x10, 0x08
+_RESPONDER, FRAGMENTED = 0x10, 0x08
 _AttributeT = TypeVar("_AttributeT", bound=Attribute)
 
 
@@ -81,7 +81,7 @@ class Message:
         version = OVER_STREAMS if reliable else OVER_DATAGRAMS
         first = version << 5
         if not reliable:
-            first |= (_RESPONDER if self.responder else 0) | (_FRAGMENTED if self.fragment is not None else 0)
+            first |= (_RESPONDER if self.responder else 0) | (FRAGMENTED if self.fragment is not None else 0)
         words = len(payload) // 4
         head = HEADER.pack(
             first, self.primitive, words, self.conference_id, self.transaction_id, self.user_id
@@ -144,7 +144,7 @@ class Header:
             transaction,
             user,
             bool(first & _RESPONDER),
-            bool(first & _FRAGMENTED),
+            bool(first & FRAGMENTED),
         )
 
 

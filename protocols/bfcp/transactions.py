@@ -11,6 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from protocols.bfcp.attributes import Attribute
+from protocols.bfcp.fragments import Reassembly
 from protocols.bfcp.message import Header, Message, Primitive
 
 T1 = 0.5
@@ -34,7 +35,10 @@ class _Announced:
 
 
 class Transactions:
-    """Of `user_id` in a conference. `outgoing` is what is to be sent now; whoever sends it empties it."""
+    """Of `user_id` in a conference. `outgoing` is what is to be sent now; whoever sends it empties it.
+
+    `fragments` are what came of a large message.
+    """
 
     def __init__(self, conference_id: int, user_id: int, *, reliable: bool, first: int = 1) -> None:
         self.reliable = reliable
@@ -42,6 +46,7 @@ class Transactions:
         self._conference_id = conference_id
         self._user_id = user_id
         self._next = first
+        self.fragments = Reassembly()
         self._answers: OrderedDict[tuple[int, int], tuple[float, bytes]] = OrderedDict()
         self._waiting: list[_Announced] = []
 

@@ -4,6 +4,7 @@ and come twice."""
 from __future__ import annotations
 
 import random
+import struct
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from protocols.bfcp.attributes import (
     Number,
     RequestState,
     RequestStatus,
+    Text,
 )
 from protocols.bfcp.floor_control_server import (
     PENDING_AFTER,
@@ -28,7 +30,7 @@ from protocols.bfcp.floor_control_server import (
     Holder,
     ParticipantUnreachable,
 )
-from protocols.bfcp.message import Message, Primitive, parse
+from protocols.bfcp.message import FRAGMENTED, HEADER, Message, Primitive, parse
 from protocols.bfcp.transactions import RETRANSMISSIONS
 
 CONFERENCE, FLOOR = 1111, 3
@@ -319,13 +321,58 @@ def test_wrong_version_unknown_attribute_and_broken_payload() -> None:
         ("400b 0001 00000457 0008 0015 c904 abcd", ErrorReason.UNKNOWN_MANDATORY_ATTRIBUTE),
         ("4001 0001 00000457 0009 0015 0508 0003", ErrorReason.UNABLE_TO_PARSE_MESSAGE),
         ("4001 0002 00000457 000b 0015 0504 0003", ErrorReason.INCORRECT_MESSAGE_LENGTH),
-        ("4801 0001 00000457 000a 0015 0000 0001 05040003", ErrorReason.UNABLE_TO_PARSE_MESSAGE),
     ):
         meeting.server.receive(21, bytes.fromhex(hexadecimal), meeting.now)
         assert error_of(meeting.heard()[21][0]) == reason
     meeting.server.receive(21, b"\x40\x01", meeting.now)
     meeting.server.receive(99, bytes.fromhex("400b 0000 00000457 0007 0063"), meeting.now)
     assert (meeting.heard(), meeting.server.dropped) == ({}, 2)
+
+
+def test_what_servers_say_is_not_answered() -> None:
+    for reliable in (False, True):
+        meeting = Meeting(21, reliable=reliable)
+        for primitive in (Primitive.ERROR, Primitive.HELLO_ACK, Primitive.GOODBYE_ACK):
+            assert meeting.send(21, primitive) == {}
+
+
+def in_parts(message: Message, room: int) -> list[bytes]:
+    """Datagrams with so many bytes of the payload each (6.2.3)."""
+    whole = message.print()
+    head, payload = bytes((whole[0] | FRAGMENTED,)) + whole[1 : HEADER.size], whole[HEADER.size :]
+    cut = [(at, payload[at : at + room]) for at in range(0, len(payload), room)]
+    return [head + struct.pack("!HH", at // 4, len(part) // 4) + part for at, part in cut]
+
+
+def test_a_request_in_parts_is_one_request() -> None:
+    meeting = Meeting(21)
+    info = Text(AttributeType.PARTICIPANT_PROVIDED_INFO, "幻灯片" * 20)
+    message = Message(Primitive.FLOOR_REQUEST, CONFERENCE, 7, 21, (FLOOR_ID, info))
+    parts = in_parts(message, 44)
+    assert len(parts) > 3
+    for part in (*reversed(parts[1:]), parts[1]):
+        meeting.server.receive(21, part, meeting.now)
+        assert meeting.heard() == {}
+    meeting.server.receive(21, parts[0], meeting.now)
+    (granted,) = meeting.heard()[21]
+    assert (granted.transaction_id, state_of(granted)) == (7, (1, RequestState.GRANTED))
+    for part in parts:  # all of it again: the same answer, no second request
+        meeting.server.receive(21, part, meeting.now)
+    assert meeting.heard() == {21: [granted]}
+    assert meeting.events == [FloorAsked(21, 1)]
+
+
+def test_literal_bytes_of_two_fragments() -> None:
+    meeting = Meeting(21)
+    meeting.server.receive(21, bytes.fromhex("4801 0002 00000457 0009 0015 0000 0001 05040003"), meeting.now)
+    assert meeting.heard() == {}
+    meeting.server.receive(21, bytes.fromhex("4801 0002 00000457 0009 0015 0001 0001 08044000"), meeting.now)
+    assert state_of(meeting.heard()[21][0]) == (1, RequestState.GRANTED)
+    for wrong in ("0001 0002 05040003", "0002 0001 05040003", "0000 0001 0504", "0000"):
+        data = bytes.fromhex(f"4801 0002 00000457 000a 0015 {wrong}")
+        meeting.server.receive(21, data, meeting.now)
+        assert meeting.heard() == {}
+    assert meeting.server.dropped == 4
 
 
 def test_request_that_comes_twice_is_answered_twice_and_done_once() -> None:
