@@ -26,6 +26,7 @@ from protocols.payloads.aac_latm import AAC_LC, LatmDepacketizer, LatmPacketizer
 
 GENERIC, LATM = "MPEG4-GENERIC", "MP4A-LATM"
 _SLOWEST, _FASTEST = 16_000, 48_000
+_QUICK = 32_000
 _CLOCKS = range(_SLOWEST, 192_001)
 """Of RTP; LATM's is often 90000."""
 _HBR = (13, 3, 3)
@@ -67,6 +68,11 @@ class AacTerms:
         return Format(
             GENERIC, self.codec.clock_rate, self.audio.channels, {"config": bytes(self.audio).hex()}
         )
+
+    @property
+    def slow(self) -> bool:
+        """Whether its access units last so long that they delay sound more than they better it."""
+        return self.audio.sample_rate < _QUICK
 
     @property
     def unit_ticks(self) -> float:

@@ -102,9 +102,9 @@ def settle(offered: MediaSection, answered: MediaSection) -> AgreedCodecs | None
 
 def _agree_audio(codecs: Iterable[CodecDescription]) -> AgreedCodecs | None:
     codecs = tuple(codecs)
-    plain = [c for c in codecs if AUDIO_CODECS.get(c.name) == c.clock_rate]
-    wide = any(c.name in ("OPUS", "G722") for c in plain)
-    main = next((c for c in codecs if c in plain or (not wide and AacTerms.of(c) is not None)), None)
+    usable = [c for c in codecs if AUDIO_CODECS.get(c.name) == c.clock_rate or AacTerms.of(c) is not None]
+    wide = any(c.name in ("OPUS", "G722") for c in usable)
+    main = next((c for c in usable if _in_turn(c, wide=wide)), usable[0] if usable else None)
     if main is None:
         return None
     ours = replace(main, parameters=_our_audio_parameters(main), feedback=())
@@ -112,6 +112,13 @@ def _agree_audio(codecs: Iterable[CodecDescription]) -> AgreedCodecs | None:
     event = next((c for c in events if c.clock_rate == main.clock_rate), events[0] if events else None)
     answer = (ours,) if event is None else (ours, replace(event, parameters={"0-15": ""}, feedback=()))
     return AgreedCodecs(main, answer, events=None if event is None else event.payload_type)
+
+
+def _in_turn(codec: CodecDescription, *, wide: bool) -> bool:
+    """What is taken in its turn: no AAC where something `wide` is shared, nor AAC of a low rate, whose
+    access units are long (200 ms from end to end at 16 kHz), where anything is."""
+    aac = AacTerms.of(codec)
+    return aac is None or not (wide or aac.slow)
 
 
 def _our_audio_parameters(codec: CodecDescription) -> dict[str, str]:

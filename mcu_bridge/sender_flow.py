@@ -11,7 +11,7 @@ from __future__ import annotations
 TRICKLE = 64_000
 """bit/s: what keeps a site's encoder, its line and its tile alive."""
 ESTIMATE_TRICKLE = 150_000
-"""The same of who heeds REMB only: browsers climb back by 8 % a second, from less it would take too long."""
+"""The same of who heeds REMB only: browsers climb back slowly, and from less it would take too long."""
 PATIENCE = 10.0
 """Seconds without need until a picture is held back."""
 MOST_PATIENCE = 80.0

@@ -26,7 +26,9 @@ def test_aac_is_taken_where_nothing_wide_and_light_is_shared() -> None:
     assert chosen(PCMA, AAC) == "PCMA", "the offerer's order holds"
     assert chosen(AAC, LATM, G722, PCMA) == "G722"
     assert chosen(AAC, OPUS, PCMA) == "OPUS"
-    assert chosen(LATM, AAC) == LATM.name
+    assert chosen(LATM, AAC) == AAC.name
+    assert chosen(LATM, PCMA) == "PCMA", "at 16 kHz it delays more than it betters"
+    assert chosen(LATM) == LATM.name
 
 
 def test_the_answer_describes_what_we_send() -> None:
