@@ -17,8 +17,6 @@ class BfcpPeer:
 
     def __init__(self, conference: int, user: int, reliable: bool) -> None:
         self.conference, self.user, self.reliable = conference, user, reliable
-        self.host = "127.0.0.1"
-        self.port = 0
         self._transaction = 0
         self._socket: socket.socket | None = None
         self._reader: asyncio.StreamReader | None = None
@@ -31,17 +29,16 @@ class BfcpPeer:
         cls, port: int, conference: int, user: int, *, reliable: bool = False, bind: str = "127.0.0.1"
     ) -> Self:
         peer = cls(conference, user, reliable)
-        peer.host = bind
+        version6 = ":" in bind
+        server = "::1" if version6 else "127.0.0.1"
         if reliable:
-            peer._reader, peer._writer = await asyncio.open_connection(
-                "127.0.0.1", port, local_addr=(bind, 0)
-            )
+            peer._reader, peer._writer = await asyncio.open_connection(server, port, local_addr=(bind, 0))
         else:
-            peer._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            family = socket.AF_INET6 if version6 else socket.AF_INET
+            peer._socket = socket.socket(family, socket.SOCK_DGRAM)
             peer._socket.setblocking(False)
             peer._socket.bind((bind, 0))
-            peer._socket.connect(("127.0.0.1", port))
-            peer.port = peer._socket.getsockname()[1]
+            peer._socket.connect((server, port))
         return peer
 
     def bytes_of(self, primitive: Primitive, *attributes: Attribute) -> bytes:

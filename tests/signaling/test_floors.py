@@ -17,8 +17,9 @@ from foundation.tasks import TaskScope
 from protocols.bfcp.attributes import AttributeType, ErrorCode, ErrorReason, Number, RequestState
 from protocols.bfcp.message import Message, Primitive, parse
 from protocols.sdp import SessionDescription
+from signaling import bfcp_listener as bfcp_listener_module
 from signaling import floors as floors_module
-from signaling.bfcp_listener import BfcpSettings
+from signaling.bfcp_listener import BfcpLimits, BfcpSettings
 from signaling.bfcp_service import BfcpService
 from signaling.control.orders import Command, NotNow, Order
 from signaling.media_description import read_sdp, write_sdp
@@ -172,7 +173,7 @@ class Stage:
         member, answer = await self.house.meetings.join(
             self.house.meeting.conference_id,
             Caller(name, "guangxi", "lan", f"sip:{name}@127.0.0.1"),
-            read_sdp(sdp.replace("127.0.0.1", host).encode()),
+            read_sdp(sdp.replace("IP4 127.0.0.1", f"IP{6 if ':' in host else 4} {host}").encode()),
             access,
             line,
         )
@@ -201,9 +202,9 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(house: House, port: int = 0) -> AsyncIterator[Stage]:
+async def staged(house: House, port: int = 0, host: str = "127.0.0.1") -> AsyncIterator[Stage]:
     async with TaskScope("bfcp") as scope:
-        service = BfcpService([BfcpSettings("lan", "127.0.0.1", port, port)], house.meetings.floors)
+        service = BfcpService([BfcpSettings("lan", host, port, port)], house.meetings.floors)
         await service.start(scope)
         stage = Stage(house, service)
         try:
@@ -483,6 +484,35 @@ async def test_a_stream_that_says_nothing_sensible_is_closed(stage: Stage) -> No
     with pytest.raises(ConnectionResetError):
         await peer.heard()
     await until_true(lambda: stage.listener.connections == 0, "the connection to be gone", 10)
+
+
+@pytest.mark.parametrize("sdp", [GROUP_STYLE, STREAM_STYLE])
+async def test_floors_are_reached_by_ipv6_too(house: House, sdp: str) -> None:
+    async with staged(house, host="::1") as stage:
+        member, answer = await stage.join("six", sdp, host="::1")
+        assert "c=IN IP6 ::1" in floor_lines(answer)
+        peer = await stage.peer(member, bind="::1")
+        assert state_of(await peer.ask(Primitive.FLOOR_REQUEST, FLOOR)) == (1, RequestState.GRANTED)
+
+
+async def test_a_port_in_use_is_named(stage: Stage) -> None:
+    address, floors = stage.listener.address, stage.house.meetings.floors
+    for udp, tcp in ((address.udp, None), (None, address.tcp)):
+        second = BfcpService([BfcpSettings("wan", "127.0.0.1", udp, tcp)], floors)
+        async with TaskScope("second") as scope:
+            with pytest.raises(OSError, match=rf"BFCP cannot listen on 127.0.0.1 port {udp or tcp} \(wan\)"):
+                await second.start(scope)
+
+
+async def test_one_host_does_not_take_every_connection(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bfcp_listener_module, "BfcpLimits", lambda: BfcpLimits(of_one_host=2))
+    async with staged(house) as stage:
+        member, _ = await stage.join("stream", STREAM_STYLE)
+        peers = [await stage.peer(member) for _ in range(3)]
+        with pytest.raises(ConnectionError):
+            await peers[2].ask(Primitive.HELLO)
+        assert (await peers[1].ask(Primitive.HELLO)).primitive == Primitive.HELLO_ACK
+        assert stage.listener.counters.connections_refused == 1
 
 
 # --- orders ------------------------------------------------------------------------------------------
