@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.journeys.scene import NANNING, WUMING
+from tests.journeys.scene import FULL_TILE, NANNING, WUMING, sees_all
 from tests.peers.baresip import Baresip, Room
 from tests.peers.kamailio import Kamailio
-from tests.peers.node import MeetingHandle, Node
+from tests.peers.node import NOBODY, MeetingHandle, Node
 from tests.peers.requirement import requires
 from tests.peers.waiting import until
 
@@ -116,3 +116,26 @@ async def test_a_number_that_nobody_has_says_so(meeting: MeetingHandle) -> None:
     row = await meeting.api.post(f"{meeting.path}/participants", {"address": "0771 000 0000"})
     left = await meeting.left("07710000000")
     assert (left["id"], left["reason"]) == (row["id"], "404 No such subscriber")
+
+
+async def test_a_room_is_shown_what_to_key_in(node: Node, tmp_path: Path) -> None:
+    """Its keys come as telephone events, too: baresip sends them so where they were agreed."""
+    meeting = await node.meeting(pin="4711", number="8124")
+    async with Baresip(tmp_path / "room", replace(NANNING, address=NOBODY)) as room:
+        await room.dial(node.sip_uri("8000"))
+        await room.established(30.0)
+
+        async def letters() -> int:
+            try:
+                picture = await room.picture()
+            except AssertionError:
+                return 0
+            return int((picture.min(axis=2) > 180).sum())
+
+        await until(letters, lambda found: found > 200, "the room to be shown a text", 30.0)
+        for key in "8124#4711#":
+            await room.command("sndcode", key)
+        joined = await meeting.in_state("sip:nanning-room", "connected", timeout=30.0)
+        assert joined["site_id"] is None
+        await sees_all(room, (FULL_TILE,), NANNING.colour, timeout=30.0)
+    await meeting.command("end")
