@@ -32,6 +32,7 @@ class RecordingDesk:
         self.participants: dict[str, ParticipantSpec] = {}
         self.resumed: dict[str, MediaDescription] = {}
         self.streams: dict[str, str] = {}
+        self.dialled: dict[str, Dialled] = {}
         self._ours = ours
 
     async def _called(self, method: str, subject: object) -> None:
@@ -91,6 +92,7 @@ class RecordingDesk:
 
     async def offer(self, participant: ParticipantSpec, dialled: Dialled) -> MediaDescription:
         await self._called("offer", participant.participant_id)
+        self.dialled[participant.participant_id] = dialled
         self._take(participant)
         return self._ours
 
@@ -124,6 +126,18 @@ class RecordingDesk:
     async def set_muted(self, participant_id: str, muted: bool) -> None:
         await self._called("set_muted", (participant_id, muted))
         self._known(participant_id)
+
+    async def announcements(self) -> tuple[str, ...]:
+        await self._called("announcements", None)
+        return ("chime", "演习")
+
+    async def announce(self, conference_id: str, sound: str, participant_id: str | None) -> None:
+        await self._called("announce", (conference_id, sound, participant_id))
+        if participant_id is not None:
+            self._known(participant_id)
+
+    async def stop_announcing(self, conference_id: str) -> None:
+        await self._called("stop_announcing", conference_id)
 
     async def refresh_picture(self, participant_id: str) -> None:
         await self._called("refresh_picture", participant_id)

@@ -29,14 +29,20 @@ USER = "nanning-room"
 
 @asynccontextmanager
 async def switchboard(
-    house: House, clock: FakeClock, passwords: Passwords, *, free: int = 3, **more: Any
+    house: House,
+    clock: FakeClock,
+    passwords: Passwords,
+    *,
+    free: int = 3,
+    listener: ListenerSettings | None = None,
+    **more: Any,
 ) -> AsyncIterator[SipService]:
     """SIP on loopback, in network "lo"; two accounts, and no address is a site's."""
     async with house.database.transaction() as tx:
         for name, site in ((USER, "nanning"), ("guangxi-room", "guangxi")):
             await SiteRepository(tx).save_sip_account(sip_account(name, REALM, PASSWORD, site))
     service = SipService(
-        [ListenerSettings("lo", "127.0.0.1", 0, 0)],
+        [listener or ListenerSettings("lo", "127.0.0.1", 0, 0)],
         realm=REALM,
         meetings=house.meetings,
         workers=house.workers,
