@@ -96,6 +96,8 @@ def _retention(settings: Settings, parts: RecordingParts) -> Retention:
         parts.disk,
         max_age=None if days is None else timedelta(days=days),
         quota_bytes=None if quota is None else round(quota * 1e9),
+        clock=parts.clock,
+        emit=parts.emit,
     )
 
 

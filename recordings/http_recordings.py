@@ -318,12 +318,19 @@ class RecordingRoutes:
             raise conflict("this recording is still being written; it can be removed in a minute")
         try:
             path = await self._disk.run(self._folder.resolve, found.path)
-            await self._disk.run(path.unlink, missing_ok=True)
         except (OSError, OutsideFolder) as error:
             raise Problem(500, "Not removed", f"the file cannot be removed: {error}") from None
+        async with self._database.transaction() as tx:  # before its file goes, which nothing brings back
+            if not await RecordingRepository(tx).begin_removal(found.id):
+                raise not_found("this recording has been removed meanwhile")
+            await self._audit(tx, exchange, "remove-recording", found)
+        try:
+            await self._disk.run(path.unlink, missing_ok=True)
+        except OSError as error:  # the row stays marked: the recorder tries again
+            detail = f"the file cannot be removed now, and will be later: {error}"
+            raise Problem(500, "Not removed", detail) from None
         async with self._database.transaction() as tx:
             await RecordingRepository(tx).remove(found.id)
-            await self._audit(tx, exchange, "remove-recording", found)
         self._publish(RecordingChanged(str(found.kind), found.subject, found.site_id))
 
     async def _path(self, found: Recording) -> Path:

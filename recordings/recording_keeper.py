@@ -20,9 +20,7 @@ from foundation.tasks import Backoff, TaskScope
 from recordings.mending import mend_unfinished
 from recordings.order_keeper import OrderKeeper, RecordingParts, disk_usage
 from recordings.preroll import PrerollKeeper
-from recordings.retention import Retention
-
-SWEEP_SECONDS = 60.0
+from recordings.retention import SWEEP_SECONDS, Retention
 
 _log = structlog.get_logger("recording_keeper")
 

@@ -1,7 +1,7 @@
 """The index of recordings: a row a file.
 
 RecordingRepository(tx): open, finish, get, of_subject, in_sites, page, subjects, unfinished, older_than,
-                         oldest, total_bytes, remove
+                         count_older_than, oldest, total_bytes, count, begin_removal, being_removed, remove
 """
 
 from __future__ import annotations
@@ -34,12 +34,14 @@ class RecordingKind(StrEnum):
 
 class RecordingState(StrEnum):
     """OPEN is being written, or was when the service died. MENDED was closed after that, from what lay on
-    the disk; LOST had nothing there."""
+    the disk; LOST had nothing there. REMOVING is to go: nobody is told of it any more, and its row goes once
+    its file has."""
 
     OPEN = "open"
     FINISHED = "finished"
     MENDED = "mended"
     LOST = "lost"
+    REMOVING = "removing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,10 @@ class RecordingSubject:
     first: datetime
     last: datetime
     bytes: int
+
+
+_STAYS = RecordingRow.state != str(RecordingState.REMOVING)
+_CLOSED = RecordingRow.state.not_in((str(RecordingState.OPEN), str(RecordingState.REMOVING)))
 
 
 class RecordingRepository:
@@ -128,7 +134,7 @@ class RecordingRepository:
 
     async def get(self, recording_id: str) -> Recording | None:
         row = await self._tx.get(RecordingRow, recording_id, populate_existing=True)
-        return None if row is None else _recording(row)
+        return None if row is None or row.state == RecordingState.REMOVING else _recording(row)
 
     async def of_subject(
         self, kind: RecordingKind, subject: str, since: datetime, until: datetime
@@ -139,6 +145,7 @@ class RecordingRepository:
             .where(
                 RecordingRow.kind == str(kind),
                 RecordingRow.subject == subject,
+                _STAYS,
                 RecordingRow.started_at < until,
                 (RecordingRow.ended_at > since) | RecordingRow.ended_at.is_(None),
             )
@@ -160,7 +167,7 @@ class RecordingRepository:
     ) -> tuple[Recording, ...]:
         """Recordings of these sites and no others, the newest first; `after` is the start and id of the last
         one of the page before."""
-        query = select(RecordingRow).where(self._among(site_ids), *_conditions(wanted))
+        query = select(RecordingRow).where(self._among(site_ids), _STAYS, *_conditions(wanted))
         if after is not None:
             at, last_id = after
             same_time = and_(RecordingRow.started_at == at, RecordingRow.id < last_id)
@@ -182,7 +189,7 @@ class RecordingRepository:
                 func.max(ended, type_=RecordingRow.started_at.type),
                 func.coalesce(func.sum(RecordingRow.bytes), 0),
             )
-            .where(self._among(site_ids), RecordingRow.state != str(RecordingState.LOST))
+            .where(self._among(site_ids), _STAYS, RecordingRow.state != str(RecordingState.LOST))
             .group_by(RecordingRow.kind, RecordingRow.subject, RecordingRow.site_id)
             .order_by(RecordingRow.kind, RecordingRow.subject)
         )
@@ -211,17 +218,22 @@ class RecordingRepository:
         """Closed recordings that ended before `before`, the oldest first."""
         rows = await self._tx.scalars(
             select(RecordingRow)
-            .where(RecordingRow.state != str(RecordingState.OPEN), RecordingRow.ended_at < before)
+            .where(_CLOSED, RecordingRow.ended_at < before)
             .order_by(RecordingRow.started_at, RecordingRow.id)
             .limit(limit)
         )
         return tuple(_recording(row) for row in rows)
 
+    async def count_older_than(self, before: datetime) -> int:
+        """How many `older_than` would give without a limit."""
+        aged = select(func.count()).select_from(RecordingRow)
+        return int(await self._tx.scalar(aged.where(_CLOSED, RecordingRow.ended_at < before)) or 0)
+
     async def oldest(self, limit: int = 100) -> tuple[Recording, ...]:
         """Closed recordings, the oldest first."""
         rows = await self._tx.scalars(
             select(RecordingRow)
-            .where(RecordingRow.state != str(RecordingState.OPEN))
+            .where(_CLOSED)
             .order_by(RecordingRow.started_at, RecordingRow.id)
             .limit(limit)
         )
@@ -229,14 +241,39 @@ class RecordingRepository:
 
     async def total_bytes(self) -> int:
         """Of all closed recordings."""
-        total = await self._tx.scalar(select(func.coalesce(func.sum(RecordingRow.bytes), 0)))
+        total = await self._tx.scalar(select(func.coalesce(func.sum(RecordingRow.bytes), 0)).where(_STAYS))
         return int(total or 0)
 
+    async def count(self) -> int:
+        """How many recordings there are."""
+        return int(await self._tx.scalar(select(func.count()).select_from(RecordingRow).where(_STAYS)) or 0)
+
+    async def begin_removal(self, recording_id: str) -> bool:
+        """Before its file goes; False when it is open, or gone already."""
+        changed = await self._tx.execute(
+            update(RecordingRow)
+            .where(RecordingRow.id == recording_id, _CLOSED)
+            .values(state=str(RecordingState.REMOVING))
+            .returning(RecordingRow.id)
+            .execution_options(synchronize_session=False)
+        )
+        return changed.first() is not None
+
+    async def being_removed(self, limit: int = 100) -> tuple[Recording, ...]:
+        """Those whose files are to go, the oldest first."""
+        rows = await self._tx.scalars(
+            select(RecordingRow)
+            .where(RecordingRow.state == str(RecordingState.REMOVING))
+            .order_by(RecordingRow.started_at, RecordingRow.id)
+            .limit(limit)
+        )
+        return tuple(_recording(row) for row in rows)
+
     async def remove(self, recording_id: str) -> bool:
-        """Take a closed recording out of the index; an open one stays."""
+        """Take a recording whose file has gone out of the index."""
         removed = await self._tx.execute(
             delete(RecordingRow)
-            .where(RecordingRow.id == recording_id, RecordingRow.state != str(RecordingState.OPEN))
+            .where(RecordingRow.id == recording_id, RecordingRow.state == str(RecordingState.REMOVING))
             .returning(RecordingRow.id)
         )
         return removed.first() is not None

@@ -85,8 +85,12 @@ async def test_an_open_recording_is_not_removed(database: Database) -> None:
     async with database.transaction() as tx:
         index = RecordingRepository(tx)
         await index.open(recording(1))
+        assert not await index.begin_removal(recording(1).id)
         assert not await index.remove(recording(1).id)
         await index.finish(recording(1).id, RecordingState.MENDED, NOON + timedelta(minutes=2), 7)
+        assert not await index.remove(recording(1).id), "its file is there"
+        assert await index.begin_removal(recording(1).id)
+        assert await index.get(recording(1).id) is None
         assert await index.remove(recording(1).id)
         assert await index.get(recording(1).id) is None
 

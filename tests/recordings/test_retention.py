@@ -1,5 +1,6 @@
 """What is old or too much goes, the oldest first; what is open or lies elsewhere stays."""
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 
 from foundation.clock import FakeClock
 from foundation.database import Database
+from foundation.events import Event, RecordingAlarm
+from foundation.repositories.audit import AuditRepository
 from foundation.repositories.recordings import (
     Recording,
     RecordingKind,
@@ -97,8 +100,65 @@ async def test_nothing_outside_the_folder_is_removed(
     swept = await Retention(database, folder, disk, quota_bytes=0).sweep(clock.now())
     assert swept == Swept(1, SIZE, failed=1)
     assert (folder.root / "../precious.mp4").exists()
-    assert await left(database) == {outside.id}
+    async with database.reading() as tx:
+        assert [one.id for one in await RecordingRepository(tx).being_removed()] == [outside.id]
     assert not (folder.root / inside.path).exists()
+
+
+async def test_a_file_goes_only_after_its_row_is_marked_and_the_audit_says_why(
+    database: Database,
+    folder: RecordingFolder,
+    disk: Disk,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = await recorded(database, folder, clock, 0)
+    sweeping = Retention(database, folder, disk, quota_bytes=0, clock=clock)
+
+    async def die(*_: object) -> bool:
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as killed:
+        killed.setattr(sweeping, "_remove", die)
+        with pytest.raises(asyncio.CancelledError):
+            await sweeping.sweep(clock.now())
+    assert (folder.root / made.path).exists()
+    assert await left(database) == set(), "nobody is told of what is to go"
+    async with database.reading() as tx:
+        (entry,) = await AuditRepository(tx).after(0, 10)
+        (marked,) = await RecordingRepository(tx).being_removed()
+    assert (entry.action, entry.subject) == ("remove-recordings", "recordings:1")
+    assert made.id in entry.detail
+    assert marked.id == made.id
+    again = Retention(database, folder, disk)
+    assert await again.sweep(clock.now()) == Swept(1, SIZE, 0), "the next life goes on with it"
+    assert not (folder.root / made.path).exists()
+    async with database.reading() as tx:
+        assert await RecordingRepository(tx).being_removed() == ()
+
+
+@pytest.mark.parametrize("year", [1970, 2100])
+async def test_a_clock_that_is_years_off_does_not_empty_the_archive(
+    database: Database, folder: RecordingFolder, disk: Disk, clock: FakeClock, year: int
+) -> None:
+    for hours in range(60):
+        await recorded(database, folder, clock, hours)
+    alarms: list[Event] = []
+    sweeping = Retention(database, folder, disk, max_age=timedelta(days=30), clock=clock, emit=alarms.append)
+    wrong = clock.now().replace(year=year)
+    swept = [await sweeping.sweep(wrong + timedelta(minutes=minute)) for minute in range(3)]
+    if year == 1970:
+        assert swept == [Swept(0, 0, 0)] * 3
+        assert alarms == []
+        return
+    assert [one.files for one in swept] == [retention.LEAST_AGED] * 3
+    assert [one.held for one in swept] == [55, 50, 45]
+    (alarm,) = alarms
+    assert isinstance(alarm, RecordingAlarm)
+    assert (alarm.subject, alarm.cause) == ("gate", "recordings age too fast")
+    assert "clock" in alarm.detail
+    assert await sweeping.sweep(clock.now()) == Swept(0, 0, 0), "the clock is right again"
+    assert len(await left(database)) == 45
 
 
 @pytest.mark.parametrize(
