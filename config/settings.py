@@ -238,10 +238,12 @@ class Guests(_Section, frozen=True):
 class Meetings(_Section, frozen=True):
     """`lobby_number` is the node's general SIP number: its callers key in a meeting's number, #, PIN, #.
 
-    No meeting can be called by that number itself; null for none.
+    No meeting can be called by that number itself; null for none. `announcements` is a folder of WAV files
+    (16-bit PCM) that operators may play into meetings.
     """
 
     lobby_number: str | None = None
+    announcements: Path | None = None
 
 
 class Logo(_Section, frozen=True):

@@ -5,15 +5,17 @@
     mixer.add_listener(listener, own=source | None); mixer.remove_listener(listener)
     mixer.push(source, samples); mixer.push_lost(source, count)      48 kHz mono int16, any length
     mixer.rest(source) -> bool                       what it sends now is quiet and need not be decoded
+    mixer.announce(samples, listener | None); mixer.stop_announcing()
     mixer.set_gain(source, decibels); mixer.set_muted(source, on); mixer.set_deafened(listener, on)
     mixer.tick(now) -> MixedTick                                     every 20 ms
-        .mixes: Mix(key, samples, listeners, silent)   one for all who are not mixed in, one for each who is
+        .mixes: Mix(key, samples, listeners, silent)   one for all who are not mixed in, one for each who is,
+                                                       one for each who alone hears an announcement
         .levels: source -> dBov; .speakers: who spoke last comes first; .mixed: who is in the mix
     mixer.counts(source) -> PlayoutCounts
 
 No clock and no I/O; a lock makes every method safe from any thread. Each `Mix` is encoded once for each
-codec: its key ("all", "minus:<source>", "silence") stays the same from tick to tick, so that an encoder can
-be kept by (key, codec).
+codec: its key ("all", "minus:<source>", "aside:<listener>", "silence") stays the same from tick to tick, so
+that an encoder can be kept by (key, codec).
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from mcu_bridge.announcements import Announcements, Said
 from mcu_bridge.playout import SEAM, SITE, Patience, PlayoutCounts, PlayoutQueue
 from mcu_bridge.speakers import NO_SOUND, Speakers, Voice
 from media.resampling import Samples
@@ -42,6 +45,11 @@ RELEASE = 0.02
 _USUAL_WAIT = 0.03
 
 Sum = NDArray[np.int32]
+
+
+def mix_aside(listener: str) -> str:
+    """The key of the mix of one who hears something that the others do not."""
+    return f"aside:{listener}"
 
 
 def mix_without(source: str) -> str:
@@ -98,6 +106,8 @@ class AudioMixer:
         self._grouped_for: tuple[str, ...] | None = None
         self._groups: dict[str, tuple[str, ...]] = {}
         self._mixed: tuple[str, ...] = ()
+        self._announcements = Announcements()
+        self._told_aside: frozenset[str] = frozenset()
         self._index = 0
         self._strays = 0
         self._last_waited = _USUAL_WAIT
@@ -131,6 +141,7 @@ class AudioMixer:
     def remove_listener(self, listener: str) -> None:
         with self._lock:
             self._listeners.pop(listener, None)
+            self._announcements.stop(listener)
             self._grouped_for = None
 
     def push(self, source: str, samples: Samples) -> None:
@@ -165,6 +176,15 @@ class AudioMixer:
         with self._lock:
             self._sources[source].muted = on
 
+    def announce(self, samples: Samples, listener: str | None = None) -> None:
+        """Play 48 kHz mono to all who hear anything, or to one of them, instead of what it plays now."""
+        with self._lock:
+            self._announcements.play(samples, listener)
+
+    def stop_announcing(self) -> None:
+        with self._lock:
+            self._announcements.stop_all()
+
     def set_deafened(self, listener: str, on: bool) -> None:
         with self._lock:
             self._listeners[listener].deafened = on
@@ -186,7 +206,10 @@ class AudioMixer:
             total = np.zeros(FRAME, np.int32)
             for part in parts.values():
                 total += part
-            mixes = tuple(self._mixes(total, parts))
+            said = self._announcements.next()
+            if said.to_some.keys() != self._told_aside:
+                self._told_aside, self._grouped_for = frozenset(said.to_some), None
+            mixes = tuple(self._mixes(total, parts, said))
             recent = self._speakers.recent
             return MixedTick(self._index, mixes, levels, recent, tuple(parts), self._waited(recent))
 
@@ -233,16 +256,22 @@ class AudioMixer:
         self._mixed = chosen
         return parts
 
-    def _mixes(self, total: Sum, parts: Mapping[str, Sum]) -> Iterable[Mix]:
+    def _mixes(self, total: Sum, parts: Mapping[str, Sum], said: Said) -> Iterable[Mix]:
         limiters: dict[str, float] = {}
+        if said.to_all is not None:
+            total = total + said.to_all
         for key, listeners in self._group(tuple(parts)).items():
             if key == SILENCE:
                 yield Mix(key, np.zeros(FRAME, np.int16), listeners, True)
                 continue
-            own = parts.get(key.removeprefix("minus:")) if key != ALL else None
+            own = parts.get(self._listeners[listeners[0]].own or "") if key != ALL else None
             sound = total if own is None else total - own
+            aside = said.to_some.get(listeners[0]) if key == mix_aside(listeners[0]) else None
+            if aside is not None:
+                sound = sound + aside
             samples, limiters[key] = limit(sound, self._limiters.get(key, 1.0))
-            yield Mix(key, samples, listeners, len(parts) == (0 if own is None else 1))
+            announced = said.to_all is not None or aside is not None
+            yield Mix(key, samples, listeners, not announced and len(parts) == (0 if own is None else 1))
         self._limiters = limiters
 
     def _group(self, mixed: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
@@ -253,6 +282,8 @@ class AudioMixer:
         for name, listener in self._listeners.items():
             if listener.deafened:
                 key = SILENCE
+            elif name in self._told_aside:
+                key = mix_aside(name)
             elif listener.own in mixed:
                 key = mix_without(listener.own)
             else:

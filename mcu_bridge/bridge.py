@@ -35,6 +35,7 @@ from foundation.desks import (
 from foundation.events import Event
 from foundation.tasks import TaskScope
 from mcu_bridge.access import MediaAccess
+from mcu_bridge.announcements import AnnouncementShelf, UnusableAnnouncement
 from mcu_bridge.captions import CaptionPainter
 from mcu_bridge.conference import Conference
 from mcu_bridge.layouts import NAMES
@@ -72,6 +73,7 @@ class BridgeSettings:
     captions: CaptionPainter | None = None
     processor_time: Callable[[], float] = time.process_time
     """Seconds of processors that this worker used."""
+    announcements: AnnouncementShelf = field(default_factory=AnnouncementShelf)
 
 
 class Bridge:
@@ -236,6 +238,22 @@ class Bridge:
 
     async def set_muted(self, participant_id: str, muted: bool) -> None:
         self._place_of(participant_id).set_muted(participant_id, muted)
+
+    async def announcements(self) -> tuple[str, ...]:
+        return await asyncio.to_thread(self._settings.announcements.names)
+
+    async def announce(self, conference_id: str, sound: str, participant_id: str | None) -> None:
+        conference = self._conference(conference_id)
+        if participant_id is not None and participant_id not in conference.participants:
+            raise Refusal(RefusalKind.UNKNOWN_PARTICIPANT, f"participant {participant_id} hears nothing here")
+        try:
+            samples = await asyncio.to_thread(self._settings.announcements.load, sound)
+        except UnusableAnnouncement as error:
+            raise Refusal(RefusalKind.UNKNOWN_ANNOUNCEMENT, str(error)) from error
+        conference.sound.announce(samples, participant_id)
+
+    async def stop_announcing(self, conference_id: str) -> None:
+        self._conference(conference_id).sound.stop_announcing()
 
     async def refresh_picture(self, participant_id: str) -> None:
         known = self._place_of(participant_id).participants.get(participant_id)

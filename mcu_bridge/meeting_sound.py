@@ -16,6 +16,7 @@ from mcu_bridge.audio_mixer import AudioMixer, Mix, MixedTick
 from mcu_bridge.playout import PATIENT, SITE
 from mcu_bridge.quiet_sound import QuietSound
 from media.packet import Format
+from media.resampling import Samples
 from media.sound_codecs import (
     OpusDecoder,
     SoundCodec,
@@ -130,6 +131,14 @@ class MeetingSound:
         """A listener hears nothing, or hears again."""
         if participant_id in self._listening:
             self.mixer.set_deafened(participant_id, deafened)
+
+    def announce(self, samples: Samples, listener: str | None) -> None:
+        """Play a sound to everybody, or to one; who hears nothing does not hear it either."""
+        if listener is None or listener in self._listening:
+            self.mixer.announce(samples, listener)
+
+    def stop_announcing(self) -> None:
+        self.mixer.stop_announcing()
 
     def push(self, participant_id: str, payload: bytes, lost_samples: int = 0) -> None:
         """A payload came, after `lost_samples` at 48 kHz that will not come."""

@@ -19,6 +19,7 @@ from foundation.desks import CameraDesk, ConferenceDesk
 from foundation.events import Event
 from foundation.tasks import TaskScope
 from mcu_bridge.access import MediaAccess, MediaNetwork
+from mcu_bridge.announcements import AnnouncementShelf
 from mcu_bridge.bridge import Bridge, BridgeSettings
 from mcu_bridge.captions import CaptionPainter, UnusableFont
 from mcu_bridge.logo import Corner, Logo, UnusableLogo
@@ -76,6 +77,7 @@ async def media_part(
         cpu_limit=settings.media.cpu_limit,
         canvas=Canvas(mosaic.width, mosaic.height, mosaic.fps, _logo(settings)),
         captions=_captions(settings),
+        announcements=AnnouncementShelf(settings.meetings.announcements),
     )
     async with AsyncExitStack() as stack:
         access = _access(settings, index, stack)

@@ -30,6 +30,7 @@ from signaling.conference_bodies import (
     ViewOut,
 )
 from signaling.control.orders import Command, Order
+from signaling.http_announcements import AnnouncementRoutes
 from signaling.http_control import ControlRoutes
 from signaling.meeting import CAMERA, Meeting, Member
 from signaling.meeting_history import ConferenceEntry, MeetingHistory, ParticipantEntry
@@ -142,6 +143,7 @@ class ConferenceRoutes:
                 guests=True,
             ),
             *self._control.routes,
+            *AnnouncementRoutes(self._meetings, self._history, here).routes,
         )
 
     # --- permission's resources ---------------------------------------------------------------------

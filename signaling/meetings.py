@@ -17,6 +17,7 @@ import structlog
 
 from foundation.desks import (
     Budget,
+    ConferenceDesk,
     ConferenceReport,
     Dialled,
     Direction,
@@ -163,6 +164,11 @@ class Meetings:
         desk = self._roster.placed_desk(conference_id)
         return ConferenceReport(conference_id, 0) if desk is None else await desk.report(conference_id)
 
+    def desk(self, conference_id: str) -> ConferenceDesk | None:
+        """Who has the meeting's media; None while nobody has. Raises UnknownMeeting."""
+        self._roster.meeting(conference_id)
+        return self._roster.placed_desk(conference_id)
+
     # --- participants -----------------------------------------------------------------------------
 
     async def join(
@@ -228,7 +234,7 @@ class Meetings:
             await self._undo(meeting, member, error)
             raise
         self._roster.announce(member)
-        return member, self.floors.offered(member, offer) if dialled is Dialled.PLAIN else offer
+        return member, offer if dialled is Dialled.WEBRTC else self.floors.offered(member, offer)
 
     async def answered(self, participant_id: str, answer: MediaDescription, line: Line) -> None:
         """The called peer answered."""

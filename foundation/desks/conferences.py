@@ -254,6 +254,19 @@ class ConferenceDesk(Protocol):
         """Take a participant's sound out of the mix, or back in."""
         ...
 
+    async def announcements(self) -> tuple[str, ...]:
+        """The names of the sounds that can be played into meetings."""
+        ...
+
+    async def announce(self, conference_id: str, sound: str, participant_id: str | None) -> None:
+        """Play a sound once, to everybody or to one; instead of what it plays there now.
+
+        `Refusal(UNKNOWN_ANNOUNCEMENT)` says what is wrong with the sound.
+        """
+        ...
+
+    async def stop_announcing(self, conference_id: str) -> None: ...
+
     async def refresh_picture(self, participant_id: str) -> None:
         """The peer asked for a key frame by signalling (SIP INFO, H.245)."""
         ...

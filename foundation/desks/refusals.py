@@ -19,6 +19,7 @@ class RefusalKind(StrEnum):
     UNKNOWN_CAMERA = "unknown-camera"
     CAMERA_FAULT = "camera-fault"
     LOCKED = "locked"
+    UNKNOWN_ANNOUNCEMENT = "unknown-announcement"
 
 
 class Refusal(Exception):

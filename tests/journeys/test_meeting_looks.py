@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
+import wave
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from foundation.desks import Refusal, RefusalKind
+from mcu_bridge.announcements import AnnouncementShelf
 from mcu_bridge.banner import STRIP
+from mcu_bridge.bridge import Bridge
 from mcu_bridge.layouts import LAYOUTS, Layout, Rect
 from mcu_bridge.video_composer import CARD
 from media.picture import BLACK, Picture
@@ -142,6 +147,38 @@ async def test_gain_is_heard(hall: Hall) -> None:
     await until_true(lambda: loudness() < before / 5, "red to be quieter", BUSY, lambda: str(loudness()))
     await hall.give(Command.GAIN, "red", decibels=0.0)
     await until_true(lambda: loudness() > before / 2, "red to be as loud as before", BUSY)
+
+
+async def test_announcements_are_heard_by_one_or_by_all(hall: Hall, tmp_path: Path) -> None:
+    """A file of 16 kHz that an operator plays, and the chime."""
+    with wave.open(str(tmp_path / "演习.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        times = np.arange(16_000 * 20) / 16_000
+        file.writeframes(np.round(np.sin(2 * np.pi * 2500 * times) * 8000).astype("<i2").tobytes())
+    desk = hall.meetings.desk(hall.meeting.conference_id)
+    assert isinstance(desk, Bridge)
+    desk._settings = replace(desk._settings, announcements=AnnouncementShelf(tmp_path))
+    assert await desk.announcements() == ("chime", "演习")
+    red, green, conference = hall.peers["red"], hall.peers["green"], hall.meeting.conference_id
+    await desk.announce(conference, "演习", hall.ids["red"])
+    await red.hears(2500.0)
+    await red.hears(1000.0)
+    await green.hears(2500.0, present=False)
+    await desk.announce(conference, "演习", None)
+    await green.hears(2500.0)
+    await desk.stop_announcing(conference)
+    for peer in (red, green):
+        await peer.hears(2500.0, present=False)
+        await peer.hears(1700.0)
+    await hall.give(Command.MUTE_ALL)
+    await green.hears(1700.0, present=False)
+    await desk.announce(conference, "chime", None)
+    await green.hears(880.0)
+    with pytest.raises(Refusal, match="no announcement") as refused:
+        await desk.announce(conference, "nothing", None)
+    assert refused.value.kind is RefusalKind.UNKNOWN_ANNOUNCEMENT
 
 
 @pytest.mark.skipif(not FONT.exists(), reason="needs Debian's fonts-noto-cjk")

@@ -4,7 +4,16 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from mcu_bridge.audio_mixer import ALL, SILENCE, AudioMixer, MixedTick, level_of, limit, mix_without
+from mcu_bridge.audio_mixer import (
+    ALL,
+    SILENCE,
+    AudioMixer,
+    MixedTick,
+    level_of,
+    limit,
+    mix_aside,
+    mix_without,
+)
 from media.resampling import Samples
 from media.sound_codecs import FRAME, RATE
 
@@ -53,6 +62,53 @@ def tones_in(samples: Samples, least: float = 200) -> set[str]:
         for site, frequency in TONES.items()
         if amplitudes[round(frequency * len(samples) / RATE)] > least
     }
+
+
+def told(hertz: int, seconds: float) -> Samples:
+    return np.concatenate([tone(hertz, n) for n in range(round(seconds * 50))])
+
+
+def test_an_announcement_is_heard_by_all_beside_the_others_and_ends() -> None:
+    meeting = Meeting(["nation", "city"])
+    meeting.run(30, ["nation"])
+    meeting.mixer.announce(told(TONES["mine"], 1.0))
+    mixed = meeting.run(30, ["nation"])
+    assert meeting.hears("city") == {"nation", "mine"}
+    assert meeting.hears("nation") == {"mine"}, "one's own sound is left out all the same"
+    assert not any(mix.silent for mix in mixed.mixes)
+    meeting.run(50, ["nation"])
+    assert meeting.hears("city") == {"nation"}
+
+
+def test_an_announcement_to_one_is_heard_by_that_one_only() -> None:
+    meeting = Meeting(["nation", "city", "county"])
+    meeting.run(30, ["nation"])
+    meeting.mixer.announce(told(TONES["mine"], 2.0), "city")
+    mixed = meeting.run(30, ["nation"])
+    assert {mix.key: mix.listeners for mix in mixed.mixes}[mix_aside("city")] == ("city",)
+    assert meeting.hears("city") == {"nation", "mine"}
+    assert meeting.hears("county") == {"nation"}
+    meeting.mixer.announce(told(TONES["works"], 2.0))
+    meeting.run(30, ["nation", "city"])
+    assert meeting.hears("city") == {"nation", "mine", "works"}, "both at once, and not itself"
+    assert meeting.hears("county") == {"nation", "city", "works"}
+    meeting.mixer.stop_announcing()
+    mixed = meeting.run(30, ["nation", "city"])
+    assert meeting.hears("city") == {"nation"}
+    assert mix_aside("city") not in {mix.key for mix in mixed.mixes}
+
+
+def test_who_is_deafened_or_gone_hears_no_announcement() -> None:
+    meeting = Meeting(["nation", "city"])
+    meeting.mixer.set_deafened("city", True)
+    meeting.mixer.announce(told(TONES["mine"], 1.0), "city")
+    meeting.mixer.announce(told(TONES["works"], 1.0))
+    meeting.run(30, [])
+    assert meeting.hears("city") == set()
+    assert meeting.hears("nation") == {"works"}
+    meeting.mixer.announce(told(TONES["mine"], 1.0), "nation")
+    meeting.mixer.remove_listener("nation")
+    assert all("nation" not in mix.listeners for mix in meeting.mixer.tick(9.0).mixes)
 
 
 def test_everybody_hears_the_others_and_not_himself() -> None:

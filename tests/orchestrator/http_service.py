@@ -31,6 +31,7 @@ from foundation.desks import (
     MediaDescription,
     ParticipantSpec,
     Refusal,
+    RefusalKind,
     Staging,
     View,
 )
@@ -160,6 +161,17 @@ class RecordingDesk:
 
     async def set_muted(self, participant_id: str, muted: bool) -> None:
         self._note("set_muted", participant_id, muted)
+
+    async def announcements(self) -> tuple[str, ...]:
+        return ("chime", "演习")
+
+    async def announce(self, _conference_id: str, sound: str, participant_id: str | None) -> None:
+        if sound not in await self.announcements():
+            raise Refusal(RefusalKind.UNKNOWN_ANNOUNCEMENT, f"there is no announcement {sound!r}")
+        self._note("announce", sound, participant_id)
+
+    async def stop_announcing(self, conference_id: str) -> None:
+        self._note("stop_announcing", conference_id)
 
     async def refresh_picture(self, participant_id: str) -> None:
         self._note("refresh_picture", participant_id)

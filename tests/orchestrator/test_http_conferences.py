@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -104,6 +105,38 @@ async def test_budget_is_lowered_in_mid_call(service: Service, operator: Signed)
         one, json={"budget": {"to_site_bps": 1, "from_site_bps": 1}}, headers=operator.bearer
     )
     await problem(response, 422)
+
+
+async def test_announcements_are_played_to_all_or_to_one_and_on_record(
+    service: Service, operator: Signed
+) -> None:
+    meeting = await service.meeting()
+    path = f"{CONFERENCES}/{meeting.conference_id}/announcements"
+    assert await shown(service, operator, path) == []
+    nobody = await service.client.post(path, json={"sound": "chime"}, headers=operator.bearer)
+    assert (await problem(nobody, 409))["detail"] == "nobody has come to this conference yet"
+    participant_id = await join(service, meeting, operator)
+    assert await shown(service, operator, path) == ["chime", "演习"]
+    for body in ({"sound": "演习"}, {"sound": "chime", "participant_id": participant_id}):
+        response = await service.client.post(path, json=body, headers=operator.bearer)
+        assert response.status == 204, await response.text()
+    assert (await service.client.delete(path, headers=operator.bearer)).status == 204
+    unknown = await service.client.post(path, json={"sound": "../secret"}, headers=operator.bearer)
+    assert (await problem(unknown, 404))["detail"] == "there is no announcement '../secret'"
+    await problem(await service.client.post(path, json={}, headers=operator.bearer), 422)
+    assert [call for call in service.desk.calls if "announc" in call[0]] == [
+        ("announce", "演习", None),
+        ("announce", "chime", participant_id),
+        ("stop_announcing", meeting.conference_id),
+    ]
+    audited = [
+        (row.action, json.loads(row.detail)) for row in await service.audited() if "announc" in row.action
+    ]
+    assert audited == [
+        ("announce", {"sound": "演习"}),
+        ("announce", {"sound": "chime", "participant": participant_id}),
+        ("stop-announcing", {}),
+    ]
 
 
 async def test_commands_reach_the_worker(service: Service, operator: Signed) -> None:

@@ -165,6 +165,9 @@ CASES: dict[tuple[str, str], tuple[Case, int]] = {
     ("GET", f"{API}/conferences/{{id}}/control"): (meeting(), 200),
     ("GET", f"{API}/conferences/{{id}}/roll-calls"): (meeting(), 200),
     ("GET", f"{API}/conferences/{{id}}/report"): (meeting(), 200),
+    ("GET", f"{API}/conferences/{{id}}/announcements"): (meeting(), 200),
+    ("POST", f"{API}/conferences/{{id}}/announcements"): (participant({"sound": "chime"}), 204),
+    ("DELETE", f"{API}/conferences/{{id}}/announcements"): (participant(), 204),
     ("POST", f"{API}/conferences/{{id}}/webrtc"): (meeting({"sdp": OFFER}), 200),
     # 403, with other words than permission's: the participant is somebody else's.
     ("DELETE", f"{API}/conferences/{{id}}/webrtc/{{participant}}"): (participant(), 403),
