@@ -15,7 +15,7 @@ from mcu_bridge.picture_plan import PictureLimits, PictureSource, slides_of
 from mcu_bridge.rates import PAYLOAD, NetworkLimit
 from mcu_bridge.receiver_limits import receiver_limits
 from mcu_bridge.rtp_leg import LegTerms, RtpLeg, packetizer_for
-from mcu_bridge.sender_flow import ESTIMATE_TRICKLE, TRICKLE
+from mcu_bridge.sender_flow import TRICKLE
 from media.frame_packets import FramePackets
 from media.pacer import PacedFlow, Pacer, PacingClock, Precedence
 from media.packet import Format, Packet
@@ -111,18 +111,12 @@ class PictureLeg(RtpLeg):
     @property
     def granted(self) -> int:
         """What the site may send at present, bit/s."""
-        if not self.held:
-            return self._granted
-        estimates = self._told_by("goog-remb") and not self._told_by("ccm tmmbr")
-        return min(self._granted, ESTIMATE_TRICKLE if estimates else TRICKLE)
+        return min(self._granted, TRICKLE) if self.held else self._granted
 
     @property
     def heeds_rtcp(self) -> bool:
         """Whether it was agreed that RTCP tells the site what it may send."""
-        return self._told_by("ccm tmmbr") or self._told_by("goog-remb")
-
-    def _told_by(self, feedback: str) -> bool:
-        return feedback in self.terms.agreed.answer[0].feedback
+        return not {"ccm tmmbr", "goog-remb"}.isdisjoint(self.terms.agreed.answer[0].feedback)
 
     def hold(self, held: bool, now: float) -> None:
         """Ask the site for a trickle, since nobody is shown its picture, or for all that it may send."""

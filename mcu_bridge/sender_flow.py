@@ -9,9 +9,7 @@ Up it goes at once; down only after nobody needed it for a while, longer where s
 from __future__ import annotations
 
 TRICKLE = 64_000
-"""bit/s: what keeps a site's encoder, its line and its tile alive."""
-ESTIMATE_TRICKLE = 150_000
-"""The same of who heeds REMB only: browsers climb back slowly, and from less it would take too long."""
+"""bit/s: keeps encoder and line alive. Chromium is there, and back at its rate, within two seconds."""
 PATIENCE = 10.0
 """Seconds without need until a picture is held back."""
 MOST_PATIENCE = 80.0

@@ -11,7 +11,7 @@ import pytest
 from foundation.desks import Staging, View, ViewMode
 from foundation.events import PictureFlowWanted
 from mcu_bridge import sender_flow
-from mcu_bridge.sender_flow import ESTIMATE_TRICKLE, TRICKLE
+from mcu_bridge.sender_flow import TRICKLE
 from tests.mcu_bridge.conftest import MEETING, Stage
 from tests.mcu_bridge.rtp_peer import BLUE, GREEN, H264, RED, YELLOW, RtpPeer, Yuv
 from tests.peers.waiting import until, until_true
@@ -94,7 +94,7 @@ async def test_unseen_sites_are_asked_for_a_trickle_in_the_way_that_they_heed(
     for shown in ("red", "green"):
         assert all(granted > OWN for granted in rooms[shown].granted), rooms[shown].granted
     await stage.bridge.set_staging(MEETING, full_screen("blue"), Staging(views={"blue": full_screen("red")}))
-    await until_true(lambda: rooms["green"].remb == ESTIMATE_TRICKLE, "green to be asked for less", BUSY)
+    await until_true(lambda: rooms["green"].remb == TRICKLE, "green to be asked for less", BUSY)
     assert rooms["red"].remb is not None
     assert rooms["red"].remb > OWN
 
