@@ -33,7 +33,7 @@ from orchestrator.demo.terminal.studio import Studio
 from signaling.sip_events import ReinviteRefused
 from tests.peers.chromium import Chromium, Person
 from tests.peers.lips import MOST_APART, Lips
-from tests.peers.node import ADDRESSES, PASSWORD, MeetingHandle, Node
+from tests.peers.node import ADDRESSES, PASSWORD, MeetingHandle, Node, Refused
 from tests.peers.picture import GREEN
 from tests.peers.requirement import PROGRAMS
 from tests.peers.rough_road import RoughRoad, Weather
@@ -120,6 +120,7 @@ class MeetingSoak:
             await self._try("lips", self._measure_lips)
             self._began = time.monotonic()
             while time.monotonic() - self._began < seconds:
+                await self._try("all are there", self._all_are_there)
                 act = self._dice.choice(self._acts)
                 await self._try(act.__name__.strip("_"), act)
                 await asyncio.sleep(PAUSE * self._dice.random())
@@ -137,7 +138,7 @@ class MeetingSoak:
         self.happened.done[what] = self.happened.done.get(what, 0) + 1
         try:
             await act()
-        except (TimeoutError, AssertionError, RuntimeError, DialRefused, ReinviteRefused) as error:
+        except (TimeoutError, AssertionError, RuntimeError, DialRefused, ReinviteRefused, Refused) as error:
             at = time.monotonic() - self._began
             self.happened.problems.append(f"{what} at {at:.0f} s: {type(error).__name__}: {error}")
 
@@ -155,6 +156,19 @@ class MeetingSoak:
         terminal = await stack.enter_async_context(RoomTerminal(settings, self._studio))
         await terminal.dial(road.uri(self._meeting.number))
         return Room(terminal, road, await self._meeting.joined(f"{settings.name}@", timeout=PATIENCE))
+
+    async def _all_are_there(self) -> None:
+        """Whose call has ended dials again, and is told as a problem."""
+        out = [room for room in self._rooms if not room.terminal.in_call]
+        why = []
+        for room in out:
+            row = await self._meeting.participant(f"{room.settings.name}@")
+            why.append(
+                f"{room.settings.name}: {None if row is None else row['reason']}, {room.terminal.ended}"
+            )
+            await room.terminal.dial(room.road.uri(self._meeting.number))
+            room.participant = await self._meeting.joined(f"{room.settings.name}@", timeout=PATIENCE)
+        assert not out, f"out of the meeting: {'; '.join(why)}"
 
     async def _bring_browser(self, stack: AsyncExitStack, folder: Path) -> None:
         browser = await stack.enter_async_context(Chromium(folder, Person(GREEN, 3000.0)))
@@ -241,8 +255,8 @@ class MeetingSoak:
 
     async def _everybody(self) -> None:
         """Each is seen by all others in its colour, and heard by all others with its tone, alone."""
+        await self._all_are_there()
         for shown in self._rooms:
-            assert shown.terminal.in_call, f"{shown.settings.name} is out: {shown.terminal.ended}"
             await self._order("full-screen", shown)
             await self._only(shown)
             await self._seen_by_others(shown, 2 * PATIENCE)
@@ -298,13 +312,13 @@ async def soak(minutes: float, seed: int, folder: Path) -> dict[str, object]:
     async with Node(folder / "node") as node, Studio() as studio:
         meeting = await node.meeting("soak")
         warm = MeetingSoak(node, meeting, studio, MIXED, seed=seed)
-        await warm.play(20.0)
+        here = PROGRAMS["chromium"].present()
+        await warm.play(20.0, folder / "first-browser" if here else None)
         await settle(meeting)
         vigil, run = Vigil(node), MeetingSoak(node, meeting, studio, MIXED, seed=seed)
         before = await vigil.held()
         async with vigil:
-            browser = folder / "browser" if PROGRAMS["chromium"].present() else None
-            await run.play(minutes * 60, browser)
+            await run.play(minutes * 60, folder / "browser" if here else None)
         await settle(meeting)
         after = await vigil.held()
         problems = [*run.happened.problems, *vigil.problems(before, after, minutes * 20)]

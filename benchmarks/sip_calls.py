@@ -1,7 +1,7 @@
 """SIPp dials a meeting of a real node 30 times a second: what fails, how long until 200, does memory grow?
 
-Calls of sound alone that last half a second, over UDP: 200 to warm up, 1800 in the measured minute, and 1000
-more, over which the memory of main and of the media worker must not grow.
+Calls of sound alone that last half a second, over UDP, from forty sites in turn: 200 to warm up, 1800 in the
+measured minute, and 1000 more, over which the memory of main and of the media worker must not grow.
 """
 
 from __future__ import annotations
@@ -18,33 +18,34 @@ import yaml
 from benchmarks.footprint import footprint
 from benchmarks.result import Result
 from foundation.database import Database
-from foundation.repositories.sites import Site, SiteRepository
-from tests.peers.node import ADDRESSES, Node
+from foundation.repositories.sites import Site, SiteAddress, SiteRepository
+from tests.peers.node import NETWORK, Node
 from tests.peers.ports import PortBlock
 from tests.peers.process import PeerProcess
 
 RATE = 30
 WARM_UP, MEASURED, AFTER = 200, 1800, 1000
 SETTLING = 5.0
-BUDGET = 20_000_000
+SITES = 40
+CALLERS = {f"site-{number}": f"127.0.1.{number}" for number in range(1, SITES + 1)}
 SCENARIO = """<?xml version="1.0" encoding="UTF-8" ?>
 <scenario name="call">
 <send retrans="500" start_rtd="1"><![CDATA[
 INVITE sip:[service]@[remote_ip]:[remote_port] SIP/2.0
-Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch];rport
-From: <sip:room[call_number]@[local_ip]>;tag=[pid]C[call_number]
+Via: SIP/2.0/[transport] [field0]:[local_port];branch=[branch];rport
+From: <sip:room[call_number]@[field0]>;tag=[pid]C[call_number]
 To: <sip:[service]@[remote_ip]>
 Call-ID: [call_id]
 CSeq: 1 INVITE
-Contact: <sip:room@[local_ip]:[local_port]>
+Contact: <sip:room@[field0]:[local_port]>
 Max-Forwards: 70
 Content-Type: application/sdp
 Content-Length: [len]
 
 v=0
-o=- 1 1 IN IP4 [local_ip]
+o=- 1 1 IN IP4 [field0]
 s=-
-c=IN IP4 [local_ip]
+c=IN IP4 [field0]
 b=AS:80
 t=0 0
 m=audio [media_port] RTP/AVP 8
@@ -55,8 +56,8 @@ a=rtpmap:8 PCMA/8000
 <recv response="200" rtd="1" rrs="true"/>
 <send><![CDATA[
 ACK [next_url] SIP/2.0
-Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch];rport
-From: <sip:room[call_number]@[local_ip]>;tag=[pid]C[call_number]
+Via: SIP/2.0/[transport] [field0]:[local_port];branch=[branch];rport
+From: <sip:room[call_number]@[field0]>;tag=[pid]C[call_number]
 To: <sip:[service]@[remote_ip]>[peer_tag_param]
 Call-ID: [call_id]
 CSeq: 1 ACK
@@ -68,8 +69,8 @@ Content-Length: 0
 <pause milliseconds="500"/>
 <send retrans="500"><![CDATA[
 BYE [next_url] SIP/2.0
-Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch];rport
-From: <sip:room[call_number]@[local_ip]>;tag=[pid]C[call_number]
+Via: SIP/2.0/[transport] [field0]:[local_port];branch=[branch];rport
+From: <sip:room[call_number]@[field0]>;tag=[pid]C[call_number]
 To: <sip:[service]@[remote_ip]>[peer_tag_param]
 Call-ID: [call_id]
 CSeq: 2 BYE
@@ -84,7 +85,7 @@ Content-Length: 0
 
 
 class BusyNode(Node):
-    """With ports for many calls at once, and a site that may make them."""
+    """With ports for many calls at once, and the sites that make them."""
 
     def _configure(self, ports: PortBlock) -> None:
         super()._configure(ports)
@@ -96,8 +97,10 @@ class BusyNode(Node):
         database = Database(self.database_url)
         try:
             async with database.transaction() as tx:
-                site = Site("gx", "广西应急管理厅", "province", "nation", conference_budget_bps=BUDGET)
-                await SiteRepository(tx).save(site)
+                sites = SiteRepository(tx)
+                for name, address in CALLERS.items():
+                    await sites.save(Site(name, name, "enterprise", "gx"))
+                    await sites.save_address(SiteAddress(NETWORK, address, name))
         finally:
             await database.aclose()
         await super().start()
@@ -140,10 +143,12 @@ async def _calls(folder: Path, node: Node, number: str, count: int) -> tuple[int
     """Let SIPp make so many calls; how many failed, and the answer times in milliseconds."""
     folder.mkdir()
     (folder / "call.xml").write_text(SCENARIO)
+    (folder / "callers.csv").write_text("\n".join(["SEQUENTIAL", *CALLERS.values()]) + "\n")
     with PortBlock() as ports:
-        address = ADDRESSES["gx"]
+        address = CALLERS["site-1"]
         command = [
-            *("sipp", f"127.0.0.1:{node.sip_port}", "-sf", "call.xml", "-s", number, "-t", "u1"),
+            *("sipp", f"127.0.0.1:{node.sip_port}", "-sf", "call.xml", "-s", number),
+            *("-t", "ui", "-inf", "callers.csv", "-ip_field", "0", "-max_socket", "500"),
             *("-i", address, "-p", str(ports.take()), "-mi", address, "-mp", str(ports.take(8, even=True))),
             *("-r", str(RATE), "-m", str(count), "-l", str(10 * RATE), "-nostdin"),
             *("-trace_rtt", "-rtt_freq", "1", "-trace_stat", "-stf", "stat.csv", "-fd", "1"),
