@@ -54,6 +54,17 @@ export const controlEn: typeof controlZh = {
     bannerEverywhere: "On every picture (transcodes)",
     bannerSet: "Show",
     bannerOff: "Take away",
+    announce: {
+      title: "Announcement",
+      sound: "Sound",
+      chime: "Chime",
+      whom: "Who hears it",
+      all: "All sites",
+      play: "Play",
+      stop: "Stop",
+      played: "{sound} is played to: {whom}",
+      stopped: "No announcement is played any more",
+    },
     start: "Start",
     queue: {
       floor: "Asks to speak",

@@ -48,6 +48,17 @@ export const controlZh = {
     bannerEverywhere: "所有画面（需转码）",
     bannerSet: "显示",
     bannerOff: "取消横幅",
+    announce: {
+      title: "播放通知",
+      sound: "声音",
+      chime: "提示铃",
+      whom: "播放对象",
+      all: "全部会场",
+      play: "播放",
+      stop: "停止",
+      played: "正在播放“{sound}”，对象：{whom}",
+      stopped: "已停止播放",
+    },
     start: "开始",
     queue: {
       floor: "申请发言",

@@ -278,6 +278,7 @@ export const en: Messages = {
       passThrough: "passed through: {name}",
       slidesPassed: "slides passed through: {name}",
       slidesOf: "slides of {name}",
+      granted: "asked for {rate} at most",
     },
     why: {
       mosaic: "a mosaic is composed",

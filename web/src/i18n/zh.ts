@@ -275,6 +275,7 @@ export const zh = {
       passThrough: "直通：{name}",
       slidesPassed: "直通共享画面：{name}",
       slidesOf: "共享画面：{name}",
+      granted: "已要求不超过 {rate}",
     },
     why: {
       mosaic: "合成多画面",
