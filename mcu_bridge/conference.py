@@ -18,6 +18,7 @@ from foundation.desks import (
     LegReport,
     MediaDescription,
     ParticipantSpec,
+    SectionKind,
     Staging,
 )
 from foundation.events import (
@@ -351,12 +352,17 @@ class Conference:
         return ConferenceReport(
             conference_id=self.spec.conference_id,
             worker_pid=os.getpid(),
-            legs=tuple(legs),
+            legs=tuple(map(self._with_level, legs)),
             encoders=tuple(map(self._with_load, self.picture.encoders)),
             wires=tuple(p.wire_report(now) for p in self.participants.values()),
             speakers=self._speakers,
             late_ticks=self._clock.counts.late,
         )
+
+    def _with_level(self, leg: LegReport) -> LegReport:
+        sound = leg.kind is SectionKind.AUDIO and not leg.outgoing
+        level = self.sound.levels.get(leg.participant_id) if sound else None
+        return leg if level is None else replace(leg, level_dbov=round(level, 1))
 
     def _with_load(self, encoder: EncoderReport) -> EncoderReport:
         """Processors that are too busy are a reason too; the programme and CIF have one class only."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from mcu_bridge.audio_mixer import AudioMixer, Mix, MixedTick
 from mcu_bridge.playout import PATIENT, SITE
 from mcu_bridge.quiet_sound import QuietSound
+from mcu_bridge.speakers import NO_SOUND
 from media.packet import Format
 from media.resampling import Samples
 from media.sound_codecs import (
@@ -28,6 +29,7 @@ from media.sound_codecs import (
 )
 
 INBOX_PAYLOADS = 25
+FALL = 1.0
 MAX_BATCHES_BEHIND = 10
 
 
@@ -82,6 +84,8 @@ class MeetingSound:
     ) -> None:
         self.mixer = AudioMixer()
         self.dropped_batches = 0
+        self.levels: Mapping[str, float] = {}
+        """How loud each site is, dBov, as an indicator shows it: up at once, down by `FALL` a tick."""
         self._loop = loop
         self._deliver = deliver
         self._opus_bitrate = opus_bitrate
@@ -154,6 +158,11 @@ class MeetingSound:
         for participant_id, source in self._sources.items():
             self._decode(participant_id, source)
         mixed = self.mixer.tick(now)
+        before = self.levels.get
+        self.levels = {
+            name: level if level > (fallen := before(name, NO_SOUND) - FALL) else max(fallen, NO_SOUND)
+            for name, level in mixed.levels.items()
+        }
         listening = self._listening
         frames = tuple(frame for mix in mixed.mixes for frame in self._encode(mix, listening))
         self._forget_idle_encoders(mixed, listening)

@@ -117,6 +117,7 @@ class LegReport:
     source: str = ""  # of an outgoing picture: "pass-through:<participant>" or the encoder's class
     granted_bps: int = 0  # of an incoming picture: what the site was asked to keep to
     held: bool = False  # an incoming picture that nobody is shown: the site was asked for a trickle
+    level_dbov: float | None = None  # of incoming sound, 0 is full scale, -127 nothing or muted
 
 
 @dataclass(frozen=True, slots=True)

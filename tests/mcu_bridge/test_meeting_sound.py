@@ -202,3 +202,20 @@ def test_quiet_is_told_from_the_coded_bytes_as_the_detector_of_speech_would() ->
             assert answers[-1] is quiet
             assert answers[: QUIET_AFTER - 1] == [False] * (QUIET_AFTER - 1)
     assert QuietSound.of(sound_decoder(SoundCodec.OPUS)) is None
+
+
+async def test_levels_rise_at_once_fall_slowly_and_are_nothing_while_muted(stage: Stage) -> None:
+    for name in ("loud", "soft", "muted"):
+        stage.sound.add(name, SoundCodec.PCMA, None)
+    stage.sound.set_muted("muted", True)
+    await stage.play(20, loud=440.0, muted=440.0)
+    before = stage.sound.levels["loud"]
+    assert before == pytest.approx(-15.3, abs=0.5)  # a sine with a peak of 8000 of 32768
+    assert stage.sound.levels == {"loud": before, "soft": -127.0, "muted": -127.0}
+    await stage.play(10)
+    assert before - 12 < stage.sound.levels["loud"] < before
+    await stage.play(150)
+    assert stage.sound.levels["loud"] == -127.0
+    stage.sound.remove("loud")
+    await stage.play(1)
+    assert "loud" not in stage.sound.levels
