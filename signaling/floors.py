@@ -212,7 +212,8 @@ class Floors:
                 user = secrets.randbelow(0xFFFF) + 1
             seat = FloorSeat(floor.server.conference_id, user, reliable)
             self._place_at(floor, seat, member)
-        seat = replace(seat, host=host or seat.host, port=port or seat.port)
+        if (host, port) not in (("", 0), seat.described):  # else it is where it was heard
+            seat = replace(seat, host=host, port=port, described=(host, port))
         member.floor = seat
         return seat
 
@@ -446,7 +447,9 @@ def _hosts(member: Member) -> set[str]:
     """Where a participant may speak from."""
     described = () if member.media is None else member.media.theirs.sections
     known = {section.address for section in described}
-    known |= {member.floor.host if member.floor is not None else "", member.line.peer_host or ""}
+    known |= {member.line.peer_host or ""}
+    if member.floor is not None:
+        known |= {member.floor.host, member.floor.described[0]}
     return {_plain(host) for host in known} - {"", "0.0.0.0", "::"}
 
 

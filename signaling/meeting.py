@@ -65,8 +65,8 @@ class MediaRecord:
 class FloorSeat:
     """A participant's place at its meeting's floor control server, by the ids that its SDP was told.
 
-    `host` and `port` are where its BFCP is: as its SDP says (port 0: it does not), and over datagrams where
-    it was heard last. `follows`: it asked to be told of the floor.
+    `described` is where its BFCP is by its SDP (port 0: it does not say); `host` and `port` are the same, or
+    over datagrams where it was heard last. `follows`: it asked to be told of the floor.
     """
 
     conference: int
@@ -75,6 +75,7 @@ class FloorSeat:
     host: str = ""
     port: int = 0
     follows: bool = False
+    described: tuple[str, int] = ("", 0)
 
 
 @dataclass(frozen=True, slots=True)

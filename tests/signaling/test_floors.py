@@ -311,6 +311,15 @@ async def test_a_role_may_be_missing_and_a_later_offer_keeps_the_seat(stage: Sta
     assert floor_lines(write_sdp(again).decode()) == floor_lines(answer)
 
 
+async def test_a_later_offer_does_not_forget_where_its_bfcp_was_heard(stage: Stage) -> None:
+    member, _ = await stage.join("behind a NAT")
+    peer = await stage.peer(member)
+    await peer.ask(Primitive.FLOOR_REQUEST, FLOOR)
+    await stage.house.meetings.renegotiate(member.participant_id, read_sdp(GROUP_STYLE.encode()))
+    await stage.house.give(Command.TAKE_BACK_SLIDES)
+    assert state_of(await peer.announced()) == (1, RequestState.REVOKED)
+
+
 async def test_a_browsers_second_picture_is_its_slides_and_has_no_floor(stage: Stage) -> None:
     member, answer = await stage.join("page", BROWSER)
     assert [s.kind for s in read_sdp(BROWSER.encode()).sections] == [
