@@ -247,6 +247,8 @@ class StreamFragments:
         self._fragmenter = Fragmenter(track, self._sound, self._limit, least=self._least)
         for data, time, duration in later:
             self._fragmenter.push_sound(data, time, duration)
+        if self._heard_until:
+            self._fragmenter.expect_sound()
         tracks = [track, self._sound] if self._sound else [track]
         began = Began(
             init_segment(tracks, index_room=self._index_room),

@@ -24,7 +24,15 @@ from media.stream import Stream
 from media.stream_source import NoSuchStream, StreamSource, StreamUnavailable
 from recordings.disk import Disk
 from recordings.mending import mend_unfinished
-from recordings.recorder import FILE_SECONDS, RESERVE_BYTES, EndCause, Recorder, RecordingEnded, Subject
+from recordings.recorder import (
+    FILE_SECONDS,
+    RESERVE_BYTES,
+    EndCause,
+    LastFrame,
+    Recorder,
+    RecordingEnded,
+    Subject,
+)
 from recordings.recording_folder import RecordingFolder
 
 SOUND_SECONDS = 1.0
@@ -72,6 +80,7 @@ class OrderKeeper:
         self._fault: EndCause | None = None
         self._files = self._bytes = self._dropped = 0
         self._recorder: Recorder | None = None
+        self._last: LastFrame | None = None
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -152,6 +161,7 @@ class OrderKeeper:
             file_seconds=self._parts.file_seconds,
             reserve_bytes=self._parts.reserve_bytes,
             on_change=self._changed,
+            before=self._last,
         )
         self._say("waiting", "the stream is open; the first key frame has not come yet")
         asked = asyncio.Event()
@@ -165,6 +175,7 @@ class OrderKeeper:
             hearing.cancel()
             await asyncio.gather(hearing, return_exceptions=True)
             self._recorder = None
+            self._last = recorder.last
             self._files += recorder.files
             self._bytes += recorder.bytes
             self._dropped += recorder.dropped

@@ -81,6 +81,7 @@ class Ring:
         self._waiting = True
         self._line = TimeLine(VIDEO_TIMESCALE)
         self._sound_line = TimeLine(VIDEO_TIMESCALE)
+        self._again_until: float | None = None
 
     @property
     def latest(self) -> float:
@@ -88,9 +89,12 @@ class Ring:
         return self._groups[-1][-1].arrival if self._groups else 0.0
 
     def begin(self) -> None:
-        """A stream was opened."""
-        self._line.cut()
+        """A stream was opened. One that was only out of reach gives its group of pictures again: what is here
+        already is passed over, and what follows goes on where it was."""
+        self._again_until = self.latest or None
         self._waiting = True
+        if self._again_until is None:
+            self._line.cut()
 
     def begin_sound(self, coded: Format) -> None:
         """A stream of sound was opened; sound of another format is not kept beside it."""
@@ -102,6 +106,13 @@ class Ring:
 
     def take(self, packet: Packet) -> None:
         """The next picture; a damaged one, and those that need it, are left out and counted."""
+        if self._again_until is not None:
+            if packet.arrival <= self._again_until:
+                self._waiting &= packet.arrival < self._again_until
+                return
+            self._again_until = None
+            if self._waiting:
+                self._line.cut()
         if packet.damaged or (self._waiting and not packet.keyframe):
             self._waiting = True
             self.dropped += 1

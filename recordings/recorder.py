@@ -47,6 +47,9 @@ KEYFRAME_SECONDS = 10.0
 START_SECONDS = 10.0
 """Of a file, within which its first frame may prove to have been held up; later it is a drift of clocks."""
 HELD_UP = 0.1
+REPLAYED_SECONDS = 60.0
+HASTE = 900
+"""So much faster than they were pass frames that an earlier file has; no two of them at once."""
 RESERVE_BYTES = 512 << 20
 """Kept free on the file system for the database and everyone else."""
 
@@ -80,6 +83,22 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
+class LastFrame:
+    """When the newest frame that was recorded came, and the latest time of its stream."""
+
+    arrival: float
+    pts: int
+
+    def again(self, packet: Packet, rate: int) -> Packet:
+        """A stream that was only out of reach gives its group of pictures again. What was recorded already is
+        needed to decode what follows, but not to be seen twice: it passes in a moment."""
+        ago = self.pts - packet.pts
+        if packet.arrival > self.arrival or not 0 <= ago <= REPLAYED_SECONDS * rate:
+            return packet
+        return replace(packet, pts=self.pts - ago // HASTE, arrival=self.arrival, ntp=None)
+
+
+@dataclass(frozen=True, slots=True)
 class RecordingEnded:
     """`dropped` frames were lost because the disk was too slow for the stream; `counts` has the others."""
 
@@ -110,9 +129,12 @@ class Recorder:
         file_seconds: float = FILE_SECONDS,
         reserve_bytes: int = RESERVE_BYTES,
         on_change: Callable[[], None] = lambda: None,
+        before: LastFrame | None = None,
     ) -> None:
         self.subject = subject
         self.last_frame: float | None = None
+        self.last: LastFrame | None = before
+        self._before = before
         self.files = 0
         self.bytes = 0
         self._folder = folder
@@ -229,6 +251,11 @@ class Recorder:
 
     async def _fragments_of(self, video: Stream, packet: Packet) -> list[Made]:
         """What the next picture completes; at a key frame sound that has come or changed is taken in."""
+        if self.last is None or packet.arrival > self.last.arrival:
+            latest = packet.pts if self.last is None or packet.keyframe else max(packet.pts, self.last.pts)
+            self.last = LastFrame(packet.arrival, latest)
+        if self._before is not None:
+            packet = self._before.again(packet, video.format.clock_rate)
         if packet.keyframe and self._sound is not self._heard and self._fragments is not None:
             await self._take(self._fragments.end())
             self._begin(video.format, self._sound)

@@ -13,6 +13,9 @@ from protocols.payloads.h264 import NalType, split_byte_stream
 MAX_REORDER = 16
 """Frames a decoder may hold back (ITU-T H.264 A.3.1 j)."""
 SOUND_WAITING = 1024
+SILENCE_AFTER = 1.0
+"""Seconds by which sound may be behind its pictures; then it is taken to have stopped, and silence fills in:
+players wait for sound that a file announces, and the pictures would stand still with it."""
 FIRST_DURATION = 3600
 """What a picture is taken to last when none follows it: 40 ms."""
 
@@ -100,6 +103,12 @@ class Fragmenter:
         self._sequence = 0
         self._heard: deque[tuple[bytes, int, int]] = deque()
         self._sound_end = 0
+        self._sounding = False
+        self._silent = False
+
+    def expect_sound(self) -> None:
+        """There was sound before the first picture here: if none comes, it is silence."""
+        self._sounding = True
 
     def push(self, access_unit: bytes, time: int, keyframe: bool) -> list[MediaFragment]:
         """Takes the next frame in decoding order, shown at `time` (1/90000 s).
@@ -118,6 +127,7 @@ class Fragmenter:
             self.dropped_sound += 1
             return
         self._heard.append((data, time, duration))
+        self._sounding, self._silent = True, False
 
     def flush(self, *, all_sound: bool = True, until: int | None = None) -> list[MediaFragment]:
         """What is left, at the end of the stream or `until` the time of the picture that follows elsewhere;
@@ -167,10 +177,24 @@ class Fragmenter:
         self._duration = 0
         return [done]
 
+    def _fill(self, end: int) -> None:
+        """Silence up to `end` where sound has stopped."""
+        if self._sound is None or not self._sounding:
+            return
+        data, duration = self._sound.silence
+        at = self._heard[-1][1] + self._heard[-1][2] if self._heard else self._sound_end
+        if not data or end - at <= (0 if self._silent else SILENCE_AFTER * self._sound.timescale):
+            return
+        self._silent = True
+        while at < end and len(self._heard) < SOUND_WAITING:
+            self._heard.append((data, at, duration))
+            at += duration
+
     def _sound_run(self, all_sound: bool) -> Run:
         """The sound before the end of the pictures; a gap is bridged by the packet before it."""
         scale = self._sound.timescale if self._sound else VIDEO_TIMESCALE
         end = (self._start + self._duration) * scale // VIDEO_TIMESCALE
+        self._fill(end)
         taken: list[tuple[bytes, int, int]] = []
         while self._heard and (all_sound or self._heard[0][1] < end):
             taken.append(self._heard.popleft())

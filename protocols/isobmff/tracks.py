@@ -78,6 +78,10 @@ class AvcTrack:
         return record
 
 
+_SILENT_AAC = {1: bytes.fromhex("00000007"), 2: bytes.fromhex("21000000001c")}
+"""One element (a single channel, a pair with one window) without scale factor bands, and the end."""
+
+
 @dataclass(frozen=True, slots=True)
 class AacTrack:
     """AAC; `config` is the AudioSpecificConfig (ISO/IEC 14496-3 1.6.2.1, the `config` of RFC 3640 4.1)."""
@@ -102,6 +106,12 @@ class AacTrack:
         return self.rate
 
     @property
+    def silence(self) -> tuple[bytes, int]:
+        """A raw data block in which nothing sounds (ISO/IEC 14496-3 4.4.2.1), and how long it lasts; empty
+        where there are more than two channels."""
+        return _SILENT_AAC.get(self.channels, b""), AAC_FRAME
+
+    @property
     def codecs(self) -> str:
         return f"mp4a.40.{self.config[0] >> 3}"
 
@@ -122,6 +132,11 @@ class OpusTrack:
     @property
     def timescale(self) -> int:
         return OPUS_RATE
+
+    @property
+    def silence(self) -> tuple[bytes, int]:
+        """A packet of 20 ms without a sound (RFC 6716 3.1: CELT, full band), and how long it lasts."""
+        return b"\xf8\xff\xfe", OPUS_RATE // 50
 
     @property
     def codecs(self) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import av
+import numpy as np
 import pytest
 
 from media.fragments import Began, FragmentCounts, StreamFragments, UnsupportedFormat
@@ -210,3 +211,41 @@ async def test_who_joins_at_an_open_group_gets_nothing_that_it_cannot_decode() -
         assert all(packet.pts >= joined[0].pts for packet in joined)
         assert len(joined) == 5 - 2
         assert [packet async for packet in early] == packets[: key + 5], "who was there before gets all"
+
+
+@pytest.mark.parametrize("codec", ["libopus", "aac"])
+def test_sound_that_stops_is_silence_and_comes_back_at_its_time(codec: str) -> None:
+    """Players wait for sound that a file announces: packets that stop must not stop the pictures."""
+    heard, config = sound(codec, 8.0)
+    some = [one for one in heard if not 101 < one.arrival < 105]
+    form = OPUS if codec == "libopus" else Format("MPEG4-GENERIC", 48_000, 2, {"config": config.hex()})
+    fragments = StreamFragments(H264, form, fragment_seconds=0.5, restart_seconds=3.0)
+    inits: list[bytes] = []
+    found: list[list[MediaFragment]] = []
+    packets = coded([RED] * 200)
+    pictures = {id(one) for one in packets}
+    for packet in sorted([*packets, *some], key=lambda one: one.arrival):
+        if id(packet) not in pictures:
+            fragments.take_sound(packet)
+            continue
+        for made in fragments.take(packet):
+            if isinstance(made, Began):
+                inits.append(made.init)
+                found.append([])
+            else:
+                found[-1].append(made)
+    found[-1] += [one for one in fragments.end() if isinstance(one, MediaFragment)]
+    assert len(found) == 3
+    loud: list[bool] = []
+    for period, init in zip(found, inits, strict=True):
+        times = sound_times(period)
+        assert max(after - one for one, after in pairwise(times)) <= 2100, "no hole"
+        assert times[0] < 4800
+        with av.open(io.BytesIO(init + b"".join(one.data for one in period))) as container:
+            waves = np.concatenate([one.to_ndarray()[0] for one in container.decode(audio=0)])
+        loud += [
+            bool(np.abs(waves[at : at + 4800]).max() > 0.05) for at in range(2400, len(waves) - 4800, 24_000)
+        ]
+    assert loud[:2] == [True] * 2
+    assert loud[4:9] == [False] * 5, "silence, also in the file that begins in it"
+    assert loud[-3:] == [True] * 3

@@ -193,6 +193,20 @@ async def test_digests_enter_the_audit_and_a_second_cut_changes_nothing(evidence
     assert len(evidence.events) == 1
 
 
+async def test_a_group_of_pictures_that_comes_again_is_kept_once(evidence: Evidence) -> None:
+    packets = seconds_of_colour(0, 21)
+    cut = 13 * 25 + 10
+    again = [one for one in packets if one.arrival >= 12.0]
+    ring = evidence.keep(packets[:cut], again)
+    kept = [one.arrival - evidence.began for one in ring.footage().pictures]
+    assert kept == sorted(set(kept))
+    await evidence.flag(13.0)
+    violation = await evidence.cut()
+    assert (violation.clip_state, violation.clip_detail) == (ClipState.READY, "")
+    frames = shown(evidence.file(violation))
+    assert [colour for _, colour in frames[:250:25]] == [second % 4 for second in range(8, 18)]
+
+
 @pytest.mark.parametrize("step", [-3600, 3600])
 async def test_a_step_of_the_wall_clock_cuts_no_other_seconds(evidence: Evidence, step: int) -> None:
     evidence.keep(seconds_of_colour(0, 21))

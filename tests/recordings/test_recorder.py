@@ -25,7 +25,7 @@ from media.packet import Format, Packet
 from media.stream import Stream
 from recordings.disk import Disk
 from recordings.mending import MendResult, mend_unfinished
-from recordings.recorder import EndCause, Recorder, RecordingEnded, Subject
+from recordings.recorder import EndCause, LastFrame, Recorder, RecordingEnded, Subject
 from recordings.recording_folder import RecordingFolder
 from tests.media.coded_pictures import BLUE, GREEN, RED, coded, sound
 from tests.peers.ffmpeg import probe, run_ffmpeg
@@ -43,7 +43,9 @@ class Service:
     def __init__(self, folder: RecordingFolder, database: Database, disk: Disk, clock: FakeClock) -> None:
         self.folder, self.database, self.disk, self.clock = folder, database, disk, clock
 
-    def recorder(self, file_seconds: float = 60.0, reserve: int = 0) -> Recorder:
+    def recorder(
+        self, file_seconds: float = 60.0, reserve: int = 0, before: LastFrame | None = None
+    ) -> Recorder:
         return Recorder(
             GATE,
             self.folder,
@@ -52,6 +54,7 @@ class Service:
             self.clock,
             file_seconds=file_seconds,
             reserve_bytes=reserve,
+            before=before,
         )
 
     async def rows(self) -> tuple[Recording, ...]:
@@ -352,3 +355,36 @@ async def test_a_small_file_system_that_fills_up_harms_nothing_else(service: Ser
     finally:
         unmounting = await asyncio.create_subprocess_exec("umount", str(small))
         assert await unmounting.wait() == 0
+
+
+async def test_a_stream_that_was_only_out_of_reach_is_not_recorded_twice(service: Service) -> None:
+    """Its group of pictures comes again: what follows needs it, but nobody sees it a second time."""
+    packets = coded([RED] * 41 + [BLUE] * 34, gop=25)
+    first, second = Stream("gate", H264), Stream("gate", H264)
+    before = service.recorder()
+    running = asyncio.create_task(before.run(first))
+    await asyncio.sleep(0)
+    for packet in packets[:41]:
+        first.publish(packet)
+    first.close()
+    await running
+    assert before.last is not None
+    assert (before.last.arrival, before.last.pts) == (packets[40].arrival, packets[40].pts)
+    again = service.recorder(before=before.last)
+    running = asyncio.create_task(again.run(second))
+    await asyncio.sleep(0)
+    for packet in packets[25:]:
+        second.publish(packet)
+    second.close()
+    await running
+    one, other = sorted(await service.rows(), key=lambda row: row.started_at)
+    assert one.ended_at is not None
+    assert other.ended_at is not None
+    assert (other.started_at - one.started_at).total_seconds() == pytest.approx(40 * 0.04, abs=0.001)
+    assert (other.ended_at - other.started_at).total_seconds() == pytest.approx(35 * 0.04, abs=0.01)
+    with av.open(str(service.file(other))) as container:
+        frames = [(frame.time, frame.to_ndarray()[:96]) for frame in container.decode(video=0)]
+    assert len(frames) == 50, "all are decoded"
+    seen = [np.median(bright) for time, bright in frames if (time or 0) > 0.02]
+    assert len(seen) == 34
+    assert all(abs(bright - BLUE[0]) <= 6 for bright in seen)
