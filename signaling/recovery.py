@@ -169,7 +169,7 @@ class Recovery:
 
     async def _renew(self, desk: ConferenceDesk, member: Member) -> None:
         try:
-            ours = await desk.offer(member.spec, Dialled.PLAIN)
+            ours = await desk.offer(member.spec, _as_secure_as(member))
             answer = await member.line.renew_media(self._floors.offered(member, ours))
             if answer is None:
                 raise Refusal(RefusalKind.NOT_RESUMABLE, "the peer refused new media")
@@ -179,3 +179,9 @@ class Recovery:
             await written(self._roster.rows.changed(member))
         except Refusal as refusal:
             await self._leave(member.participant_id, f"media lost: {refusal.detail}")
+
+
+def _as_secure_as(member: Member) -> Dialled:
+    """Whoever had keys in its description is offered keys again."""
+    had_keys = member.media is not None and any(section.crypto for section in member.media.ours.sections)
+    return Dialled.SECURED if had_keys else Dialled.PLAIN

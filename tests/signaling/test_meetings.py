@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,9 @@ from foundation.database import Database, DatabaseBusy
 from foundation.desk_client import DeskFailed
 from foundation.desks import (
     Budget,
+    CryptoKey,
     Dialled,
+    MediaDescription,
     Refusal,
     RefusalKind,
     View,
@@ -419,6 +422,26 @@ async def test_what_cannot_be_resumed_is_renewed_or_let_go(house: House, accepts
     assert house.meetings.state(room.participant_id) is MemberState.LEFT
     assert await house.reason(room.participant_id) == "media lost: the peer refused new media"
     assert line.hung_up
+
+
+@pytest.mark.parametrize(
+    ("crypto", "again"),
+    [((), Dialled.PLAIN), ((CryptoKey(1, "AES_CM_128_HMAC_SHA1_80", "key"),), Dialled.SECURED)],
+)
+async def test_who_had_keys_is_offered_keys_again(
+    house: House, crypto: tuple[CryptoKey, ...], again: Dialled
+) -> None:
+    secured = MediaDescription(tuple(replace(section, crypto=crypto) for section in OURS.sections))
+    for desk in house.desks.values():
+        desk._ours = secured
+    caller = Caller("room", "nanning", "lan", "sip:room@192.0.2.1")
+    line = RecordingLine(renewed=ANSWER)
+    await house.meetings.join(house.meeting.conference_id, caller, OFFER, Access.DIALLED_IN, line)
+    await house.meetings.worker_ready("media-1", 200)
+    other = house.desks["media-1"]
+    other.failures["admit"] = Refusal(RefusalKind.NOT_RESUMABLE, "ports taken")
+    await house.meetings.worker_lost("media-0")
+    assert list(other.dialled.values()) == [again]
 
 
 async def test_a_fault_with_one_member_keeps_no_other_from_its_media(house: House) -> None:

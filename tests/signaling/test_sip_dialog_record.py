@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import msgspec
 import pytest
 
 from foundation.desks import CodecDescription, MediaDescription, MediaSection, SectionKind
+from protocols.sip.digest import Login
 from signaling.sip_dialog_record import CSEQ_LEAP, DialogRecord
 from signaling.sip_line import SdpSession, SipLine
 from tests.signaling.sip_raw import RawPeer, call_in, endpoint, inside
@@ -56,3 +58,26 @@ async def test_a_session_that_ran_out_meanwhile_has_a_moment_left() -> None:
             left = record.revived(second, "p1", record.at + 7200).call.snapshot().session_left
             assert left is not None
             assert 0 < left <= 10
+
+
+async def test_a_server_that_asks_again_is_answered_by_the_trunks_login() -> None:
+    """Providers challenge requests inside a call, too: the row has the trunk, the settings its password."""
+    async with endpoint() as first, RawPeer(first) as peer:
+        await call_in(peer)
+        (call,) = first.calls()
+        record = DialogRecord.of(SipLine(call, SdpSession(), "p1", "telecom"))
+        stored = msgspec.convert(json.loads(json.dumps(record.to_json())), DialogRecord)
+        assert stored.trunk == "telecom"
+        async with endpoint() as second:
+            line = stored.revived(second, "p1", record.at, Login("0771", "secret"))
+            assert line.trunk == "telecom"
+            hanging_up = asyncio.create_task(line.call.bye())
+            peer.look_at(second)
+            bye = await peer.request("BYE")
+            peer.reply(bye, 407, b"", ("Proxy-Authenticate", 'Digest realm="x", nonce="n", qop="auth"'))
+            again = await peer.request("BYE")
+            while again.cseq == bye.cseq:  # repeated: the machine may be busy
+                again = await peer.request("BYE")
+            assert 'username="0771"' in (again.headers.get("Proxy-Authorization") or "")
+            peer.reply(again, 200)
+            await hanging_up
