@@ -28,7 +28,7 @@ from signaling.sip_outgoing import OutgoingCall
 from signaling.sip_progress import Answered, Refused
 from signaling.sip_routing import Reach
 from signaling.trunks.trunk import Trunk
-from signaling.trunks.trunks import NoTrunk, Trunks
+from signaling.trunks.trunks import NoTrunk, Trunks, why_not
 
 log = structlog.get_logger(__name__)
 
@@ -165,6 +165,8 @@ class SipDialler:
             raise CallFailed(f"address {address!r}: {error}") from None
         trunk_there = self._trunks.at(target)
         if trunk_there is not None and target.user and not endpoint.is_ours(target):
+            if trunk_there.is_full:
+                raise CallFailed(why_not(trunk_there))
             return _over(trunk_there, target, target.user_text)
         callee = await self._callee(endpoint, target)
         if callee.srtp == "required" and not any(_by_tls(*one) for one in callee.targets):

@@ -131,23 +131,24 @@ class Trunk:
     def sent(self, call: IncomingCall) -> bool:
         """Whether a call comes from the server: by its connection, its certificate, or its address.
 
-        Where we register it also has to be for what we registered, or a number of ours: others may share the
-        server's address. A From header says nothing here.
+        Where we register and nobody named its `sources`, it also has to be for what we registered or for a
+        number of ours: others may share the server's address. A From header says nothing here.
         """
-        if call.network != self.network or not self._comes_from_there(call):
+        if call.network != self.network:
             return False
-        if not self.settings.register:
+        host = ipaddress.ip_address(call.source[0].partition("%")[0])
+        if any(host in source for source in self._sources):
             return True
+        if not self._is_its_server(call) and str(host) not in self.addresses:
+            return False
         user = _user(call)
-        return user in (self.contact_user, self.settings.username) or self.meeting_of(user) is not None
+        ours = user in (self.contact_user, self.settings.username) or self.meeting_of(user) is not None
+        return ours or not self.settings.register
 
-    def _comes_from_there(self, call: IncomingCall) -> bool:
+    def _is_its_server(self, call: IncomingCall) -> bool:
         if self.flow is not None and self.flow.is_reliable and call.flow == self.flow:
             return True
-        if call.certified is not None and call.certified in (self.settings.host_name, self.settings.home):
-            return True
-        host = call.source[0].partition("%")[0]
-        return host in self.addresses or any(ipaddress.ip_address(host) in one for one in self._sources)
+        return call.certified is not None and call.certified in (self.settings.host_name, self.settings.home)
 
     def meeting_of(self, called: str) -> str | None:
         """The number of the meeting that callers of this number want."""

@@ -86,7 +86,7 @@ class Trunks:
         ranked = [trunk for _, trunk in sorted(fitting, key=lambda one: -one[0])]
         usable = next((trunk for trunk in ranked if trunk.state.is_up and not trunk.is_full), None)
         if usable is None:
-            raise NoTrunk("; ".join(_why_not(trunk) for trunk in ranked))
+            raise NoTrunk("; ".join(why_not(trunk) for trunk in ranked))
         return usable
 
     def at(self, uri: SipUri) -> Trunk | None:
@@ -122,7 +122,8 @@ class Trunks:
         return TrunkCall(trunk, number, name, called, trunk.meeting_of(called))
 
 
-def _why_not(trunk: Trunk) -> str:
+def why_not(trunk: Trunk) -> str:
+    """Why it takes no call now."""
     if trunk.state.is_up:
         return f"trunk {trunk.name} carries {trunk.calls_now} calls already"
     return f"trunk {trunk.name} is {trunk.state.value}" + (f": {trunk.error}" if trunk.error else "")

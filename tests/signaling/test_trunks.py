@@ -333,6 +333,18 @@ async def test_a_number_of_ours_leads_to_its_meeting(
         assert prompts == {visitor_id: PIN_PROMPT}
 
 
+async def test_a_named_source_may_call_any_number(
+    house: House, clock: FakeClock, passwords: Passwords
+) -> None:
+    """Providers that send the dialled number itself, from a machine that the settings name."""
+    async with served(house, clock, passwords, sources=("127.0.0.0/31",)) as (provider, service):
+        await provider.registered()
+        await stands(service, TrunkState.REGISTERED)
+        provider.send(call_from(provider, "07715869876"))
+        await provider.response(200)
+        assert (len(service.lobby), service.trunks.reports()[0].calls_in) == (1, 1)
+
+
 @pytest.mark.parametrize("elsewhere", [True, False])
 async def test_who_only_says_to_come_from_the_trunk_does_not(
     house: House, clock: FakeClock, passwords: Passwords, elsewhere: bool
