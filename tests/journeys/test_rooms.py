@@ -130,6 +130,16 @@ async def test_mute_silences_a_site_at_the_others_within_a_second(two: Two) -> N
     await two.plain.hears(440, timeout=3.0, seconds=0.5)
 
 
+async def test_the_chime_is_heard_by_whom_it_is_played_to(two: Two) -> None:
+    path = f"{two.meeting.path}/announcements"
+    assert await two.meeting.api.get(path) == ["chime"]
+    await two.meeting.api.post(path, {"sound": "chime", "participant_id": two.opus_id})
+    await two.opus.hears(659, seconds=0.4)
+    assert not hears(last_heard(two.plain, 0.5), 659)
+    await two.meeting.api.post(path, {"sound": "chime"})
+    await two.plain.hears(659, seconds=0.4)
+
+
 async def test_dropped_and_ended_rooms_get_their_bye(node: Node, tmp_path: Path) -> None:
     meeting = await node.meeting()
     async with Baresip(tmp_path / "a", WUMING) as first, Baresip(tmp_path / "b", MINE) as second:
