@@ -30,8 +30,12 @@ class BfcpService:
 
     async def start(self, scope: TaskScope) -> None:
         """Raises OSError that names a port in use."""
-        for listener in self.listeners.values():
-            await listener.start(scope)
+        try:
+            for listener in self.listeners.values():
+                await listener.start(scope)
+        except BaseException:
+            await self.aclose()
+            raise
         scope.supervise("floors", self.run)
 
     async def run(self) -> None:
