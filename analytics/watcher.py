@@ -153,10 +153,14 @@ class CameraWatcher:
             return None
 
     async def _resume(self) -> None:
-        """What was flagged when the last process ended goes on, or is over with its rule."""
+        """What was flagged when the last process ended goes on, or is over with its rule, or with the model
+        that could tell."""
         for violation in await self._writer.unfinished(self.camera.camera_id):
             rule = self._rules.get(str(violation.rule.get("id")))
-            if rule is None or rule.violation_id is not None:
+            judged = rule is not None and (
+                self._judging.model.usable or not RULE_KINDS[rule.spec.kind].needs_model
+            )
+            if rule is None or not judged or rule.violation_id is not None:  # or it would be open for ever
                 await self._writer.finish(violation.id, self._judging.clock.now())
                 continue
             rule.violation_id = violation.id

@@ -172,14 +172,14 @@ class Bridge:
             raise
         return conference.answer(made, answer)
 
-    async def admit_stream(self, participant: ParticipantSpec, stream_id: str) -> None:
+    async def admit_stream(self, participant: ParticipantSpec, stream_id: str, known: bool = False) -> None:
         if self._sources is None:
             raise Refusal(
                 RefusalKind.NO_CAPACITY, f"this worker was set up without streams: {stream_id} cannot join"
             )
         if stream_id.partition("/")[0] == f"programme:{participant.conference_id}":
             raise Refusal(RefusalKind.BAD_DESCRIPTION, "a meeting cannot be shown to itself")
-        conference = self._room(participant)
+        conference = self._room(participant, known=known)
         conference.stream_participant(participant, stream_id, self._sources)
 
     async def offer(self, participant: ParticipantSpec, dialled: Dialled) -> MediaDescription:

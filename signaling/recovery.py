@@ -160,7 +160,7 @@ class Recovery:
         if member.state is MemberState.CALLING:
             return  # whoever brings it in is told that its worker was lost
         try:
-            await desk.admit_stream(member.spec, member.caller.address)
+            await desk.admit_stream(member.spec, member.caller.address, known=True)
             await self._roster.still_in(desk, member)
         except Refusal as refusal:
             log.warning("not_resumed", participant=member.participant_id, why=refusal.detail)

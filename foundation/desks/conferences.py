@@ -211,11 +211,12 @@ class ConferenceDesk(Protocol):
         """
         ...
 
-    async def admit_stream(self, participant: ParticipantSpec, stream_id: str) -> None:
+    async def admit_stream(self, participant: ParticipantSpec, stream_id: str, known: bool = False) -> None:
         """Take in a participant that is a stream of this node ("camera:ID"): seen and heard, sent nothing.
 
         Returns before the stream has come; the worker opens it again whenever it ends or fails, and its
-        tile shows the name only meanwhile. `drop` lets it go.
+        tile shows the name only meanwhile. `drop` lets it go. One that is `known` from a lost worker is no
+        newcomer to be refused.
         """
         ...
 

@@ -160,6 +160,19 @@ async def test_after_a_restart_the_same_violation_goes_on(room: Room) -> None:
         assert (await only(room)).ended_at is not None
 
 
+async def test_without_a_model_that_can_tell_what_was_flagged_is_over(room: Room) -> None:
+    script = Script()
+    async with keeping(room, gate=script) as keeper:
+        await keeper.set_plan(VisionPlan((GATE,)))
+        await script.give(intruder(0), intruder(1))
+        assert (await only(room)).ended_at is None
+    script = Script()
+    async with keeping(room, ModelName(fault="no usable model"), gate=script) as keeper:
+        await keeper.set_plan(VisionPlan((GATE,)))
+        await script.give(sample(room.clock.monotonic() + 1))
+        assert (await only(room)).ended_at is not None
+
+
 async def test_a_plan_given_twice_and_other_rules_leave_the_stream_alone(room: Room) -> None:
     gate, yard = Script(), Script()
     other = AnalysedCamera("yard", "cenxi", "后院", (replace(DARK, rule_id="r9", camera_id="yard"),))

@@ -268,6 +268,18 @@ async def test_a_closed_meeting_lets_go_of_its_cameras(stage: Stage) -> None:
         await stage.bridge.set_muted("red", True)
 
 
+async def test_a_busy_worker_refuses_new_cameras_and_takes_those_of_a_lost_one(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.cameras["camera:eye"] = Camera(pictures(RED))
+    monkeypatch.setattr(type(stage.bridge._load), "full", True)
+    with pytest.raises(Refusal) as refused:
+        await stage.bridge.admit_stream(stage.spec("eye"), "camera:eye")
+    assert refused.value.kind is RefusalKind.NO_CAPACITY
+    await stage.bridge.admit_stream(stage.spec("eye"), "camera:eye", known=True)
+    assert "eye" in stage.bridge._conferences[MEETING].streamed
+
+
 async def test_comings_and_goings_of_cameras_and_holders_leave_nothing(stage: Stage) -> None:
     camera = stage.cameras["camera:eye"] = Camera(pictures(RED), sound(440.0, "PCMA"))
     conference = stage.bridge._conferences[MEETING]

@@ -127,7 +127,7 @@ class RecordingDesk:
         self._note("admit", participant.name)
         return _answer(offer)
 
-    async def admit_stream(self, participant: ParticipantSpec, stream_id: str) -> None:
+    async def admit_stream(self, participant: ParticipantSpec, stream_id: str, known: bool = False) -> None:
         self._note("admit_stream", participant.name, stream_id)
 
     async def offer(self, participant: ParticipantSpec, dialled: Dialled) -> MediaDescription:

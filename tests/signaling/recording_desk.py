@@ -32,6 +32,7 @@ class RecordingDesk:
         self.participants: dict[str, ParticipantSpec] = {}
         self.resumed: dict[str, MediaDescription] = {}
         self.streams: dict[str, str] = {}
+        self.known: set[str] = set()
         self.dialled: dict[str, Dialled] = {}
         self._ours = ours
 
@@ -85,10 +86,11 @@ class RecordingDesk:
             self.resumed[participant.participant_id] = resume
         return self._ours
 
-    async def admit_stream(self, participant: ParticipantSpec, stream_id: str) -> None:
+    async def admit_stream(self, participant: ParticipantSpec, stream_id: str, known: bool = False) -> None:
         await self._called("admit_stream", participant.participant_id)
         self._take(participant)
         self.streams[participant.participant_id] = stream_id
+        self.known |= {participant.participant_id} if known else set()
 
     async def offer(self, participant: ParticipantSpec, dialled: Dialled) -> MediaDescription:
         await self._called("offer", participant.participant_id)

@@ -171,8 +171,10 @@ async def test_a_lost_worker_s_cameras_are_admitted_at_another(house: House) -> 
     member = await shown(house)
     lost = house.workers.worker_of(house.meeting.conference_id)
     assert lost == "media-0"
+    assert not house.desks["media-0"].known
     await house.meetings.worker_lost("media-0")
     assert house.workers.worker_of(house.meeting.conference_id) == "media-1"
+    assert house.desks["media-1"].known == {member.participant_id}, "no newcomer, who might be refused"
     assert house.desks["media-1"].streams == {member.participant_id: STREAM}
 
 
