@@ -5,6 +5,9 @@ Where the RFC lets an element choose, what we have chosen stands here.
 
 from __future__ import annotations
 
+import asyncio
+import re
+
 import pytest
 
 from foundation.clock import FakeClock
@@ -64,6 +67,28 @@ async def test_the_endpoint(name: str, status: int) -> None:
         if status != 200:
             assert one.calls() == []
             await still_answers(peer)
+
+
+async def test_by_a_stream_the_answers_are_the_same() -> None:
+    """One connection for each; of a length that is wrong the stream is told, and closed."""
+    async with endpoint() as one:
+        for name, status in ANSWERS.items():
+            if status == SILENCE or name == "clerr":  # the rest of whose body is waited for
+                continue
+            reader, writer = await asyncio.open_connection("127.0.0.1", one.port("lo", "TCP"))
+            port = writer.get_extra_info("sockname")[1]
+            data = torture.sent_by(torture.ALL[name], "127.0.0.1", port)
+            data = data.replace(b"torture.", f"{name}.".encode())  # calls of their own, not merged requests
+            for at in range(0, len(data), 97):
+                writer.write(data[at : at + 97])
+            lines = b""
+            async with asyncio.timeout(5):
+                while (final := re.search(rb"SIP/2\.0 ([2-6]\d\d) ", lines)) is None:
+                    piece = await reader.read(65_536)
+                    assert piece, f"{name}: closed after {lines!r}"
+                    lines += piece
+            assert int(final[1]) == status, name
+            writer.close()
 
 
 @pytest.mark.parametrize(("name", "status"), OF_THE_REGISTRAR.items())
