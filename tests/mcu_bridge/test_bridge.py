@@ -78,6 +78,9 @@ async def test_each_sees_all_tiles_and_hears_all_but_itself(stage: Stage) -> Non
         assert (picture.codec, picture.width, picture.height) == ("VP8", 320, 180)
         assert picture.packets > 0
         assert picture.lost == 0
+        level = incoming["red", SectionKind.AUDIO].level_dbov
+        assert level is not None
+        assert -30 < level < -10
         wires = {wire.participant_id: wire for wire in report.wires}
         assert all(0 < wire.peak_sent_second * 8 <= FULL.to_site_bps for wire in wires.values())
     assert any(isinstance(event, SpeakersChanged) for event in stage.events)
