@@ -19,6 +19,7 @@ from sqlalchemy import select
 from analytics.detection import Sample
 from analytics.violation_writer import NOT_YET, ModelName
 from analytics.vision_keeper import VisionKeeper
+from foundation.clock import boot_id
 from foundation.desks import AnalysedCamera, RuleSpec, VisionPlan
 from foundation.events import ViolationChanged, ViolationFlagged
 from foundation.repositories.violations import ClipState, Violation
@@ -86,11 +87,13 @@ async def test_row_and_job_then_event_then_snapshot_then_the_end(room: Room) -> 
     assert ended.snapshot_detail == ""
     async with room.database.reading() as tx:
         (job,) = await tx.scalars(select(JobRow))
-    assert (job.kind, job.key, job.payload) == (
-        "cut-clip",
-        f"clip:{ended.id}",
-        {"violation_id": ended.id},
-    )
+    assert (job.kind, job.key) == ("cut-clip", f"clip:{ended.id}")
+    ago = (room.clock.now() - ended.started_at).total_seconds()
+    assert job.payload == {
+        "violation_id": ended.id,
+        "monotonic": pytest.approx(room.clock.monotonic() - ago),
+        "boot": boot_id(),
+    }
     (audited,) = await room.audited()
     assert (audited.actor, audited.action, audited.subject) == (
         "vision",
