@@ -100,6 +100,7 @@ const leg = (change: Partial<Leg>): Leg => ({
   source: "",
   granted_bps: 0,
   held: false,
+  level_dbov: null,
   ...change,
 });
 const report = (legs: Leg[], wires: Report["wires"] = []): Report => ({
@@ -124,7 +125,17 @@ test("frame rates come from two reports, and a new worker's counters tell nothin
 test("a participant's quality: sums of rates, worst of losses, wire in bits", () => {
   const legs = [
     leg({ packets: 90, lost: 10, round_trip_ms: 30 }),
-    leg({ kind: "audio", codec: "opus", bitrate_bps: 64_000, packets: 50, lost: 0, jitter_ms: 9, width: 0, height: 0 }),
+    leg({
+      kind: "audio",
+      codec: "opus",
+      bitrate_bps: 64_000,
+      packets: 50,
+      lost: 0,
+      jitter_ms: 9,
+      level_dbov: -21,
+      width: 0,
+      height: 0,
+    }),
     leg({ outgoing: true, bitrate_bps: 2e6 }),
   ];
   const wire = {
@@ -137,7 +148,7 @@ test("a participant's quality: sums of rates, worst of losses, wire in bits", ()
   const quality = qualityByParticipant(report(legs, [wire]), new Map()).get("p")!;
   expect(quality.from).toMatchObject({ rateBps: 1_064_000, loss: 0.1, jitterMs: 9, width: 1280, codec: "H264" });
   expect(quality.to?.rateBps).toBe(2e6);
-  expect(quality).toMatchObject({ roundTripMs: 30, wireFromBps: 1e6, wireToBps: 2e6 });
+  expect(quality).toMatchObject({ levelDbov: -21, roundTripMs: 30, wireFromBps: 1e6, wireToBps: 2e6 });
 });
 
 test("reads asked for during a read are answered by exactly one more", async () => {

@@ -19,6 +19,8 @@ export interface Leg {
   /** Of an incoming picture: what the site was asked to keep to, and whether nobody is shown it. */
   granted_bps: number;
   held: boolean;
+  /** Of incoming sound: 0 is full scale, -127 nothing or muted. */
+  level_dbov: number | null;
 }
 
 export interface Encoder {

@@ -216,6 +216,7 @@ export const en: Messages = {
     speaking: "Speaking",
     muted: "Muted",
     onScreen: "Full screen",
+    level: "Loudness",
   },
   operate: {
     title: "Operate",

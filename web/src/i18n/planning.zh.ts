@@ -114,7 +114,6 @@ export const planningZh = {
     find: "按名称或会议号查找",
     noMatch: "没有符合条件的会议",
     from: "{time} 召开",
-    until: "{from} 至 {to}",
     pick: "选择一个会议，查看它的纪要",
     refresh: "重新读取",
   },

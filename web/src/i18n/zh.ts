@@ -213,6 +213,7 @@ export const zh = {
     speaking: "正在发言",
     muted: "已静音",
     onScreen: "全屏中",
+    level: "音量",
   },
   operate: {
     title: "会议控制",

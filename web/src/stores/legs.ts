@@ -21,6 +21,8 @@ export interface ParticipantQuality {
   /** Meeting -> site, as the site's receiver reports say. */
   to: Side | null;
   roundTripMs: number | null;
+  /** How loud the site is. */
+  levelDbov: number | null;
   /** IP bits in the last whole second. */
   wireFromBps: number | null;
   wireToBps: number | null;
@@ -86,6 +88,7 @@ export function qualityByParticipant(report: Report | null, rates: Map<Leg, numb
         legs.filter((leg) => leg.outgoing),
         rates,
       ),
+      levelDbov: legs.find((leg) => leg.kind === "audio" && !leg.outgoing)?.level_dbov ?? null,
       roundTripMs: worst(legs.map((leg) => leg.round_trip_ms)),
       wireFromBps: wire === undefined ? null : wire.received_last_second * 8,
       wireToBps: wire === undefined ? null : wire.sent_last_second * 8,
