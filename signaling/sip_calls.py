@@ -35,6 +35,7 @@ __all__ = ["CallFailed", "SipCalls"]
 log = structlog.get_logger(__name__)
 
 PIN_MARK = "*"
+_NO_SEPARATORS = str.maketrans("", "", "-.()")
 
 
 class SipCalls:
@@ -228,7 +229,11 @@ def _telephone(brought: TrunkCall) -> bool:
 
 
 def _user(call: IncomingCall) -> str:
-    return call.called.user_text if isinstance(call.called, SipUri) else ""
+    """What was dialled, of a telephone number (RFC 3966) without its separators and parameters."""
+    if isinstance(call.called, SipUri):
+        return call.called.user_text.partition(";")[0]
+    dialled = call.called.rest.partition(";")[0] if call.called.scheme == "tel" else ""
+    return dialled.translate(_NO_SEPARATORS)
 
 
 def _reject(call: IncomingCall, refusal: Refusal) -> None:

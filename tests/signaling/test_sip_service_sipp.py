@@ -189,6 +189,21 @@ async def test_refer_into_another_meeting(service: SipService, house: House, tmp
     assert [row.name for row in people] == ["南宁"]
 
 
+@pytest.mark.parametrize(
+    "uri", ["tel:80-01;phone-context=gx.example", "sip:8001;phone-context=+86@gx;user=phone"]
+)
+async def test_a_gateway_dials_a_telephone_number(
+    service: SipService, house: House, tmp_path: Path, uri: str
+) -> None:
+    await loopback_is(house, "nanning")
+    invite = message("INVITE", 1, rest=SDP).replace(
+        "INVITE sip:[service]@[remote_ip]:[remote_port]", f"INVITE {uri}"
+    )
+    xml = scenario(send(invite, 'retrans="500"'), receive(100, 'optional="true"'), ANSWERED, hung_up(2))
+    await run(service, tmp_path, xml)
+    assert [row.name for row in await house.people()] == ["南宁"]
+
+
 async def people_of(house: House, conference_id: str) -> list[Participant]:
     async with house.database.reading() as tx:
         return list(await ConferenceRepository(tx).participants(conference_id))
