@@ -45,6 +45,12 @@ _DIRECTIONS = tuple(Direction)
 _SLIDES, _MAIN = "slides", "main"
 _FLOOR_ROLES = ("c-only", "s-only", "c-s")
 _PRINTED_MEDIA = {SectionKind.SLIDES: "video", SectionKind.FLOOR: "application"}
+_PRINTED = {
+    "OPUS": "opus",
+    "TELEPHONE-EVENT": "telephone-event",
+    "RTX": "rtx",
+    "MPEG4-GENERIC": "mpeg4-generic",
+}
 _NO_ADDRESS = "0.0.0.0"
 _FAMILIES = ("IP4", "IP6")
 
@@ -364,7 +370,7 @@ def _codec_attributes(section: MediaSection) -> list[tuple[str, str | None]]:
 
 def _printed_name(name: str) -> str:
     """Some terminals compare these case-sensitively, against RFC 8866 6.6; print what they print."""
-    return {"OPUS": "opus", "TELEPHONE-EVENT": "telephone-event", "RTX": "rtx"}.get(name, name)
+    return _PRINTED.get(name, name)
 
 
 def _section_attributes(section: MediaSection) -> list[tuple[str, str | None]]:

@@ -45,6 +45,7 @@ ANSWERS = {
     "dtls_with_ice_apart": ["audio 8 sendrecv", "video 96 sendrecv"],
     "feedback_profile": ["audio 96 sendrecv", "video 97 sendrecv"],
     "sound_alone": ["audio 8 101 sendrecv"],
+    "aac": ["audio 102 101 sendrecv"],
     "floor_by_stream": ["audio 8 99 sendrecv", "video 106 sendrecv", "-", "video 106 sendrecv"],
     "two_pictures_unnamed": ["video 96 sendrecv", "audio 8 sendrecv", "-", "-", "-"],
 }
