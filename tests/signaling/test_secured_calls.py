@@ -16,9 +16,6 @@ from config.trunks import SipTrunk
 from foundation.clock import FakeClock
 from foundation.desks import CryptoKey, Dialled, MediaDescription
 from foundation.passwords import Passwords
-from protocols.sip.framing import Framed, StreamFramer
-from protocols.sip.message import Message, Request, Response, parse_message
-from protocols.sip.replies import respond
 from signaling.sip_dialling import CallFailed
 from signaling.sip_listener import ListenerSettings, NoWay
 from signaling.sip_service import SipService
@@ -26,6 +23,7 @@ from signaling.trunks.trunk import TrunkState
 from tests.peers.waiting import until_true
 from tests.signaling.house import OURS, House
 from tests.signaling.sip_raw import ANSWER
+from tests.signaling.stream_provider import StreamProvider
 from tests.signaling.switchboard import switchboard
 from tests.signaling.test_sip_listener import certificate
 
@@ -34,54 +32,16 @@ SECURED = MediaDescription((replace(OURS.sections[0], protocol="RTP/SAVP", crypt
 LINE = f"a=crypto:1 {KEY.suite} inline:{KEY.key}\r\n".encode()
 
 
-class TlsProvider:
-    """A server that answers OPTIONS, and keeps INVITEs for the test to answer."""
-
-    def __init__(self) -> None:
-        self.invites: asyncio.Queue[Request] = asyncio.Queue()
-        self.byes: asyncio.Queue[Request] = asyncio.Queue()
-        self._writer: asyncio.StreamWriter | None = None
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writer = writer
-        framer = StreamFramer(65_536, 65_536)
-        while data := await reader.read(65_536):
-            for event in framer.feed(data):
-                if isinstance(event, Framed):
-                    self._take(parse_message(event.data))
-
-    def _take(self, message: Message) -> None:
-        if isinstance(message, Response) or message.method == "ACK":
-            return
-        if message.method == "INVITE":
-            self.invites.put_nowait(message)
-            return
-        if message.method == "BYE":
-            self.byes.put_nowait(message)
-        self.answer(message, 200)
-
-    def answer(self, request: Request, status: int, body: bytes = b"") -> None:
-        fields = [("Contact", "<sip:gateway@127.0.0.1;transport=tls>")]
-        if body:
-            fields.append(("Content-Type", "application/sdp"))
-        assert self._writer is not None
-        self._writer.write(respond(request, status, None, fields, body, to_tag="peer").to_bytes())
-
-    async def invite(self) -> Request:
-        async with asyncio.timeout(5.0):
-            return await self.invites.get()
-
-
 @asynccontextmanager
 async def served(
     house: House, clock: FakeClock, passwords: Passwords, folder: Path, **changes: Any
-) -> AsyncIterator[tuple[TlsProvider, SipService]]:
+) -> AsyncIterator[tuple[StreamProvider, SipService]]:
     ours, theirs = certificate(folder, "anshi"), certificate(folder, "provider")
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context(cafile=theirs[0])
     server.load_cert_chain(*theirs)
     own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     own.load_cert_chain(*ours)
-    provider = TlsProvider()
+    provider = StreamProvider()
     listening = await asyncio.start_server(provider.serve, "127.0.0.1", 0, ssl=server)
     trunk = SipTrunk(
         name="telecom", server="127.0.0.1", port=listening.sockets[0].getsockname()[1], transport="tls",

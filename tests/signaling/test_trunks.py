@@ -25,6 +25,7 @@ from signaling.trunks.trunk import TrunkState
 from tests.peers.waiting import until_true
 from tests.signaling.house import House
 from tests.signaling.sip_raw import ANSWER, OFFER, RawPeer, compose, inside
+from tests.signaling.stream_provider import StreamProvider
 from tests.signaling.switchboard import loopback_is, switchboard
 
 USER, PASSWORD = "+867715861234", "trunk-password"
@@ -197,6 +198,36 @@ async def test_options_tell_whether_it_is_there_where_it_does_not_register(
     async with served(house, clock, passwords, register=False, keep_alive=5.0) as (provider, service):
         provider.reply(await provider.request("OPTIONS"), 405)
         await stands(service, TrunkState.REACHABLE)
+
+
+async def test_a_lost_connection_is_made_again_and_calls_come_on_it(
+    house: House, clock: FakeClock, passwords: Passwords
+) -> None:
+    provider = StreamProvider()
+    listening = await asyncio.start_server(provider.serve, "127.0.0.1", 0)
+    trunk = SipTrunk(
+        name="telecom", server="127.0.0.1", port=listening.sockets[0].getsockname()[1], transport="tcp",
+        domain="ims.example.cn", username=USER, keep_alive=0.1,
+    )  # fmt: skip
+    async with switchboard(house, clock, passwords, lobby_number="8000", trunks=[trunk]) as service:
+        first = await provider.register()
+        await stands(service, TrunkState.REGISTERED)
+        provider.hang_up()
+        again = await provider.register()
+        assert (again.call_id, again.cseq.number) == (first.call_id, first.cseq.number + 1)
+        await stands(service, TrunkState.REGISTERED)
+        assert again.contact is not None
+        call = compose(
+            listening.sockets[0].getsockname()[1],
+            "INVITE",
+            OFFER,
+            transport="TCP",
+            uri=str(again.contact.uri),
+        )
+        provider.send(call)
+        await until_true(lambda: len(service.lobby) == 1, "the caller to be in the lobby", 5.0)
+        assert service.trunks.reports()[0].calls_in == 1
+    listening.close()
 
 
 # --- calls out ---------------------------------------------------------------------------------------
