@@ -10,7 +10,7 @@ from protocols.sip.replies import respond
 
 
 class StreamProvider:
-    """`serve` takes its connections. Requests are answered 200, but INVITEs wait for the test to answer them."""
+    """`serve` takes its connections. Requests are answered 200, but INVITEs wait for the test to do so."""
 
     def __init__(self) -> None:
         self.invites: asyncio.Queue[Request] = asyncio.Queue()
