@@ -51,11 +51,14 @@ def _is_usable(section: MediaSection, address: FloorAddress) -> bool:
     return not is_reliable(section) or floor.setup in (None, "active", "actpass")
 
 
-def wants_slides(theirs: MediaDescription, ours: MediaDescription) -> bool:
-    """Whether there are slides that a floor would be about: agreed, or named with port 0 for later."""
-    named = [section for section in theirs.sections if section.kind is SectionKind.SLIDES]
+def may_have_slides(theirs: MediaDescription, ours: MediaDescription) -> bool:
+    """Whether a floor makes sense: slides are agreed, or the peer has not offered any yet.
+
+    Some terminals come with BFCP alone, or with a second picture at port 0, and add it by a later offer.
+    """
+    offered = any(section.kind is SectionKind.SLIDES and section.port for section in theirs.sections)
     agreed = any(section.kind is SectionKind.SLIDES and section.port for section in ours.sections)
-    return agreed or (bool(named) and not any(section.port for section in named))
+    return agreed or not offered
 
 
 def with_floor(

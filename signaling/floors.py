@@ -43,8 +43,8 @@ from signaling.floor_sections import (
     FLOOR_ID,
     FloorAddress,
     is_reliable,
+    may_have_slides,
     usable_floor,
-    wants_slides,
     with_floor,
 )
 from signaling.meeting import FloorSeat, Meeting, Member
@@ -143,7 +143,7 @@ class Floors:
         """Our answer with its BFCP section, where there are slides to take and the peer is a client."""
         door = self._doors.get(member.caller.network)
         index = None if door is None else usable_floor(theirs.sections, door.address)
-        if door is None or index is None or index >= len(ours.sections) or not wants_slides(theirs, ours):
+        if door is None or index is None or index >= len(ours.sections) or not may_have_slides(theirs, ours):
             self.left(member)
             return ours
         section = theirs.sections[index]

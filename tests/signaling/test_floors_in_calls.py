@@ -22,7 +22,9 @@ from tests.signaling.bfcp_peer import BfcpPeer, state_of
 from tests.signaling.house import House
 from tests.signaling.sip_raw import RawPeer, inside
 from tests.signaling.switchboard import loopback_is, switchboard
-from tests.signaling.test_floors import FLOOR, GROUP_STYLE, MirrorDesk, floor_lines
+from tests.signaling.test_floors import FLOOR, GROUP_STYLE, MirrorDesk, decided_in_time, floor_lines
+
+__all__ = ["decided_in_time"]
 
 OFFER = GROUP_STYLE.replace("\n", "\r\n").encode()
 
@@ -119,7 +121,7 @@ async def test_a_terminal_that_moves_has_the_other_meetings_floor(service: SipSe
         room.reply(moved, 200, OFFER.replace(b"o=- 1715 1", b"o=- 1715 2").replace(b"c-s", b"c-only"))
         await room.request("ACK")
         await until_true(lambda: not house.meeting.members, "the room to be out of the first", 5)
-        assert house.meeting.control.slides is None
+        await until_true(lambda: house.meeting.control.slides is None, "its slides to end there", 5)
         await presents(moved.body)
         (member,) = other.members.values()
         assert other.control.slides == member.participant_id

@@ -153,14 +153,19 @@ class FloorClient:
             return
         if self._writer is None or self._writer.is_closing():
             reader, self._writer = await asyncio.open_connection(*where, local_addr=(self._bind, 0))
-            self._reading = self._loop.create_task(self._read(reader), name="terminal floor")
+            self._reading = self._loop.create_task(self._read(reader, self._writer), name="terminal floor")
         self._writer.write(data)
 
-    async def _read(self, reader: asyncio.StreamReader) -> None:
+    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         framer = StreamFramer()
-        while data := await reader.read(4096):
-            for whole in framer.feed(data):
-                self._take(whole)
+        try:
+            while data := await reader.read(4096):
+                for whole in framer.feed(data):
+                    self._take(whole)
+        except OSError:
+            return
+        finally:
+            writer.close()  # the next request opens another one
 
     def _readable(self) -> None:
         assert self._socket is not None
