@@ -31,6 +31,8 @@ _NAME = re.compile(r"[\w .\-]{1,64}\Z")
 _CHIME_TONES = ((880.0, 0.0), (659.26, 0.45))
 """Hertz, and seconds after which it begins."""
 _CHIME_SECONDS = 1.4
+_AT_ONCE = RATE // 5
+"""Samples made in one step, which holds the interpreter: the sound clock waits for it."""
 
 
 class UnusableAnnouncement(Exception):
@@ -73,13 +75,16 @@ def _read(file: wave.Wave_read, name: str) -> Samples:
         raise UnusableAnnouncement(f"{name}.wav has {form}; it must be 16 bits, mono or stereo, 8 to 48 kHz")
     if frames > LONGEST * rate:
         raise UnusableAnnouncement(f"{name}.wav lasts {frames / rate:.0f} s, {LONGEST:.0f} s at most")
-    sound = np.frombuffer(file.readframes(frames), "<i2").reshape(-1, channels).mean(axis=1)
+    sound = np.frombuffer(file.readframes(frames), "<i2").reshape(-1, channels)
     if not len(sound):
         raise UnusableAnnouncement(f"{name}.wav is empty")
-    if rate != RATE:
-        at = np.arange(round(len(sound) * RATE / rate)) * (rate / RATE)
-        sound = np.interp(at, np.arange(len(sound)), sound)
-    return np.asarray(np.rint(sound), np.int16)
+    made = np.empty(round(len(sound) * RATE / rate), np.int16)
+    for start in range(0, len(made), _AT_ONCE):
+        at = np.arange(start, min(start + _AT_ONCE, len(made))) * (rate / RATE)
+        first, last = int(at[0]), int(at[-1]) + 2
+        mono = sound[first:last].mean(axis=1)
+        made[start : start + _AT_ONCE] = np.rint(np.interp(at - first, np.arange(len(mono)), mono))
+    return made
 
 
 def chime() -> Samples:
