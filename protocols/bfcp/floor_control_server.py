@@ -37,8 +37,8 @@ from protocols.bfcp.message import HEADER, OVER_DATAGRAMS, OVER_STREAMS, Header,
 from protocols.bfcp.transactions import Transactions
 
 PENDING_AFTER = 1.0
-"""Seconds that a request waits for its decision before it is answered as pending: a peer that repeats it after
-half a second has two tries left then (8.3.1), and simple ones know no more than granted and denied."""
+"""Seconds that a request waits for its decision before it is answered as pending: a peer that repeats it
+after half a second has two tries left then (8.3.1), and simple ones know no more than granted and denied."""
 
 SUPPORTED_PRIMITIVES = tuple(int(primitive) for primitive in Primitive)
 SUPPORTED_ATTRIBUTES = tuple(int(attribute) for attribute in AttributeType)
