@@ -42,11 +42,11 @@ SPEECH = bytes([0x2A, 0x85, 0xB4, 0x05, 0xAA, 0x05, 0x34, 0x85] * 20)
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """`cores` of the worker, `lost` packets at all receivers, the fewest pictures that one of them got."""
+    """`cores` of the worker, `lost` packets at all receivers, pictures `missed` by who missed most."""
 
     cores: float
     lost: int
-    fewest: int
+    missed: int
 
 
 def run() -> Iterator[Result]:
@@ -69,6 +69,9 @@ def run() -> Iterator[Result]:
         yield Result.bounded(
             f"lost by {SITES} sites in {SECONDS:.0f} s, {words}", measured.lost, "packets", at_most=0
         )
+        yield Result.bounded(
+            f"pictures missed by the worst off, {words}", measured.missed, "pictures", at_most=0
+        )
         yield from rows
 
 
@@ -77,14 +80,13 @@ async def _measure(
 ) -> tuple[Measured, list[Result]]:
     async with session(frames, trickle, secure=secure) as (worker, crowd):
         crowd.forget()
-        before = worker.cpu()
+        before, sent = worker.cpu(), crowd.sites[0].sent
         await asyncio.to_thread(crowd.play, SECONDS)
         cores = (worker.cpu() - before) / SECONDS
         shown = [site.picture.counted for site in crowd.sites[1:]]
         lost = sum(medium.counted.lost for site in crowd.sites for medium in site.media)
-        measured = Measured(cores, lost, min(counted.frames for counted in shown))
-        if measured.fewest < SECONDS * 25 * 0.99:
-            raise RuntimeError(f"a site was sent {measured.fewest} pictures in {SECONDS:.0f} s")
+        fewest = min(counted.frames for counted in shown)
+        measured = Measured(cores, lost, crowd.sites[0].sent - sent - fewest)
         return measured, [] if secure else await _look_on(worker, crowd)
 
 
