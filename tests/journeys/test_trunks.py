@@ -139,3 +139,26 @@ async def test_a_room_is_shown_what_to_key_in(node: Node, tmp_path: Path) -> Non
         assert joined["site_id"] is None
         await sees_all(room, (FULL_TILE,), NANNING.colour, timeout=30.0)
     await meeting.command("end")
+
+
+async def test_a_telephone_stays_when_main_is_killed(
+    node: Node, provider: Kamailio, meeting: MeetingHandle, tmp_path: Path
+) -> None:
+    """Its server knows the binding from before, and the call is hung up by the next process."""
+    async with (
+        Baresip(tmp_path / "room", NANNING) as room,
+        telephone(tmp_path / "telephone", provider) as called,
+    ):
+        await room.dial(meeting.uri)
+        await meeting.joined(NANNING.user)
+        await provider.said(f"registered {THEIRS} as (.|\\n)*{called.sip_port}", 20.0)
+        row = await meeting.api.post(f"{meeting.path}/participants", {"address": THEIRS})
+        await called.established(30.0)
+        await meeting.in_state(THEIRS, "connected", timeout=30.0)
+        await called.hears(NANNING.tone)
+        await node.kill("main")
+        await until(node.health, lambda health: health is not None and health["status"] == "ok", "main", 60.0)
+        assert (await meeting.in_state(THEIRS, "connected"))["id"] == row["id"]
+        await called.hears(NANNING.tone)
+        await meeting.api.delete(f"{meeting.path}/participants/{row['id']}")
+        await called.closed()
