@@ -15,7 +15,7 @@ Which test decodes which control (C is `test_meeting_control`):
 | banner, captions | test_a_banner_stands_and_a_long_caption_runs |
 | lock, drop, end | test_locked_dropped_and_ended, `test_rooms` |
 | layouts, who speaks leads | test_each_layout_is_seen, test_who_speaks_leads |
-| self excluded, gain, announcement | test_one_does_not_see_itself, test_gain_is_heard, test_announcements_... |
+| self excluded, gain, announcement | test_one_does_not_see_itself, test_gain_..., test_announcements_... |
 """
 
 from __future__ import annotations
