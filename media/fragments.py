@@ -237,6 +237,7 @@ class StreamFragments:
         aged = self._restart is not None and packet.pts - self._begin >= self._restart
         if self._fragmenter is not None and track == self._track and not jumped and not aged:
             return []
+        before = self._fragmenter
         made, later = self._left_over(packet, handing_on=not jumped)
         if jumped:
             self._tie = SoundTie(VIDEO_TIMESCALE, self._sound_rate)
@@ -248,7 +249,7 @@ class StreamFragments:
         for data, time, duration in later:
             self._fragmenter.push_sound(data, time, duration)
         if self._heard_until:
-            self._fragmenter.expect_sound()
+            self._fragmenter.expect_sound(before is not None and before.silent)
         tracks = [track, self._sound] if self._sound else [track]
         began = Began(
             init_segment(tracks, index_room=self._index_room),

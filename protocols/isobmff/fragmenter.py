@@ -13,9 +13,11 @@ from protocols.payloads.h264 import NalType, split_byte_stream
 MAX_REORDER = 16
 """Frames a decoder may hold back (ITU-T H.264 A.3.1 j)."""
 SOUND_WAITING = 1024
-SILENCE_AFTER = 1.0
+SILENCE_AFTER = 2.0
 """Seconds by which sound may be behind its pictures; then it is taken to have stopped, and silence fills in:
 players wait for sound that a file announces, and the pictures would stand still with it."""
+SILENCE_AT_END = 1.0
+"""The same at the end of a file: what comes later is not of it."""
 FIRST_DURATION = 3600
 """What a picture is taken to last when none follows it: 40 ms."""
 
@@ -104,11 +106,12 @@ class Fragmenter:
         self._heard: deque[tuple[bytes, int, int]] = deque()
         self._sound_end = 0
         self._sounding = False
-        self._silent = False
+        self.silent = False
+        self._patience = SILENCE_AFTER
 
-    def expect_sound(self) -> None:
-        """There was sound before the first picture here: if none comes, it is silence."""
-        self._sounding = True
+    def expect_sound(self, silent: bool) -> None:
+        """There was sound before the first picture here: if none comes, it is silence; at once if it was."""
+        self._sounding, self.silent = True, silent
 
     def push(self, access_unit: bytes, time: int, keyframe: bool) -> list[MediaFragment]:
         """Takes the next frame in decoding order, shown at `time` (1/90000 s).
@@ -127,7 +130,7 @@ class Fragmenter:
             self.dropped_sound += 1
             return
         self._heard.append((data, time, duration))
-        self._sounding, self._silent = True, False
+        self._sounding, self.silent = True, False
 
     def flush(self, *, all_sound: bool = True, until: int | None = None) -> list[MediaFragment]:
         """What is left, at the end of the stream or `until` the time of the picture that follows elsewhere;
@@ -136,6 +139,7 @@ class Fragmenter:
         if self._pending is not None:
             lasts = self._last_duration if until is None else max(until - self._pending[1], 1)
             done += self._append(lasts)
+        self._patience = SILENCE_AT_END
         return done + self._emit(all_sound=all_sound)
 
     def later_sound(self) -> list[tuple[bytes, int, int]]:
@@ -183,9 +187,9 @@ class Fragmenter:
             return
         data, duration = self._sound.silence
         at = self._heard[-1][1] + self._heard[-1][2] if self._heard else self._sound_end
-        if not data or end - at <= (0 if self._silent else SILENCE_AFTER * self._sound.timescale):
+        if not data or end - at <= (0 if self.silent else self._patience * self._sound.timescale):
             return
-        self._silent = True
+        self.silent = True
         while at < end and len(self._heard) < SOUND_WAITING:
             self._heard.append((data, at, duration))
             at += duration

@@ -17,7 +17,7 @@ from stream_relay.hls.playlist import SEGMENT_SECONDS, TARGET_DURATION, LivePlay
 
 JUMP_SECONDS = float(TARGET_DURATION)
 """A longer pause is a discontinuity: no segment may be as long as that."""
-MISFITS = 3
+MISFITS = 2
 """Of the latest parts so many do not keep to the part target: another is chosen."""
 SEEN_FRAMES = 256
 """Of the latest frames, from which a part target is chosen ..."""

@@ -16,7 +16,7 @@ LEAST_SEGMENT = 1.0
 TARGET_DURATION = math.ceil(LONGEST_PART)
 """... or without one before it would be longer than this (EXT-X-TARGETDURATION, 4.4.3.1)."""
 LATEST_PARTS = 16
-MANY_MISFITS = 4
+MANY_MISFITS = 2
 """Among those: the source stutters."""
 LISTED_SEGMENTS = 30
 KEPT_SEGMENTS = 34
