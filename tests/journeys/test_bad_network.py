@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.meeting_soak import MIXED, MeetingSoak
 from benchmarks.soak import settle
 from benchmarks.vigil import Vigil
@@ -15,6 +17,7 @@ NEVER = float("inf")
 """A minute is too short to fit memory's growth."""
 
 
+@pytest.mark.timeout(480)
 async def test_a_minute_of_loss_and_orders_leaves_everybody_right_and_nothing_behind(tmp_path: Path) -> None:
     async with Node(tmp_path, settings=SMALL) as node, Studio() as studio:
         meeting = await node.meeting("坏网络")
