@@ -23,7 +23,6 @@ _SLOW = 0.12
 """Frames that take longer than this may need parts longer than PART_SECONDS."""
 _PAUSE = 3.0
 """Times the usual frame: no pace, but a pause."""
-_LARGER = (0.75, 1.0, 1.5, 2.0, 3.0, LONGEST_PART)
 
 
 def part_target(intervals: Sequence[float]) -> float:
@@ -39,8 +38,7 @@ def part_target(intervals: Sequence[float]) -> float:
     whole = [frames * one for frames in range(most, 0, -1) for one in (usual / _CENTRED, between)]
     targets = [PART_SECONDS, *(_rounded(one) for one in whole if one <= PART_SECONDS)]
     if usual > _SLOW:
-        larger = sorted((*whole, 2 * between, *_LARGER))
-        targets += [_rounded(one) for one in larger if PART_SECONDS < one <= LONGEST_PART]
+        targets += [_rounded(one) for one in sorted(whole) if PART_SECONDS < one <= LONGEST_PART]
     best = min(targets, key=lambda target: _misfits(target, steady))
     stutters = usual <= _SLOW and _misfits(best, intervals) > 0
     return PART_SECONDS if stutters else best

@@ -12,12 +12,9 @@ from stream_relay.hls.part_target import LEAST_PART, LONGEST_PART, PART_SECONDS
 
 SEGMENT_SECONDS = 2.0
 """A segment ends at the first key frame after so long ..."""
-LEAST_SEGMENT = 1.0
 TARGET_DURATION = math.ceil(LONGEST_PART)
 """... or without one before it would be longer than this (EXT-X-TARGETDURATION, 4.4.3.1)."""
 LATEST_PARTS = 16
-MANY_MISFITS = 2
-"""Among those: the source stutters."""
 LISTED_SEGMENTS = 30
 KEPT_SEGMENTS = 34
 """A segment stays in memory a while after it left the playlist (6.2.2)."""
@@ -78,8 +75,8 @@ class LivePlaylist:
     addresses apart that caches and players may hold from an earlier run (6.2.1 forbids numbers that go back).
     Discontinuities are counted from 0: players walk through all their numbers. A part is (msn, index), the
     next to come is `next_part`. Only parts that keep to the part target are listed: `misfits` counts those
-    of the latest that did not. One that is too short ends its segment; of a source that stutters only when
-    that has LEAST_SEGMENT seconds: players do worse with a crowd of tiny segments than with short parts.
+    of the latest that did not. One that is too short stays in its segment: players stand still where
+    segments end without a key frame, and do not mind a short part now and then.
     """
 
     def __init__(
@@ -156,10 +153,7 @@ class LivePlaylist:
         self._current.parts.append(part)
         self._bytes += len(part.data)
         self._misfits.append(long or (short and not last))
-        lasts = self._current.duration
-        stutters = self.misfits > MANY_MISFITS
-        full = round(lasts + self.part_seconds, 3) > TARGET_DURATION
-        if last or long or full or (short and (lasts >= LEAST_SEGMENT or not stutters)):
+        if last or long or round(self._current.duration + self.part_seconds, 3) > TARGET_DURATION:
             self.end_segment()
         self._evict()
         self._rendered.clear()

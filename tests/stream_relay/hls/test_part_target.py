@@ -75,7 +75,8 @@ async def broadcast(steps: Sequence[float], gop: Iterable[int] = (), *, least: f
 async def test_parts_hold_the_target_at_any_frame_rate(rate: float, jitter: float) -> None:
     chance = random.Random(rate)
     steps = [chance.uniform(1 - jitter, 1 + jitter) / rate for _ in range(max(12, round(20 * rate)))]
-    live = await broadcast(steps, range(0, len(steps), max(1, round(2 * rate))))
+    least = 0.75 if jitter else 0.85  # until the pace is known a part of uneven frames may be short
+    live = await broadcast(steps, range(0, len(steps), max(1, round(2 * rate))), least=least)
     target = live.playlist.part_seconds
     assert target <= (0.5 if rate > 2 * (1 + jitter) else 1.2 / rate), target
     assert "#EXT-X-PART:" in live.playlist.render(), "no part is listed"
@@ -88,7 +89,7 @@ async def test_parts_hold_the_target_at_any_frame_rate(rate: float, jitter: floa
 async def test_a_pause_is_a_segment_of_its_own_and_the_pace_goes_on() -> None:
     steps = [0.04] * 130
     steps[60] = 1.7
-    live = await broadcast(steps, range(0, 130, 50))
+    live = await broadcast(steps, range(0, 130, 50), least=0.0)
     assert live.playlist.part_seconds == 0.5
     text = live.playlist.render()
     assert "#EXTINF:1.70000" in text
@@ -106,7 +107,7 @@ async def test_a_stuttering_source_keeps_its_target() -> None:
 
 async def test_another_pace_is_another_target_and_is_not_lost() -> None:
     steps = [0.04] * 100 + [1.0] * 12 + [0.2] * 40
-    live = await broadcast(steps)
+    live = await broadcast(steps, least=0.0)
     assert 1.0 <= live.playlist.part_seconds < 1.2
     assert "#EXT-X-PART:" in live.playlist.render()
 
