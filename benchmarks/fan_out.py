@@ -29,6 +29,7 @@ ROUNDS = 5
 RATE = 3_000_000
 SIZE = (1280, 720)
 TARGETS: dict[str, float | None] = {"rtp": 0.6, "rtp-paced": None, "srtp-paced": 1.8}
+NAMESPACE = "anshibench"
 VETH = ("anshibench0", "anshibench1")
 HERE, THERE = "198.51.100.1", "198.51.100.2"
 
@@ -148,8 +149,9 @@ def no_veth() -> str | None:
 @contextmanager
 def veth_without_segmentation() -> Iterator[str]:
     """A namespace at the other end of a pair whose near end cannot segment; yields its name."""
-    namespace = f"anshibench{os.getpid()}"
+    namespace = f"{NAMESPACE}{os.getpid()}"
     near, far = VETH
+    _clear_up()
     _run("ip", "netns", "add", namespace)
     try:
         _run("ip", "link", "add", near, "type", "veth", "peer", "name", far, "netns", namespace)
@@ -161,6 +163,16 @@ def veth_without_segmentation() -> Iterator[str]:
         yield namespace
     finally:
         _run("ip", "netns", "delete", namespace)
+
+
+def _clear_up() -> None:
+    """What a benchmark left that was killed: the pair goes with its namespace."""
+    listed = subprocess.run(["ip", "netns", "list"], check=True, capture_output=True, text=True).stdout
+    for line in listed.splitlines():
+        name = line.partition(" ")[0]
+        process = name.removeprefix(NAMESPACE)
+        if process != name and process.isdecimal() and not Path(f"/proc/{process}").exists():
+            _run("ip", "netns", "delete", name)
 
 
 def _run(*command: str) -> None:
