@@ -10,7 +10,6 @@ vigil.problems(before, after, settled=600)  in words; none is good
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import time
 from dataclasses import dataclass, replace
@@ -22,8 +21,6 @@ from tests.peers.node import Node
 
 SAMPLE_SECONDS = 5.0
 STEEPEST_MB_A_MINUTE = 0.2
-POOLED_THREADS = min(32, (os.cpu_count() or 1) + 4)
-"""asyncio's own executor has so many at the most, begins them as it needs them, and keeps them: no leak."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +83,12 @@ class Vigil:
         step = round(60 / SAMPLE_SECONDS)
         return {name: [round(one.rss_mb, 1) for one in all_[::step]] for name, all_ in self.samples.items()}
 
+    def _threads_early(self, name: str) -> int:
+        """The most in the first half: asyncio's executor begins its few as it needs them, and keeps them; a
+        leak goes on in the second half."""
+        samples = self.samples.get(name, [])
+        return max((one.threads for one in samples[: len(samples) // 2]), default=0)
+
     def problems(self, before: Held, after: Held, settled: float) -> list[str]:
         """What grew, and what stayed behind."""
         found = [
@@ -98,7 +101,7 @@ class Vigil:
             if first is None:
                 found.append(f"{name} is another process than at the start")
                 continue
-            more = grown(replace(first, threads=first.threads + POOLED_THREADS), held)
+            more = grown(replace(first, threads=max(first.threads, self._threads_early(name))), held)
             found += [f"{name} holds {count} more {what} than it may" for what, count in more.items()]
         for key, count in after.tasks.items():
             if count > before.tasks.get(key, count):
