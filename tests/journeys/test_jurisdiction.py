@@ -43,7 +43,7 @@ THESE = {
 """First nouns of routes, and whose id stands behind each."""
 NOT_THESE = frozenset(
     {"session", "guest-session", "users", "sites", "links", "audit", "health", "ice-servers", "openapi.json"}
-    | {"rule-kinds", "sip-registrations", "schedules"}
+    | {"rule-kinds", "sip-registrations", "sip-trunks", "schedules"}
 )
 """Those that neither show nor touch a camera, violation, recording, broadcast or running meeting."""
 PATIENCE = 60.0

@@ -221,6 +221,7 @@ async def test_a_full_disk_stops_the_recording_with_an_alarm_and_nothing_else(
     await meeting.api.post(f"{meeting.path}/participants", {"address": "camera:street"})
     await archive.record(True)
     await archive.recording()
+    await asyncio.sleep(3)  # of which the file is to tell
     filler = archive.disk / "filler"
     async with listening(archive.monitor) as live:
         free = os.statvfs(archive.disk).f_bavail * os.statvfs(archive.disk).f_frsize

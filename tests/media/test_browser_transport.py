@@ -157,9 +157,11 @@ async def test_a_browser_sees_its_own_video_again(browser: Chromium) -> None:
             offer = await page.evaluate("(codec) => offer(codec, true)", codec)
             former = transport.session.selected
             await page.evaluate("(sdp) => answer(sdp)", answer_to(offer, transport))
-            moved = await mirror.event()
-            assert isinstance(moved, PeerMoved)
-            assert moved.address != former
+            moved = former
+            while moved == former:  # it may have told of its first ways more than once
+                event = await mirror.event()
+                assert isinstance(event, PeerMoved)
+                moved = event.address
             await until_decoded(page, decoded + 20)
 
             await page.evaluate("pc.close()")

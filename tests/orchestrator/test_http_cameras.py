@@ -132,7 +132,11 @@ async def test_a_camera_is_added_seen_changed_and_removed(house: House) -> None:
         picture = np.asarray(Image.open(io.BytesIO(await response.read())))
         assert picture.shape == (120, 160, 3)
         assert shows(picture, RED)
-        await until_true(lambda: house.book.status["gate"].state == "playing", "its state", 5)
+        await until_true(
+            lambda: "gate" in house.book.status and house.book.status["gate"].state == "playing",
+            "its state",
+            5,
+        )
         seen = await house.json("GET", "/gate", house.monitor)
         assert (seen["state"], seen["codec"], seen["width"], seen["height"]) == ("playing", "H264", 320, 240)
         assert (seen["url"], seen["username"]) == (None, None), "not for those who only look"

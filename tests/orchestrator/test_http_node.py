@@ -85,15 +85,20 @@ async def test_metrics_are_for_this_machine_and_for_those_who_may(service: Servi
     await problem(await service.client.get("/metrics", headers={**carried, **viewer.bearer}), 403)
 
 
+def comes_from(monkeypatch: pytest.MonkeyPatch, peer: str) -> None:
+    for module in ("peer_address", "web_app"):
+        monkeypatch.setattr(f"orchestrator.{module}.peer_of", lambda _request: peer)
+
+
 async def test_trusted_proxy_reads_metrics_for_itself_only(
     sqlite_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings_with(trusted_proxies=("10.0.0.1",))
     async with serving(sqlite_file, settings=settings) as service:
         for peer, status in (("10.0.0.1", 200), ("10.0.0.2", 401)):
-            monkeypatch.setattr("orchestrator.web_app._peer", lambda _request, peer=peer: peer)
+            comes_from(monkeypatch, peer)
             assert (await service.client.get("/metrics")).status == status
-        monkeypatch.setattr("orchestrator.web_app._peer", lambda _request: "10.0.0.1")
+        comes_from(monkeypatch, "10.0.0.1")
         await problem(await service.client.get("/metrics", headers={"X-Forwarded-For": "192.0.2.7"}), 401)
 
 

@@ -196,8 +196,8 @@ async def test_plain_listener_answers_its_proxies_only(
     settings = settings_with(tls=False, trusted_proxies=("10.0.0.1",))
     async with serving(sqlite_file, settings=settings) as service:
         assert (await service.client.get("/api/v1/health")).status == 200  # this machine itself
-        monkeypatch.setattr(web_app, "_peer", lambda _request: "192.0.2.7")
+        monkeypatch.setattr(web_app, "peer_of", lambda _request: "192.0.2.7")
         answer = await problem(await service.client.get("/api/v1/health"), 403)
         assert "no TLS" in answer["detail"]
-        monkeypatch.setattr(web_app, "_peer", lambda _request: "10.0.0.1")
+        monkeypatch.setattr(web_app, "peer_of", lambda _request: "10.0.0.1")
         assert (await service.client.get("/api/v1/health")).status == 200

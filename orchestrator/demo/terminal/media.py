@@ -118,9 +118,7 @@ class TerminalMedia:
         )
 
     def _wish(self, kind: SectionKind) -> Direction:
-        wish = (
-            self._settings.direction if kind is SectionKind.VIDEO else Direction.SENDRECV
-        )  # of slides: both
+        wish = self._settings.direction if kind is SectionKind.VIDEO else Direction.SENDRECV
         return wish if self._held is None else common(wish, self._held)
 
     def answered(self, theirs: MediaDescription) -> None:
@@ -263,7 +261,7 @@ class TerminalMedia:
         elif kind is SectionKind.SLIDES:
             self.slides = None
             self.second.close_leg()
-        elif self.picture is not None:
+        elif kind is SectionKind.VIDEO and self.picture is not None:
             self.picture = None
             self.player.use_picture(None)
             self._screen.close()
