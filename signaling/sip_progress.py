@@ -32,7 +32,7 @@ class Refused:
 
     status: int
     reason: str
-    headers: Headers = Headers()  # noqa: RUF009 - frozen and empty
+    headers: Headers = Headers()  # noqa: RUF009 - one frozen value for all does no harm
     local: bool = False
 
 

@@ -115,7 +115,7 @@ async def test_each_layout_is_seen(hall: Hall, record_property: Any) -> None:
                 lambda peer=peer, layout=layout: is_layout(cells(peer, layout), layout),  # type: ignore[misc]  # defaults are bound
                 f"layout {name} at {room}",
                 BUSY,
-                lambda peer=peer, layout=layout: str(cells(peer, layout)),  # type: ignore[misc]  # the same
+                lambda peer=peer, layout=layout: str(cells(peer, layout)),  # type: ignore[misc]  # defaults are bound
             )
         took[name] = time.monotonic() - began
     record_property("seconds", {name: round(seconds, 3) for name, seconds in took.items()})

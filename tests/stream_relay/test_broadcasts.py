@@ -101,7 +101,7 @@ async def test_a_stream_that_played_a_moment_ago_is_asked_for_again_and_again_so
         assert max(waits) <= broadcast_feed.SOON
         monkeypatch.setattr(broadcast_feed, "SOON_FOR", 0.0)
         waits.clear()
-        while len(waits) < 10:  # noqa: ASYNC110 - as above
+        while len(waits) < 10:  # noqa: ASYNC110 - nobody is told of a try
             await asyncio.sleep(0.01)
         assert max(waits) > 2 * broadcast_feed.SOON, "a source that rests is asked seldom"
 
