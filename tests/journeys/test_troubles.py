@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import socket
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from tests.journeys.scene import NANNING, TWO_TILES, WUMING, sees_all
 from tests.peers.baresip import Baresip
 from tests.peers.node import MeetingHandle, Node, Refused, command
 from tests.peers.picture import BLUE, RED
-from tests.peers.ports import PortBlock
+from tests.peers.ports import PortBlock, occupied
 from tests.peers.process import PeerProcess
 from tests.peers.redis import RedisServer
 from tests.peers.requirement import requires
@@ -143,10 +142,8 @@ async def start_fails(folder: Path, configuration: str) -> str:
 
 
 async def test_a_start_that_cannot_succeed_ends_with_one_line(tmp_path: Path) -> None:
-    with PortBlock() as ports, socket.socket() as holder:
-        port, free, rtp = ports.take(), ports.take(), ports.take(20, even=True)
-        holder.bind(("127.0.0.1", port))
-        holder.listen()
+    with PortBlock() as ports, occupied(port := ports.take()):
+        free, rtp = ports.take(), ports.take(20, even=True)
         configuration = f"""
 node: {{id: cenxi, name: 岑溪, level: county, site_id: cenxi}}
 http: {{bind: 127.0.0.1, port: {port}}}

@@ -19,7 +19,7 @@ from foundation.migration import known_revision, migrate
 from orchestrator import cli, doctor
 from orchestrator.doctor import Check, State, examine
 from orchestrator.preflight import data_folder
-from tests.peers.ports import PortBlock
+from tests.peers.ports import PortBlock, occupied
 
 
 @pytest.fixture
@@ -77,12 +77,9 @@ async def test_the_machine_alone_can_be_examined(capsys: pytest.CaptureFixture[s
 
 
 async def test_every_port_in_use_is_named(settings: Settings) -> None:
-    with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-        tcp.bind(("127.0.0.1", settings.http.port))
-        tcp.listen()
-        webrtc = settings.networks[0].webrtc_port
-        assert webrtc is not None
-        udp.bind(("127.0.0.1", webrtc + 1))
+    webrtc = settings.networks[0].webrtc_port
+    assert webrtc is not None
+    with occupied(settings.http.port), occupied(webrtc + 1, socket.SOCK_DGRAM):
         found = [check.detail for check in await examine(settings) if check.subject == "ports"]
     assert found == [
         f"http.port: 127.0.0.1:{settings.http.port}/tcp is in use by another program",
@@ -91,9 +88,7 @@ async def test_every_port_in_use_is_named(settings: Settings) -> None:
 
 
 async def test_the_ports_of_a_running_node_are_its_own(settings: Settings) -> None:
-    with data_folder(settings.data), socket.socket() as tcp:
-        tcp.bind(("127.0.0.1", settings.http.port))
-        tcp.listen()
+    with data_folder(settings.data), occupied(settings.http.port):
         check = (await lines(settings))["ports"]
     assert (check.state, check.detail) == (
         State.OK,

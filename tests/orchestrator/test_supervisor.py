@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -26,7 +25,7 @@ from orchestrator.control import EXIT_FAILED, StartFailure
 from orchestrator.preflight import socket_folder
 from orchestrator.supervisor import Supervisor, supervise, table
 from tests.orchestrator.fake_assembly import ProbeDesk
-from tests.peers.ports import PortBlock
+from tests.peers.ports import PortBlock, occupied
 from tests.peers.waiting import until_true
 
 MODULE = "tests.orchestrator.fake_assembly"
@@ -338,10 +337,7 @@ async def test_a_node_without_workers_has_main_and_the_services_beside_it(tmp_pa
 
 
 async def test_a_port_in_use_ends_the_start_with_its_key(tmp_path: Path) -> None:
-    with PortBlock() as ports, socket.socket() as taken:
-        port = ports.take()
-        taken.bind(("127.0.0.1", port))
-        taken.listen()
+    with PortBlock() as ports, occupied(port := ports.take()):
         settings = node(tmp_path, port=port)
         with pytest.raises(StartFailure) as caught:
             await supervise(settings, asyncio.Event(), lambda: None, module=MODULE)

@@ -72,3 +72,20 @@ def free(port: int) -> bool:
             except OSError:
                 return False
     return True
+
+
+def occupied(
+    port: int, kind: socket.SocketKind = socket.SOCK_STREAM, address: str = "127.0.0.1"
+) -> socket.socket:
+    """A program that has `port`: a socket bound to it, listening where it is TCP. The caller closes it."""
+    holder = socket.socket(type=kind)
+    # As in `free`: what lingers of a closed connection does not stand in the way.
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(kind == socket.SOCK_STREAM))
+    try:
+        holder.bind((address, port))
+        if kind == socket.SOCK_STREAM:
+            holder.listen()
+    except OSError:
+        holder.close()
+        raise
+    return holder

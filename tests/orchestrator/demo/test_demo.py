@@ -32,7 +32,7 @@ from orchestrator.demo.show import wide
 from orchestrator.demo.terminal.footage import COLOURS, Footage, to_yuv
 from orchestrator.demo.watch import Limit, Look, Side, Watch
 from orchestrator.demo.wire import IP_UDP, SlidingSecond, WireTap, ip_bytes
-from tests.peers.ports import PortBlock
+from tests.peers.ports import PortBlock, occupied
 from tests.peers.requirement import requires
 from tests.peers.waiting import until_true
 
@@ -72,10 +72,7 @@ def test_usual_ports_are_taken_where_they_are_free(tmp_path: Path, ports: Ports)
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
 def test_another_port_is_taken_and_said(tmp_path: Path, ports: Ports, kind: socket.SocketKind) -> None:
-    with socket.socket(type=kind) as holder:
-        holder.bind(("127.0.0.1", ports.sip))
-        if kind == socket.SOCK_STREAM:
-            holder.listen(1)
+    with occupied(ports.sip, kind):
         plan = configure(tmp_path, "127.0.0.1", ports)
     assert plan.sip_port != ports.sip
     assert plan.notes == (f"port {ports.sip} is taken: SIP is on {plan.sip_port}",)
