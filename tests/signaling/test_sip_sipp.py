@@ -2,27 +2,28 @@
 
 Here and in `test_sip_sipp_dialogs` (D), `test_sip_service_sipp` (S), `journeys/test_callers` (J): SIPp. What
 it cannot do (this build has no TLS, and no way to cut a stream as it likes) is shown by bare sockets: E is
-`test_sip_endpoint`, O `test_sip_outgoing`, L `test_sip_listener`, R `test_registrar`, T `test_sip_torture`.
+`test_sip_endpoint`, I `test_sip_incoming`, C `test_sip_call`, B `test_sip_streams`, O `test_sip_outgoing`,
+L `test_sip_listener`, R `test_registrar`, T `test_sip_torture`.
 
 | flow | SIPp | bare sockets, other peers |
 |---|---|---|
-| UDP, TCP | test_twenty_calls, test_sipp_is_called | E, `journeys/test_transports` (baresip) |
+| UDP, TCP | test_twenty_calls, test_sipp_is_called | I, B, `journeys/test_transports` (baresip) |
 | TLS, client certificates | | L test_calls_over_tls_with_a_client_certificate, `journeys/test_transports` |
 | IPv6 | D test_a_call_over_ipv6 | L test_calls_over_ipv6, `test_sip_ipv6_torture` |
 | connection reuse | D test_all_calls_of_a_peer_share_its_connection | L test_connections_are_opened_... |
-| CRLF keep-alive, split and pipelined TCP | | E test_tcp_split_into_bytes_and_pipelined |
-| lost framing, slow streams | | E test_a_stream_that_loses_its_framing_..., test_slow_and_idle_... |
+| CRLF keep-alive, split and pipelined TCP | | B test_tcp_split_into_bytes_and_pipelined |
+| lost framing, slow streams | | B test_a_stream_that_loses_its_framing_..., test_slow_and_idle_... |
 | above 1300 bytes by TCP | D test_what_is_above_1300_bytes_goes_by_tcp | O test_large_requests_... |
-| 60 kB INVITE | D test_an_invite_of_60_kilobytes | E the same |
-| folded headers, GB18030 bytes | D test_folded_headers_and_gb18030 | E test_gb18030_folded_..., T wsinv |
-| target refresh | D test_a_moved_terminal_is_hung_up_where_it_is_now | E test_requests_inside_a_call |
+| 60 kB INVITE | D test_an_invite_of_60_kilobytes | B the same |
+| folded headers, GB18030 bytes | D test_folded_headers_and_gb18030 | I test_gb18030_folded_..., T wsinv |
+| target refresh | D test_a_moved_terminal_is_hung_up_where_it_is_now | C test_requests_inside_a_call |
 | re-INVITE, UPDATE | D test_reinvite_update_hold_and_an_offer_of_ours | O test_reinvite_update_info_... |
 | hold | J test_a_room_holds_and_takes_up_again | `mcu_bridge/test_bridge` test_hold_and_resume |
-| offerless INVITE | D test_an_invite_without_an_offer | E the same |
+| offerless INVITE | D test_an_invite_without_an_offer | I the same |
 | glare 491 | D test_glare | O test_glare_is_491_and_waited_out |
 | PRACK | S test_an_invite_that_requires_100rel, test_an_early_answer_... | `test_sip_reliability` |
-| CANCEL, late CANCEL | test_cancel_while_ringing, test_a_late_cancel | E, O |
-| retransmitted INVITE | test_a_retransmitted_invite | E test_a_repeated_invite_is_one_call_... |
+| CANCEL, late CANCEL | test_cancel_while_ringing, test_a_late_cancel | I, O |
+| retransmitted INVITE | test_a_retransmitted_invite | I test_a_repeated_invite_is_one_call_... |
 | merged requests 482 | D test_merged_requests | E the same |
 | session timers, Min-SE | D test_session_timers_of_a_caller, test_we_refresh_..., test_a_callee_... | O |
 | REFER into another meeting | S test_refer_into_another_meeting | `test_sip_referrals` |
