@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import repeat
 
 _FIXED = struct.Struct("!BBHII")
 _EXTENSION = struct.Struct("!HH")
@@ -154,12 +155,14 @@ def headers(
 ) -> list[bytes]:
     """`count` headers of one frame, in sequence from `first_sequence` on; the marker on the last."""
     pack, first = _FIXED.pack, 0x90 if extensions else 0x80
-    run = [
-        pack(first, payload_type, sequence & 0xFFFF, timestamp, ssrc)
-        for sequence in range(first_sequence, first_sequence + count)
-    ]
+    end = first_sequence + count
+    # A hundred receivers' headers are most of what a frame costs us: no bytecode per packet.
+    sequences: Iterable[int] = range(first_sequence, end)
+    if end > 0x10000:
+        sequences = map(0xFFFF.__and__, sequences)
+    run = list(map(pack, repeat(first), repeat(payload_type), sequences, repeat(timestamp), repeat(ssrc)))
     if marker and run:
-        run[-1] = pack(first, payload_type | 0x80, (first_sequence + count - 1) & 0xFFFF, timestamp, ssrc)
+        run[-1] = pack(first, payload_type | 0x80, (end - 1) & 0xFFFF, timestamp, ssrc)
     return [one + extensions for one in run] if extensions else run
 
 
