@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 import pytest
 
 from foundation.clock import FakeClock
-from foundation.database import Database
 from foundation.passwords import Passwords
 from foundation.tasks import TaskScope
 from protocols.bfcp.attributes import RequestState
@@ -18,22 +17,17 @@ from signaling.bfcp_service import BfcpService
 from signaling.meeting import MemberState
 from signaling.sip_service import SipService
 from tests.peers.waiting import until_true
-from tests.signaling.bfcp_peer import BfcpPeer, state_of
+from tests.signaling.floors.bfcp_peer import BfcpPeer, state_of
+from tests.signaling.floors.floor_stage import FLOOR, GROUP_STYLE, floor_lines
 from tests.signaling.house import House
 from tests.signaling.sip_raw import RawPeer, inside
 from tests.signaling.switchboard import loopback_is, switchboard
-from tests.signaling.test_floors import FLOOR, GROUP_STYLE, MirrorDesk, decided_in_time, floor_lines
-
-__all__ = ["decided_in_time"]
 
 OFFER = GROUP_STYLE.replace("\n", "\r\n").encode()
 
 
 @pytest.fixture
-async def house(database: Database, clock: FakeClock) -> House:
-    house = House(database, clock, MirrorDesk)
-    await house.meetings.worker_ready("media-0", 100)
-    house.meeting = await house.meetings.open("演练", "nation", number="8001")
+async def house(house: House) -> House:
     await loopback_is(house, "nanning")
     return house
 
