@@ -14,6 +14,7 @@ from foundation.desks import (
     Budget,
     CodecDescription,
     ConferenceDesk,
+    Dialled,
     MediaDescription,
     MediaSection,
     SectionKind,
@@ -93,6 +94,13 @@ class House:
             self.meeting.conference_id, caller, offer, access, line or RecordingLine()
         )
         assert answer == OURS
+        return member
+
+    async def dial(self, name: str = "called", site: str = "guangxi") -> Member:
+        """It rings there."""
+        caller = Caller(name, site, "lan", f"sip:{name}@192.0.2.9")
+        member, offer = await self.meetings.dial(self.meeting.conference_id, caller, Dialled.PLAIN)
+        assert offer == OURS
         return member
 
     async def give(self, command: Command, whom: str | None = None, **values: Any) -> ControlState:
