@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -15,6 +15,7 @@ from foundation.desks import (
     ParticipantSpec,
     SectionKind,
     View,
+    ViewMode,
 )
 from foundation.events import Event
 from mcu_bridge.access import MediaAccess, MediaNetwork
@@ -23,11 +24,17 @@ from mcu_bridge.picture_plan import Canvas
 from media.dtls import DtlsCertificate
 from media.rtp_socket import PortRange
 from tests.mcu_bridge.cameras import Camera, Cameras
-from tests.mcu_bridge.rtp_peer import RtpPeer
+from tests.mcu_bridge.rtp_peer import GREEN, RED, RtpPeer, Tile
 from tests.peers.ports import PortBlock
 
 MEETING = "meeting"
 FULL = Budget(1_200_000, 1_200_000)
+LEFT, RIGHT = Tile(0, 0, 2, 1), Tile(1, 0, 2, 1)
+"""The tiles of a mosaic of two."""
+
+
+def full_screen(name: str) -> View:
+    return View(ViewMode.FULL_SCREEN, name)
 
 
 @dataclass
@@ -39,6 +46,8 @@ class Stage:
     bridge: Bridge
     events: list[Event] = field(default_factory=list)
     cameras: Cameras = field(default_factory=Cameras)
+    answers: dict[str, MediaDescription] = field(default_factory=dict)
+    """What those who joined were told, by their names."""
 
     def spec(self, name: str, budget: Budget = FULL, *, muted: bool = False) -> ParticipantSpec:
         return ParticipantSpec(name, MEETING, name, "lan", budget, muted=muted)
@@ -53,7 +62,17 @@ class Stage:
     ) -> MediaDescription:
         answer = await self.bridge.admit(self.spec(name, budget), offer or peer.offer())
         peer.answered(answer)
+        self.answers[name] = answer
         return answer
+
+    @asynccontextmanager
+    async def pair(self, *, secure: bool = False) -> AsyncIterator[tuple[RtpPeer, RtpPeer]]:
+        """Red at 440 Hz, secured if wanted, and green at 900 Hz have joined."""
+        ports = self.peer_ports
+        async with RtpPeer(RED, 440.0, ports, secure=secure) as red, RtpPeer(GREEN, 900.0, ports) as green:
+            await self.join("red", red)
+            await self.join("green", green)
+            yield red, green
 
     async def bring(self, name: str, camera: Camera) -> None:
         """A camera takes part."""

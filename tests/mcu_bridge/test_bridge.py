@@ -12,44 +12,23 @@ from dataclasses import replace
 import pytest
 
 from foundation.desks import (
-    Budget,
     ConferenceSpec,
     Dialled,
-    Direction,
     MediaDescription,
     Refusal,
     RefusalKind,
     SectionKind,
     View,
-    ViewMode,
 )
-from foundation.events import FastUpdateWanted, ParticipantHeard, ParticipantSilent, SpeakersChanged
-from mcu_bridge import conference as conference_module
+from foundation.events import ParticipantSilent, SpeakersChanged
 from mcu_bridge.access import MediaAccess
 from mcu_bridge.bridge import Bridge
 from media.rtp_socket import PortRange, RtpSocket
 from media.transport import NobodyListening
-from protocols.payloads.h264 import split_byte_stream
-from tests.mcu_bridge.conftest import FULL, MEETING, Stage, settings
-from tests.mcu_bridge.rtp_peer import (
-    BLUE,
-    GREEN,
-    H264_MODE_0,
-    OPUS,
-    RED,
-    VP8,
-    YELLOW,
-    RtpPeer,
-    Tile,
-)
+from tests.mcu_bridge.conftest import FULL, LEFT, MEETING, RIGHT, Stage, full_screen, settings
+from tests.mcu_bridge.rtp_peer import BLUE, GREEN, H264_MODE_0, OPUS, RED, VP8, RtpPeer, Tile
 from tests.peers.ports import PortBlock
-from tests.peers.waiting import until, until_true
-
-LEFT, RIGHT = Tile(0, 0, 2, 1), Tile(1, 0, 2, 1)
-
-
-def full_screen(name: str) -> View:
-    return View(ViewMode.FULL_SCREEN, name)
+from tests.peers.waiting import until_true
 
 
 async def test_each_sees_all_tiles_and_hears_all_but_itself(stage: Stage) -> None:
@@ -86,241 +65,6 @@ async def test_each_sees_all_tiles_and_hears_all_but_itself(stage: Stage) -> Non
     assert any(isinstance(event, SpeakersChanged) for event in stage.events)
 
 
-async def test_a_full_screen_site_is_forwarded_untouched_and_nothing_is_encoded(stage: Stage) -> None:
-    ports = stage.peer_ports
-    async with RtpPeer(RED, 440.0, ports) as red, RtpPeer(GREEN, 1000.0, ports) as green:
-        await stage.join("red", red)
-        await stage.join("green", green)
-        await green.sees(RED, LEFT)
-        await stage.bridge.set_view(MEETING, full_screen("red"))
-        await green.sees(RED)
-        await red.sees(GREEN)  # its counterpart, forwarded too
-        await until(stage.encoders, lambda keys: not keys, "no encoder", 5.0)
-        assert await stage.feed("green") == "pass-through:red"
-        green.frames.clear()
-        await green.more_pictures(15)
-        sent = {b"".join(split_byte_stream(data)) for data in red.sent_frames}
-        assert {b"".join(split_byte_stream(data)) for data in green.frames} <= sent
-        await stage.bridge.set_view(MEETING, View())
-        await green.sees(GREEN, RIGHT)
-
-
-async def test_who_cannot_take_the_forwarded_picture_has_an_encoder_and_drags_nobody(stage: Stage) -> None:
-    ports = stage.peer_ports
-    async with (
-        RtpPeer(RED, 440.0, ports, bitrate=1_000_000) as red,
-        RtpPeer(GREEN, 1000.0, ports) as green,
-        RtpPeer(BLUE, 1700.0, ports) as blue,
-        RtpPeer(YELLOW, 600.0, ports, video=VP8) as yellow,
-    ):
-        await stage.join("red", red)
-        await stage.join("green", green)
-        await stage.join("blue", blue, Budget(350_000, 350_000))
-        await stage.join("yellow", yellow)
-        await stage.bridge.set_view(MEETING, full_screen("red"))
-        for peer in (green, blue, yellow):
-            await peer.sees(RED)
-        await until(lambda: stage.feed("blue"), lambda feed: "@" in feed, "a class for the slow site", 5.0)
-        assert await stage.feed("green") == "pass-through:red"
-        assert "VP8" in await stage.feed("yellow")
-        encoders = (await stage.bridge.report(MEETING)).encoders
-        reasons = {e.codec: e.reason for e in encoders if e.key.startswith("full-screen:red")}
-        assert "do not fit" in reasons["H264"]
-        assert "receiver takes VP8" in reasons["VP8"]
-
-
-async def test_a_source_that_leaves_while_shown_gives_way_to_the_mosaic(stage: Stage) -> None:
-    ports = stage.peer_ports
-    async with RtpPeer(RED, 440.0, ports) as red, RtpPeer(GREEN, 1000.0, ports) as green:
-        await stage.join("red", red)
-        await stage.join("green", green)
-        await stage.bridge.set_view(MEETING, full_screen("red"))
-        await green.sees(RED)
-        await stage.bridge.drop("red")
-        await green.sees(GREEN)
-        assert "mosaic" in await stage.feed("green")
-
-
-async def test_a_source_whose_leg_is_made_anew_is_forwarded_again(stage: Stage) -> None:
-    ports = stage.peer_ports
-    async with RtpPeer(RED, 440.0, ports) as red, RtpPeer(GREEN, 1000.0, ports) as green:
-        await stage.join("red", red)
-        await stage.join("green", green)
-        await stage.bridge.set_view(MEETING, full_screen("red"))
-        await green.sees(RED)
-        for _ in range(3):
-            for direction in (Direction.RECVONLY, Direction.SENDRECV):
-                red.answered(await stage.bridge.renegotiate("red", red.offer(direction)))
-                red._frame = 0  # a key frame at once, before the next plan
-            green.latest = None
-            await green.sees(RED)
-        await until(lambda: stage.feed("green"), lambda feed: feed == "pass-through:red", "pass-through", 5.0)
-        await green.more_pictures(10)
-
-
-async def test_a_new_budget_moves_a_receiver_to_another_class_and_back(stage: Stage) -> None:
-    ports = stage.peer_ports
-    async with RtpPeer(RED, 440.0, ports) as red, RtpPeer(GREEN, 1000.0, ports) as green:
-        await stage.join("red", red)
-        await stage.join("green", green)
-        await green.sees(RED, LEFT)
-        before = await stage.feed("green")
-        await stage.bridge.set_budget("green", Budget(400_000, 400_000))
-        await until(lambda: stage.feed("green"), lambda feed: feed != before, "a lower class", 2.0)
-        await asyncio.sleep(1.2)  # a whole second at the new rate
-        assert green.rate() <= 400_000
-        await until_true(lambda: green.remb is not None and green.remb < 350_000, "REMB", 2.0)
-        assert "848x480" in before or "640x360" in before
-        assert await stage.feed("red") == before
-        pictures = green.pictures
-        await stage.bridge.set_budget("green", FULL)
-        await until(lambda: stage.feed("green"), lambda feed: feed == before, "the old class", 2.0)
-        await until_true(lambda: green.pictures > pictures + 10, "pictures in the old class", 4.0)
-        await until(stage.encoders, lambda keys: keys == [before], "the lower encoder to end", 3.0)
-
-
-async def test_hold_and_resume(stage: Stage) -> None:
-    ports = stage.peer_ports
-    async with RtpPeer(RED, 440.0, ports) as red, RtpPeer(GREEN, 1000.0, ports) as green:
-        await stage.join("red", red)
-        await stage.join("green", green)
-        await red.sees(GREEN, RIGHT)
-        await green.hears(440.0)
-        held = await stage.bridge.renegotiate("red", red.offer(Direction.INACTIVE))
-        assert {section.direction for section in held.sections} == {Direction.INACTIVE}
-        await green.hears(440.0, present=False)
-        await until_true(lambda: not green.shows(RED, LEFT), "red's tile without its picture", 4.0)
-        seen = red.pictures
-        await asyncio.sleep(0.3)
-        assert red.pictures <= seen + 1, "who holds is sent nothing"
-        red.answered(await stage.bridge.renegotiate("red", red.offer()))
-        await green.hears(440.0)
-        await green.sees(RED, LEFT)
-        await red.more_pictures()
-        assert not [event for event in stage.events if isinstance(event, ParticipantSilent)]
-
-
-async def test_a_hold_in_the_old_manner_sends_nothing_to_this_machine(stage: Stage) -> None:
-    async with RtpPeer(RED, 440.0, stage.peer_ports) as red, RtpPeer(GREEN, 900.0, stage.peer_ports) as green:
-        await stage.join("red", red)
-        await stage.join("green", green)
-        await red.hears(900.0)
-        answer = await stage.bridge.renegotiate("red", red.offer(Direction.SENDONLY, address="0.0.0.0"))
-        assert {section.direction for section in answer.sections} == {Direction.RECVONLY}
-        await green.hears(440.0)
-        red.answered(await stage.bridge.renegotiate("red", red.offer()))
-        await red.hears(900.0)
-
-
-async def test_a_refresh_that_changes_nothing_is_not_heard(stage: Stage) -> None:
-    async with RtpPeer(RED, 440.0, stage.peer_ports) as red, RtpPeer(GREEN, 900.0, stage.peer_ports) as green:
-        first = await stage.join("red", red)
-        await stage.join("green", green)
-        await green.hears(440.0)
-        again = await stage.bridge.renegotiate("red", red.offer())
-        assert again == first
-        await asyncio.sleep(0.5)
-        gaps = silent_frames(green)
-        assert gaps == 0, f"{gaps} silent frames of 20 ms in a steady tone"
-
-
-def silent_frames(peer: RtpPeer) -> int:
-    """Silent 20 ms in what was heard last."""
-    samples = peer.sound.samples
-    frames = samples[: len(samples) // 960 * 960].reshape(-1, 960)
-    return int((abs(frames).max(axis=1) < 0.01).sum())
-
-
-async def test_other_ports_and_other_codecs_by_a_later_offer(stage: Stage) -> None:
-    ports = stage.peer_ports
-    async with RtpPeer(RED, 440.0, ports) as red, RtpPeer(GREEN, 900.0, ports) as green:
-        first = await stage.join("red", red)
-        await stage.join("green", green)
-        await red.sees(GREEN, RIGHT)
-        red.move()
-        moved = await stage.bridge.renegotiate("red", red.offer())
-        red.answered(moved)
-        assert [s.port for s in moved.sections] == [s.port for s in first.sections]
-        red.latest = None
-        await red.sees(GREEN, RIGHT)
-        await green.hears(440.0)
-        red.change(audio=OPUS, video=VP8)
-        answer = await stage.bridge.renegotiate("red", red.offer())
-        red.answered(answer)
-        assert [s.codecs[0].name for s in answer.sections] == ["OPUS", "VP8"]
-        red.latest = None
-        red._footage = tuple(RtpPeer(RED, 440.0, ports, video=VP8)._footage)
-        await red.sees(GREEN, RIGHT)
-        await green.hears(440.0)
-        await red.hears(900.0)
-
-
-async def test_a_refused_offer_leaves_the_session_as_it_was(stage: Stage) -> None:
-    async with RtpPeer(RED, 440.0, stage.peer_ports) as red, RtpPeer(GREEN, 900.0, stage.peer_ports) as green:
-        await stage.join("red", red)
-        await stage.join("green", green)
-        await red.sees(GREEN, RIGHT)
-        offer = red.offer()
-        strange = tuple(replace(s, codecs=(replace(s.codecs[0], name="SIREN"),)) for s in offer.sections)
-        for sections in (strange, tuple(replace(s, protocol="RTP/SAVP") for s in offer.sections)):
-            with pytest.raises(Refusal) as refused:
-                await stage.bridge.renegotiate("red", MediaDescription(sections))
-            assert refused.value.kind is RefusalKind.NO_COMMON_CODEC
-        await red.more_pictures()
-        await green.sees(RED, LEFT)
-        await green.hears(440.0)
-
-
-async def test_srtp_goes_on_over_a_refresh_and_over_new_keys(stage: Stage) -> None:
-    ports = stage.peer_ports
-    async with RtpPeer(RED, 440.0, ports, secure=True) as red, RtpPeer(GREEN, 900.0, ports) as green:
-        first = await stage.join("red", red)
-        await stage.join("green", green)
-        await green.hears(440.0)
-        await red.hears(900.0)
-        assert first.sections[0].crypto[0].key != red.keys[SectionKind.AUDIO].inline()
-        again = await stage.bridge.renegotiate("red", red.offer())
-        assert [s.crypto for s in again.sections] == [s.crypto for s in first.sections]
-        pictures = red.pictures
-        await until_true(lambda: red.pictures > pictures + 5, "pictures after a refresh", 4.0)
-        ours = {kind: socket._srtp for kind, socket in red._sockets.items()}
-        rekeyed = await stage.bridge.renegotiate("red", red.offer(rekey=True))
-        assert [s.crypto for s in rekeyed.sections] == [s.crypto for s in first.sections]
-        red.answered(rekeyed)
-        for kind, socket in red._sockets.items():  # the bridge's own sending goes on where it was
-            before, after = ours[kind], socket._srtp
-            assert before is not None
-            assert after is not None
-            after.unprotect, after.unprotect_rtcp = before.unprotect, before.unprotect_rtcp
-        await green.hears(440.0)
-        pictures = red.pictures
-        await until_true(lambda: red.pictures > pictures + 5, "pictures after new keys", 4.0)
-        plain = MediaDescription(
-            tuple(replace(s, protocol="RTP/AVP", crypto=()) for s in red.offer().sections)
-        )
-        answer = await stage.bridge.renegotiate("red", plain)
-        for socket in red._sockets.values():
-            socket.secure(None)
-        red.answered(answer)
-        assert all(not section.crypto for section in answer.sections)
-        pictures = red.pictures
-        await until_true(lambda: red.pictures > pictures + 5, "pictures without keys", 4.0)
-
-
-async def test_mute(stage: Stage) -> None:
-    async with RtpPeer(RED, 440.0, stage.peer_ports) as red, RtpPeer(GREEN, 900.0, stage.peer_ports) as green:
-        await stage.join("red", red)
-        await stage.join("green", green)
-        await green.hears(440.0)
-        await stage.bridge.set_muted("red", True)
-        await green.hears(440.0, present=False)
-        red.answered(await stage.bridge.renegotiate("red", red.offer()))  # a refresh does not unmute
-        await asyncio.sleep(0.3)
-        await green.hears(440.0, present=False)
-        await stage.bridge.set_muted("red", False)
-        await green.hears(440.0)
-
-
 async def test_calls_out(stage: Stage) -> None:
     async with RtpPeer(RED, 440.0, stage.peer_ports) as red, RtpPeer(GREEN, 900.0, stage.peer_ports) as green:
         await stage.join("red", red)
@@ -338,65 +82,6 @@ async def test_calls_out(stage: Stage) -> None:
         assert refused.value.kind is RefusalKind.BAD_DESCRIPTION
 
 
-async def test_the_same_ports_on_another_bridge(access: MediaAccess, block: PortBlock, stage: Stage) -> None:
-    """What another worker does when one is lost; the peers notice a pause."""
-    ports = stage.peer_ports
-    async with (
-        RtpPeer(RED, 440.0, ports, secure=True) as red,
-        RtpPeer(GREEN, 900.0, ports) as green,
-    ):
-        first = await stage.join("red", red)
-        await stage.bridge.offer(stage.spec("green"), Dialled.PLAIN)
-        theirs = green.offer()
-        dialled = await stage.bridge.answered("green", theirs)
-        green.answered(dialled)
-        await red.sees(GREEN, RIGHT)
-        offered = red.offer()
-        await stage.bridge.close(MEETING)
-        async with Bridge(settings(), access, lambda event: None) as other:
-            await other.open(ConferenceSpec(MEETING, "1000", "A meeting", View()))
-            for _ in range(2):  # asked again after a lost answer, it takes its own ports again
-                again = await other.admit(stage.spec("red"), offered, resume=first)
-                await other.resume_dialled(stage.spec("green"), dialled, theirs)
-            assert [(s.port, s.crypto) for s in again.sections] == [
-                (s.port, s.crypto) for s in first.sections
-            ]
-            red.answered(again)
-            red.latest = green.latest = None
-            await red.sees(GREEN, RIGHT)
-            await green.sees(RED, LEFT)
-            await red.hears(900.0)
-            await green.hears(440.0)
-            with pytest.raises(Refusal) as refused:
-                await other.admit(stage.spec("third"), offered, resume=first)
-            assert refused.value.kind is RefusalKind.NOT_RESUMABLE
-            assert "third" not in other._places
-
-
-async def test_a_secure_peer_past_two_roll_overs_is_taken_up(access: MediaAccess, stage: Stage) -> None:
-    """RFC 3711 3.3.1: nobody tells another worker the peer's rollover counters, nor the peer ours."""
-    async with (
-        RtpPeer(RED, 440.0, stage.peer_ports, secure=True) as red,
-        RtpPeer(GREEN, 900.0, stage.peer_ports) as green,
-    ):
-        first = await stage.join("red", red)
-        theirs = await stage.join("green", green)
-        await green.sees(RED, LEFT)
-        offers = red.offer(), green.offer()
-        await stage.bridge.close(MEETING)
-        red.roll_over(2)
-        red.latest = green.latest = None
-        async with Bridge(settings(), access, lambda event: None) as other:
-            await other.open(ConferenceSpec(MEETING, "1000", "A meeting", View()))
-            again = await other.admit(stage.spec("red"), offers[0], resume=first)
-            await other.admit(stage.spec("green"), offers[1], resume=theirs)
-            assert [s.crypto for s in again.sections] == [s.crypto for s in first.sections]
-            await green.sees(RED, LEFT)
-            await red.sees(GREEN, RIGHT)
-            await green.hears(440.0)
-            await red.hears(900.0)
-
-
 async def test_dropped_ports_are_free_at_once(stage: Stage) -> None:
     async with RtpPeer(RED, 440.0, stage.peer_ports) as red:
         answer = await stage.join("red", red)
@@ -410,55 +95,6 @@ async def test_dropped_ports_are_free_at_once(stage: Stage) -> None:
         with pytest.raises(Refusal) as refused:
             await stage.bridge.renegotiate("red", red.offer())
         assert refused.value.kind is RefusalKind.UNKNOWN_PARTICIPANT
-
-
-async def test_silence_is_told_and_told_again_and_so_is_its_end(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(conference_module, "SILENT_AFTER", 0.6)
-    async with RtpPeer(RED, 440.0, stage.peer_ports) as red:
-        await stage.join("red", red)
-        await red.more_pictures(2)
-        stage.events.clear()
-        red.sending = False
-
-        def silences() -> list[ParticipantSilent]:
-            return [event for event in stage.events if isinstance(event, ParticipantSilent)]
-
-        await until_true(lambda: len(silences()) >= 2, "a second word of silence", 5.0)
-        assert silences()[0].participant_id == "red"
-        assert silences()[0].seconds > 0.5
-        red.sending = True
-        heard = ParticipantHeard(MEETING, "red")
-        await until_true(lambda: heard in stage.events, "to be heard again", 3.0)
-
-
-async def test_a_picture_that_stops_leaves_its_tile_and_comes_back_by_a_key_frame(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mcu_bridge.picture_leg.STALE_AFTER", 0.8)
-    async with RtpPeer(RED, 440.0, stage.peer_ports) as red, RtpPeer(GREEN, 900.0, stage.peer_ports) as green:
-        await stage.join("red", red)
-        await stage.join("green", green)
-        await green.sees(RED, LEFT)
-        red.sending_picture = False
-        await until_true(lambda: not green.shows(RED, LEFT), "the tile to be cleared", 4.0)
-        asked = red.keyframe_requests
-        red._footage = tuple(frame for frame in red._footage if not frame[1]) + red._footage[:1]
-        red.sending_picture = True
-        await until_true(lambda: red.keyframe_requests > asked, "a request for a key frame", 3.0)
-        await green.sees(RED, LEFT)
-
-
-async def test_without_feedback_the_key_frame_is_asked_by_signalling(stage: Stage) -> None:
-    async with RtpPeer(RED, 440.0, stage.peer_ports) as red:
-        deaf = tuple(
-            replace(s, codecs=tuple(replace(c, feedback=()) for c in s.codecs)) for s in red.offer().sections
-        )
-        red._footage = red._footage[1:]  # never a key frame
-        await stage.join("red", red, offer=MediaDescription(deaf))
-        wanted = FastUpdateWanted(MEETING, "red")
-        await until_true(lambda: wanted in stage.events, "FastUpdateWanted", 4.0)
 
 
 async def test_what_a_description_may_say_never_stops_the_clock(stage: Stage) -> None:
@@ -482,9 +118,7 @@ async def test_a_fault_in_one_meeting_is_not_anothers(stage: Stage, monkeypatch:
         raise RuntimeError("planted")
 
     monkeypatch.setattr(stage.bridge._conferences["other"], "poll", broken)
-    async with RtpPeer(RED, 440.0, stage.peer_ports) as red, RtpPeer(GREEN, 900.0, stage.peer_ports) as green:
-        await stage.join("red", red)
-        await stage.join("green", green)
+    async with stage.pair() as (_, green):
         await green.sees(RED, LEFT)
         assert stage.bridge.failed_turns > 5
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Hashable, Sequence
 
 import pytest
 
-from foundation.desks import View, ViewMode
+from foundation.desks import View
 from mcu_bridge.meeting_picture import MeetingPicture
 from mcu_bridge.outlet import Outlet
 from mcu_bridge.picture_plan import Canvas, Content, PictureLimits, PictureSource
@@ -16,6 +16,7 @@ from media.packet import Format, Packet
 from media.stream import Stream
 from protocols.payloads import Packetizer
 from protocols.payloads.h264 import H264Packetizer
+from tests.mcu_bridge.conftest import full_screen
 from tests.mcu_bridge.rtp_peer import RED, footage
 from tests.peers.waiting import until_true
 
@@ -87,10 +88,6 @@ async def stage() -> AsyncIterator[Stage]:
     await stage.picture.aclose()
     assert pool.lanes == 0
     await pool.aclose()
-
-
-def full_screen(name: str) -> View:
-    return View(ViewMode.FULL_SCREEN, name)
 
 
 async def test_one_encoder_for_all_who_see_the_mosaic(stage: Stage) -> None:

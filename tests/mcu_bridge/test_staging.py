@@ -12,28 +12,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foundation.desks import ConferenceSpec, Refusal, RefusalKind, Staging, View, ViewMode
+from foundation.desks import ConferenceSpec, Refusal, RefusalKind, Staging, View
 from mcu_bridge.access import MediaAccess
 from mcu_bridge.banner import STRIP
 from mcu_bridge.bridge import MOST_WITHOUT_SELF, Bridge
 from mcu_bridge.captions import CaptionPainter
 from mcu_bridge.video_composer import CARD
 from media.rtp_socket import PortRange
-from tests.mcu_bridge.conftest import MEETING, Stage, settings
+from tests.mcu_bridge.conftest import LEFT, MEETING, RIGHT, Stage, full_screen, settings
 from tests.mcu_bridge.rtp_peer import BLUE, GREEN, RED, VP8, RtpPeer, Tile
 from tests.peers.ports import PortBlock
 from tests.peers.waiting import until, until_true
 
 FONT = Path("/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc")
-LEFT, RIGHT = Tile(0, 0, 2, 1), Tile(1, 0, 2, 1)
 CARD_COLOUR = CARD
 MOSAIC = View()
 SOON = 1.0
 """Seconds in which a command shows or sounds at a terminal."""
-
-
-def full_screen(name: str) -> View:
-    return View(ViewMode.FULL_SCREEN, name)
 
 
 @pytest.fixture

@@ -15,8 +15,6 @@ from foundation.desks import (
     Refusal,
     RefusalKind,
     SectionKind,
-    View,
-    ViewMode,
 )
 from foundation.events import ParticipantSilent
 from mcu_bridge import conference as conference_module
@@ -27,16 +25,12 @@ from media.packet import Format
 from media.stream_source import StreamUnavailable
 from protocols.payloads.h264 import split_byte_stream
 from tests.mcu_bridge.cameras import Camera, Footage, pictures, sound
-from tests.mcu_bridge.conftest import MEETING, Stage, settings
+from tests.mcu_bridge.conftest import MEETING, Stage, full_screen, settings
 from tests.mcu_bridge.rtp_peer import BLUE, GREEN, H264, RED, VP8, YELLOW, RtpPeer, Tile
 from tests.peers.waiting import until, until_true
 
 HIGH = replace(H264, parameters={"profile-level-id": "640028", "packetization-mode": "1"})
 WIDE = Budget(4_000_000, 4_000_000)
-
-
-def full_screen(name: str) -> View:
-    return View(ViewMode.FULL_SCREEN, name)
 
 
 async def legs_of(stage: Stage, name: str) -> dict[SectionKind, LegReport]:

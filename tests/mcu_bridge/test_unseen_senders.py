@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from foundation.desks import Staging, View, ViewMode
+from foundation.desks import Staging
 from foundation.events import PictureFlowWanted
 from mcu_bridge import sender_flow
 from mcu_bridge.sender_flow import TRICKLE
-from tests.mcu_bridge.conftest import MEETING, Stage
+from tests.mcu_bridge.conftest import MEETING, Stage, full_screen
 from tests.mcu_bridge.rtp_peer import BLUE, GREEN, H264, RED, YELLOW, RtpPeer, Yuv
 from tests.peers.waiting import until, until_true
 
@@ -22,10 +22,6 @@ OWN = 300_000
 """bit/s of the peers' pictures."""
 BUSY = 8.0
 Rooms = dict[str, RtpPeer]
-
-
-def full_screen(name: str) -> View:
-    return View(ViewMode.FULL_SCREEN, name)
 
 
 @pytest.fixture

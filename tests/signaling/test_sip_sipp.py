@@ -18,7 +18,7 @@ L `test_sip_listener`, R `test_registrar`, T `test_sip_torture`.
 | folded headers, GB18030 bytes | D test_folded_headers_and_gb18030 | I test_gb18030_folded_..., T wsinv |
 | target refresh | D test_a_moved_terminal_is_hung_up_where_it_is_now | C test_requests_inside_a_call |
 | re-INVITE, UPDATE | D test_reinvite_update_hold_and_an_offer_of_ours | O test_reinvite_update_info_... |
-| hold | J test_a_room_holds_and_takes_up_again | `mcu_bridge/test_bridge` test_hold_and_resume |
+| hold | J test_a_room_holds_and_takes_up_again | `mcu_bridge/test_later_offers` test_hold_and_resume |
 | offerless INVITE | D test_an_invite_without_an_offer | I the same |
 | glare 491 | D test_glare | O test_glare_is_491_and_waited_out |
 | PRACK | S test_an_invite_that_requires_100rel, test_an_early_answer_... | `test_sip_reliability` |
