@@ -12,7 +12,8 @@ import contextlib
 import random
 import sys
 
-from fuzz.datagrams import run
+from fuzz.campaign import main
+from fuzz.messages import campaign
 from protocols.bfcp.attributes import MalformedBfcp
 from protocols.bfcp.floor_control_server import (
     FloorAsked,
@@ -94,4 +95,4 @@ def decide(server: FloorControlServer, chance: random.Random, now: float) -> Non
 
 
 if __name__ == "__main__":
-    sys.exit(run("bfcp", try_messages, sys.argv[1:]))
+    sys.exit(main([campaign("bfcp", try_messages)], sys.argv[1:]))

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import random
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 
+from fuzz.campaign import Campaign, main
+from fuzz.messages import campaign
 from protocols.payloads import Depacketizer, Packetizer
 from protocols.payloads.aac import (
     AacDepacketizer,
@@ -36,14 +36,9 @@ from protocols.payloads.opus import OpusDepacketizer, OpusPacketizer
 from protocols.payloads.telephone_event import TelephoneEventReceiver
 from protocols.payloads.vp8 import Vp8Depacketizer, Vp8Packetizer
 
-HERE = Path(__file__).parent
-CORPUS = HERE / "corpus" / "payloads"
-FAILURES = HERE.parent / "build" / "fuzz" / "payloads"
 LIMIT = 1200
 AAC = AacParameters.of({"config": "1190", "sizelength": "13", "indexlength": "3", "indexdeltalength": "3"})
 LATM = StreamMuxConfig.of({"cpresent": "0", "config": "400023203fc0"})
-SLOW = 1.0
-MOST_FAILURES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,43 +68,6 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
     }
 )
 EVENTS = "telephone_event"
-
-
-def read_stream(path: Path) -> list[bytes]:
-    """The payloads of a corpus entry."""
-    data, payloads, at = path.read_bytes(), [], 0
-    while at + 2 <= len(data):
-        size = int.from_bytes(data[at : at + 2], "big")
-        payloads.append(data[at + 2 : at + 2 + size])
-        at += 2 + size
-    return payloads
-
-
-def mutated(chance: random.Random, payloads: list[bytes]) -> list[bytes]:
-    """Some payloads lost, doubled, swapped or damaged, mostly in their first bytes."""
-    stream = [bytes(payload) for payload in payloads]
-    for _ in range(chance.randint(0, 6)):
-        at = chance.randrange(len(stream))
-        match chance.randrange(7):
-            case 0:
-                del stream[at]
-            case 1:
-                stream.insert(chance.randrange(len(stream)), stream[at])
-            case 2:
-                stream[at] = stream[at][: chance.randrange(len(stream[at]) + 1)]
-            case 3:
-                stream[at] = chance.randbytes(chance.choice((1, 4, 40, 400))) + stream[at]
-            case 4:
-                stream[at] = stream[at] + stream[chance.randrange(len(stream))]
-            case _:
-                damaged = bytearray(stream[at] or b"\0")
-                reach = min(len(damaged), chance.choice((4, 16, 2000)))
-                for _ in range(chance.randint(1, 4)):
-                    damaged[chance.randrange(reach)] ^= 1 << chance.randrange(8)
-                stream[at] = bytes(damaged)
-        if not stream:
-            return [b""]
-    return stream
 
 
 def try_stream(fuzzed: Format, stream: list[bytes], chance: random.Random) -> None:
@@ -159,41 +117,29 @@ def try_events(stream: list[bytes], chance: random.Random) -> None:
         timestamp += chance.choice((0, 0, 160, 8000, -160))
 
 
-def fuzz(name: str, seconds: float, seed: int) -> int:
-    """How many faults were found."""
-    chance = random.Random(f"{name}{seed}")
-    corpus = [read_stream(path) for path in sorted((CORPUS / name).iterdir())]
-    end = time.monotonic() + seconds
-    tried = failures = 0
-    while time.monotonic() < end and failures < MOST_FAILURES:
-        stream = mutated(chance, chance.choice(corpus))
-        tried += 1
-        began = time.monotonic()
-        try:
-            if name == EVENTS:
-                try_events(stream, chance)
-            else:
-                try_stream(FORMATS[name], stream, chance)
-            if name.startswith("aac"):
-                try_configuration(stream)
-            if time.monotonic() - began > SLOW:
-                raise AssertionError(f"took {time.monotonic() - began:.1f} s")
-        except Exception as error:
-            failures += 1
-            FAILURES.mkdir(parents=True, exist_ok=True)
-            culprit = b"".join(len(payload).to_bytes(2, "big") + payload for payload in stream)
-            (FAILURES / f"{name}-{seed}-{tried}").write_bytes(culprit)
-            print(f"{name}: input {tried} of seed {seed}: {type(error).__name__}: {error}")
-    print(f"{name}: {tried} inputs, seed {seed}, {failures} failures")
-    return failures
+def damaged(chance: random.Random, payload: bytes) -> bytes:
+    """A payload with something before it, or changed, mostly in its first bytes."""
+    if not chance.randrange(3):
+        return chance.randbytes(chance.choice((1, 4, 40, 400))) + payload
+    found = bytearray(payload or b"\0")
+    reach = min(len(found), chance.choice((4, 16, 2000)))
+    for _ in range(chance.randint(1, 4)):
+        found[chance.randrange(reach)] ^= 1 << chance.randrange(8)
+    return bytes(found)
 
 
-def main(arguments: list[str]) -> int:
-    seconds = float(arguments[0]) if arguments else 60.0
-    seed = int(arguments[1]) if len(arguments) > 1 else int(time.time())
-    names = arguments[2:] or [*FORMATS, EVENTS]
-    return 1 if sum(fuzz(name, seconds, seed) for name in names) else 0
+def format_campaign(name: str) -> Campaign[list[bytes]]:
+    def trial(stream: list[bytes], chance: random.Random) -> None:
+        if name == EVENTS:
+            try_events(stream, chance)
+        else:
+            try_stream(FORMATS[name], stream, chance)
+        if name.startswith("aac"):
+            try_configuration(stream)
+
+    return campaign(f"payloads/{name}", trial, damaged)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    names = sys.argv[3:] or [*FORMATS, EVENTS]
+    sys.exit(main([format_campaign(name) for name in names], sys.argv[1:3]))

@@ -10,7 +10,8 @@ from __future__ import annotations
 import random
 import sys
 
-from fuzz.datagrams import run
+from fuzz.campaign import main
+from fuzz.messages import campaign
 from media.rtp_receiver import ReceiverSettings, RtpReceiver
 from media.rtp_sender import RetransmissionsDue, RtpSender, SenderSettings
 from protocols.payloads.vp8 import Vp8Depacketizer
@@ -58,4 +59,4 @@ def try_messages(messages: list[bytes], chance: random.Random) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run("rtcp", try_messages, sys.argv[1:]))
+    sys.exit(main([campaign("rtcp", try_messages)], sys.argv[1:]))

@@ -9,6 +9,7 @@ in build/fuzz/sdp.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import sys
 import time
@@ -17,6 +18,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from foundation.desks import Budget, ParticipantSpec, Refusal
+from fuzz.campaign import main
+from fuzz.text import campaign
 from mcu_bridge.access import MediaAccess, MediaNetwork
 from mcu_bridge.participant import LegListeners, Participant
 from media.dtls import DtlsCertificate
@@ -25,11 +28,7 @@ from media.rtp_socket import PortRange
 from protocols.sdp import SessionDescription
 from signaling.media_description import read_sdp, write_sdp
 
-HERE = Path(__file__).parent
-CORPUS = HERE / "corpus" / "sdp"
-FAILURES = HERE.parent / "build" / "fuzz" / "sdp"
-SLOW = 1.0
-MOST_FAILURES = 10
+CORPUS = Path(__file__).parent / "corpus" / "sdp"
 BUDGET = Budget(1_200_000, 900_000)
 SPLICES = (
     "\r\n", "\n", "\r", " ", "a=", "/", ":", ";", "=", "|", "^", "*", "0", "65535", "65536", "-1", "1e9",
@@ -101,69 +100,58 @@ def fault_of(offer: bytes, answer: bytes) -> str | None:
     return None
 
 
-def mutated(chance: random.Random, corpus: list[bytes]) -> bytes:
-    """One corpus entry, damaged in one to six places."""
-    data = bytearray(chance.choice(corpus))
-    for _ in range(chance.randint(1, 6)):
-        at = chance.randint(0, len(data))
-        match chance.randrange(7):
-            case 0 if data:
-                data[at % len(data)] ^= 1 << chance.randrange(8)
-            case 1:
-                del data[at : at + chance.randint(1, 20)]
-            case 2:
-                data[at:at] = chance.choice(SPLICES).encode() * chance.choice((1, 1, 2, 50))
-            case 3:
-                lines = chance.choice(corpus).splitlines(keepends=True)
-                start = chance.randrange(len(lines))
-                data[at:at] = b"".join(lines[start : start + chance.randint(1, 6)])
-            case 4:
-                lines = bytes(data).splitlines(keepends=True)
-                if lines:
-                    del lines[chance.randrange(len(lines))]
-                data = bytearray(b"".join(lines))
-            case 5:
-                old = chance.choice(list(_SWAPS))
-                data = bytearray(bytes(data).replace(old, _SWAPS[old], chance.randint(1, 3)))
-            case _:
-                data[at : at + 1] = chance.randbytes(chance.randint(1, 8))
-    return bytes(data[:100_000])
+def foreign(chance: random.Random, data: bytearray, at: int, corpus: list[bytes]) -> None:
+    """Lines of another description."""
+    lines = chance.choice(corpus).splitlines(keepends=True)
+    start = chance.randrange(len(lines))
+    data[at:at] = b"".join(lines[start : start + chance.randint(1, 6)])
 
 
-async def fuzz(seconds: float, seed: int) -> int:
-    """How many faults were found."""
-    chance = random.Random(seed)
-    corpus = [path.read_bytes() for path in sorted(CORPUS.iterdir())]
-    answerer = Answerer()
-    end = time.monotonic() + seconds
-    tried = refused = failures = 0
-    while time.monotonic() < end and failures < MOST_FAILURES:
-        offer = mutated(chance, corpus)
-        tried += 1
-        began = time.monotonic()
+def without_a_line(chance: random.Random, data: bytearray, _at: int, _corpus: list[bytes]) -> None:
+    lines = bytes(data).splitlines(keepends=True)
+    if lines:
+        del lines[chance.randrange(len(lines))]
+    data[:] = b"".join(lines)
+
+
+def reworded(chance: random.Random, data: bytearray, _at: int, _corpus: list[bytes]) -> None:
+    old = chance.choice(list(_SWAPS))
+    data[:] = data.replace(old, _SWAPS[old], chance.randint(1, 3))
+
+
+class Trial:
+    """Each offer is answered on the loop of `runner`, and refusals are counted."""
+
+    def __init__(self, runner: asyncio.Runner) -> None:
+        self._runner = runner
+        self._answerer = runner.run(_answerer())
+        self.refused = 0
+
+    def __call__(self, offer: bytes, chance: random.Random) -> None:
         try:
-            fault = fault_of(offer, await answerer.answer(offer))
-            if time.monotonic() - began > SLOW:
-                fault = f"took {time.monotonic() - began:.1f} s"
-            if fault is not None:
-                raise AssertionError(fault)
+            fault = fault_of(offer, self._runner.run(self._answerer.answer(offer)))
         except Refusal:
-            refused += 1
-        except Exception as error:
-            failures += 1
-            FAILURES.mkdir(parents=True, exist_ok=True)
-            (FAILURES / f"{seed}-{tried}").write_bytes(offer)
-            print(f"input {tried} of seed {seed}: {type(error).__name__}: {error}")
-    answerer.close()
-    print(f"{tried} descriptions, {refused} refused, seed {seed}, {failures} failures")
-    return failures
+            self.refused += 1
+            return
+        if fault is not None:
+            raise AssertionError(fault)
+
+    def close(self) -> None:
+        self._answerer.close()
 
 
-def main(arguments: list[str]) -> int:
-    seconds = float(arguments[0]) if arguments else 60.0
-    seed = int(arguments[1]) if len(arguments) > 1 else int(time.time())
-    return 1 if asyncio.run(fuzz(seconds, seed)) else 0
+async def _answerer() -> Answerer:
+    return Answerer()
+
+
+def fuzz(arguments: list[str]) -> int:
+    """`[seconds] [seed]`; the exit code."""
+    with asyncio.Runner() as runner, contextlib.closing(Trial(runner)) as trial:
+        splices = [text.encode() for text in SPLICES]
+        code = main([campaign("sdp", trial, splices, (foreign, without_a_line, reworded))], arguments)
+        print(f"sdp: {trial.refused} refused")
+    return code
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(fuzz(sys.argv[1:]))

@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import random
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 
+from fuzz.campaign import main
+from fuzz.text import campaign
 from protocols.sip.authorization import Challenge, DigestCredentials
 from protocols.sip.body import sdp_of
 from protocols.sip.dialog import Dialog
@@ -31,9 +31,6 @@ from protocols.sip.subscription import EventType, interval
 from protocols.sip.transaction_layer import server_key
 from protocols.sip.validation import Capabilities, body_refusal, check_response, fault_of, refusal_of
 
-HERE = Path(__file__).parent
-CORPUS = HERE / "corpus" / "sip"
-FAILURES = HERE.parent / "build" / "fuzz" / "sip"
 METHODS = ("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "INFO", "UPDATE", "PRACK", "REGISTER", "SUBSCRIBE")
 OWN = Capabilities((*METHODS, "NOTIFY", "REFER", "MESSAGE"), ("timer", "100rel", "norefersub"))
 SPLICES = [
@@ -42,31 +39,6 @@ SPLICES = [
     b"Content-Length: ", b"l: 5\r\n", b"Via: SIP/2.0/UDP h;branch=z9hG4bKx\r\n", b"Contact: *\r\n",
     b";tag=", b";lr", b"sip:", b"?", b"&", b"\r\n\r\n",
 ]  # fmt: skip
-SLOW = 1.0
-
-
-def mutated(chance: random.Random, corpus: list[bytes]) -> bytes:
-    """One corpus entry, damaged in one to six places."""
-    data = bytearray(chance.choice(corpus))
-    for _ in range(chance.randint(1, 6)):
-        at = chance.randint(0, len(data))
-        match chance.randrange(6):
-            case 0 if data:
-                data[at % len(data)] ^= 1 << chance.randrange(8)
-            case 1:
-                del data[at : at + chance.randint(1, 20)]
-            case 2:
-                data[at:at] = chance.choice(SPLICES) * chance.choice((1, 1, 2, 50))
-            case 3:
-                other = chance.choice(corpus)
-                start = chance.randint(0, len(other))
-                data[at:at] = other[start : start + chance.randint(1, 200)]
-            case 4:
-                data[at : at + 1] = chance.randbytes(chance.randint(1, 8))
-            case _:
-                piece = bytes(data[at : at + chance.randint(1, 40)])
-                data[at:at] = piece * chance.choice((1, 2, 200))
-    return bytes(data[:200_000])
 
 
 def try_request(request: Request) -> None:
@@ -153,31 +125,17 @@ def try_bytes(data: bytes, chance: random.Random) -> None:
             continue
 
 
-def main(arguments: list[str]) -> int:
-    seconds = float(arguments[0]) if arguments else 300.0
-    seed = int(arguments[1]) if len(arguments) > 1 else int(time.time())
-    chance = random.Random(seed)
-    corpus = [path.read_bytes() for path in sorted(CORPUS.iterdir())]
-    end = time.monotonic() + seconds
-    tried = failures = 0
-    while time.monotonic() < end:
-        data = mutated(chance, corpus)
-        tried += 1
-        began = time.monotonic()
-        try:
-            try_bytes(data, chance)
-            if time.monotonic() - began > SLOW:
-                raise AssertionError(f"took {time.monotonic() - began:.1f} s")
-        except Exception as error:
-            failures += 1
-            FAILURES.mkdir(parents=True, exist_ok=True)
-            (FAILURES / f"{seed}-{tried}").write_bytes(data)
-            print(f"input {tried} of seed {seed}: {type(error).__name__}: {error}")
-            if failures >= 10:
-                break
-    print(f"{tried} inputs, seed {seed}, {failures} failures")
-    return 1 if failures else 0
+def foreign(chance: random.Random, data: bytearray, at: int, corpus: list[bytes]) -> None:
+    """A piece of another message."""
+    other = chance.choice(corpus)
+    start = chance.randint(0, len(other))
+    data[at:at] = other[start : start + chance.randint(1, 200)]
+
+
+def repeated(chance: random.Random, data: bytearray, at: int, _corpus: list[bytes]) -> None:
+    data[at:at] = bytes(data[at : at + chance.randint(1, 40)]) * chance.choice((1, 2, 200))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sip = campaign("sip", try_bytes, SPLICES, (foreign, repeated))
+    sys.exit(main([sip], sys.argv[1:], seconds=300.0))

@@ -10,7 +10,8 @@ from __future__ import annotations
 import random
 import sys
 
-from fuzz.datagrams import run
+from fuzz.campaign import main
+from fuzz.messages import campaign
 from protocols.stun import ErrorCode, StunError, StunMessage, Username, looks_like_stun
 
 KEY = b"0123456789012345678901"
@@ -58,4 +59,4 @@ def try_again(message: StunMessage, chance: random.Random) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run("stun", try_messages, sys.argv[1:]))
+    sys.exit(main([campaign("stun", try_messages)], sys.argv[1:]))
