@@ -80,6 +80,15 @@ class Database(_Section, frozen=True):
     url: Secret | None = None
 
 
+class Secrets(_Section, frozen=True):
+    """The file of the keys that seal secrets in the database: `secrets.key` in the data folder unless given.
+
+    Whoever has both reads the secrets, so it may live elsewhere; whoever loses it has to enter them anew.
+    """
+
+    key_file: Path | None = None
+
+
 class Redis(_Section, frozen=True):
     """Joins machines; without a URL the event bus stays in this node."""
 
@@ -299,6 +308,7 @@ class Settings(_Section, frozen=True):
     data: Path = Path("data")
     http: Http = Http()
     database: Database = Database()
+    secrets: Secrets = Secrets()
     redis: Redis = Redis()
     media: Media = Media()
     edge: Edge = Edge()
@@ -324,6 +334,10 @@ class Settings(_Section, frozen=True):
     @property
     def recordings_folder(self) -> Path:
         return self.recordings.folder or self.data / "recordings"
+
+    @property
+    def key_file(self) -> Path:
+        return self.secrets.key_file or self.data / "secrets.key"
 
     @property
     def evidence_folder(self) -> Path:

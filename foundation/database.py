@@ -21,13 +21,16 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+if TYPE_CHECKING:  # it is a DatabaseError's cousin and needs this module
+    from foundation.secrets import SecretBox
 
 __all__ = [
     "Database",
@@ -65,12 +68,16 @@ class DatabaseUnavailable(DatabaseError):
 class Database:
     """Engine and sessions of one database.
 
-    `busy_timeout`: seconds a transaction waits for somebody else's lock before `DatabaseBusy`.
+    `busy_timeout`: seconds a transaction waits for somebody else's lock before `DatabaseBusy`. `secrets`
+    opens what is sealed in it; a process without sees everything else.
     Raises DatabaseAddressError for a URL that is no SQLite file or PostgreSQL database.
     """
 
-    def __init__(self, url: str, *, busy_timeout: float = 5.0, pool_size: int = 8) -> None:
+    def __init__(
+        self, url: str, *, busy_timeout: float = 5.0, pool_size: int = 8, secrets: SecretBox | None = None
+    ) -> None:
         self.url = _normal_url(url)
+        self._info: dict[Any, Any] = {"secrets": secrets}
         self.busy_timeout = busy_timeout
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._writer = _WriterQueue()
@@ -139,7 +146,7 @@ class Database:
 
     @asynccontextmanager
     async def _session(self, engine: AsyncEngine) -> AsyncIterator[Transaction]:
-        async with AsyncSession(engine, expire_on_commit=False) as session:
+        async with AsyncSession(engine, expire_on_commit=False, info=self._info) as session:
             try:
                 if self.is_sqlite and not self._file_tried:
                     await asyncio.to_thread(self._try_file)

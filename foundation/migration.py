@@ -1,11 +1,12 @@
 """Brings a database to the schema this code knows.
 
-    outcome = await migrate("sqlite:////var/lib/anshi/anshi.db")
+    outcome = await migrate("sqlite:////var/lib/anshi/anshi.db", key_file=Path("/var/lib/anshi/secrets.key"))
     outcome.before, outcome.after                 revisions; before is None for an empty database
 
 One process migrates at a time (a lock file beside a SQLite file, an advisory lock on PostgreSQL); others
-wait. Raises SchemaTooNew when a newer Anshi has been here, SchemaLocked when another process keeps
-migrating, and what foundation.database raises.
+wait. A key file that is not there is made, unless something is sealed already; the keys must open whatever
+is. Raises SchemaTooNew when a newer Anshi has been here, SchemaLocked when another process keeps migrating,
+SecretsError when the key file is lost or wrong, and what foundation.database raises.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from foundation.database import Database, DatabaseBusy, DatabaseError, DatabaseUnavailable, Transaction
+from foundation.sealed_rows import anything_sealed, check
+from foundation.secrets import SecretBox, make_key_file
 
 __all__ = ["Migrated", "SchemaLocked", "SchemaTooNew", "current_revision", "known_revision", "migrate"]
 
 _ADVISORY_LOCK = 0x616E736869  # "anshi"
 _POLL = 0.1
+_SEALED_SINCE = "0009"
 
 
 class SchemaTooNew(DatabaseError):
@@ -61,8 +65,9 @@ async def current_revision(database: Database) -> str | None:
         return await connection.run_sync(_revision)
 
 
-async def migrate(url: str, *, lock_timeout: float = 60.0) -> Migrated:
-    """Upgrade the database at `url` to the newest schema; nothing happens when it is there already."""
+async def migrate(url: str, *, key_file: Path | None = None, lock_timeout: float = 60.0) -> Migrated:
+    """Upgrade the database at `url` to the newest schema; nothing happens when it is there already. Without
+    a key file no secret can be sealed, and none is looked at."""
     database = Database(url)
     try:
         async with _lock(database, lock_timeout):
@@ -73,13 +78,29 @@ async def migrate(url: str, *, lock_timeout: float = 60.0) -> Migrated:
                     f"database {database.name} has schema {before}, which is newer than this Anshi knows "
                     f"({known}); start the newer Anshi, or restore the backup made before it"
                 )
+            box = None if key_file is None else await _keys(database, before, key_file)
             if before != known:
                 async with database.transaction() as tx:
                     connection = await tx.connection()
-                    await connection.run_sync(_upgrade)
+                    await connection.run_sync(_upgrade, box)
+            if box is not None:
+                async with database.reading() as tx:
+                    await (await tx.connection()).run_sync(check, box)
             return Migrated(before, known)
     finally:
         await database.aclose()
+
+
+async def _keys(database: Database, revision: str | None, path: Path) -> SecretBox:
+    """Those of the file, which is made where nothing needs an earlier one."""
+    if not await asyncio.to_thread(path.exists):
+        sealed = False
+        if revision is not None and revision >= _SEALED_SINCE:
+            async with database.reading() as tx:
+                sealed = await (await tx.connection()).run_sync(anything_sealed)
+        if not sealed:
+            await asyncio.to_thread(make_key_file, path)
+    return await asyncio.to_thread(SecretBox.load, path)
 
 
 def _config() -> Config:
@@ -97,9 +118,10 @@ def _revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, box: SecretBox | None) -> None:
     config = _config()
     config.attributes["connection"] = connection
+    config.attributes["secrets"] = box
     command.upgrade(config, "head")
 
 

@@ -1,8 +1,9 @@
 """The tables, as SQLAlchemy sees them. Repositories use them; nothing else does.
 
 Times are aware UTC datetimes (`UtcDateTime`), rates are IP-level bits a second, ids are 32 hex digits from
-`new_id()` except a site's, which is a slug people write ("guangxi-nanning"). The migrations in
-foundation/migrations make the same tables; a test compares both.
+`new_id()` except a site's, which is a slug people write ("guangxi-nanning"). Secrets of others are sealed
+(`foundation.secrets`) by their repositories. The migrations in foundation/migrations make the same tables; a
+test compares both.
 """
 
 from __future__ import annotations
@@ -139,14 +140,14 @@ class SiteAddressRow(Base):
 
 
 class SipAccountRow(Base):
-    """Digest credentials of a terminal; only the HA1 values are kept (RFC 7616 3.4.2)."""
+    """Digest credentials of a terminal; only the HA1 values are kept (RFC 7616 3.4.2), sealed."""
 
     __tablename__ = "sip_accounts"
 
     username: Mapped[str] = mapped_column(String(128), primary_key=True)
     realm: Mapped[str] = mapped_column(String(128), primary_key=True)
-    ha1_md5: Mapped[str] = mapped_column(String(32))
-    ha1_sha256: Mapped[str] = mapped_column(String(64))
+    ha1_md5: Mapped[str | None] = mapped_column(Text)
+    ha1_sha256: Mapped[str | None] = mapped_column(Text)
     site_id: Mapped[str] = mapped_column(ForeignKey("sites.id", ondelete="CASCADE"), index=True)
 
 
@@ -371,7 +372,7 @@ class RecordingRow(Base):
 
 
 class CameraRow(Base):
-    """A camera of a site. The password is written over the API and never read back there."""
+    """A camera of a site. The password is sealed, written over the API and never read back there."""
 
     __tablename__ = "cameras"
 
@@ -380,7 +381,7 @@ class CameraRow(Base):
     name: Mapped[str] = mapped_column(String(200))
     url: Mapped[str] = mapped_column(String(500))
     username: Mapped[str | None] = mapped_column(String(128))
-    password: Mapped[str] = mapped_column(String(256))
+    password: Mapped[str | None] = mapped_column(Text)
     udp: Mapped[bool]
     enabled: Mapped[bool]
     created_at: Mapped[datetime]
@@ -470,7 +471,8 @@ class ViolationLogRow(Base):
 
 
 class BroadcastRow(Base):
-    """A live broadcast of a meeting's programme or a camera. `name` is its address while it runs."""
+    """A live broadcast of a meeting's programme or a camera. `name` is its address while it runs; `push_url`
+    holds a platform's secret and is sealed."""
 
     __tablename__ = "broadcasts"
     __table_args__ = (
@@ -491,7 +493,7 @@ class BroadcastRow(Base):
     site_id: Mapped[str] = mapped_column(ForeignKey("sites.id"), index=True)
     public: Mapped[bool]
     delay_seconds: Mapped[float]
-    push_url: Mapped[str] = mapped_column(String(500))
+    push_url: Mapped[str | None] = mapped_column(Text)
     started_by: Mapped[str] = mapped_column(String(200))
     started_at: Mapped[datetime]
     stopped_at: Mapped[datetime | None]

@@ -51,7 +51,7 @@ async def add_user(
     Raises NoSuchSite, WeakPassword, UserNameError, UserTaken, RolesConflict, DatabaseError.
     """
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    await migrate(settings.database_url)
+    await migrate(settings.database_url, key_file=settings.key_file)
     clock, passwords = SystemClock(), Passwords()
     database = Database(settings.database_url)
     try:

@@ -5,6 +5,7 @@
     anshi doctor [--config FILE] [--data DIR]
     anshi user add NAME --role ROLE --config FILE [--site SITE] [--password-stdin]
     anshi migrate --config FILE [--data DIR]
+    anshi secrets rotate --config FILE [--data DIR]
 
 Exit codes: 0 done; 1 it went wrong (of doctor: the main job cannot run here); 2 the command line, the
 configuration or this machine must be mended first. Those errors are one line on standard error.
@@ -85,6 +86,13 @@ def parser() -> argparse.ArgumentParser:
     migrate = commands.add_parser("migrate", help="bring the database to this version's schema")
     _add_config(migrate)
     migrate.set_defaults(command=_migrate)
+
+    secrets = commands.add_parser("secrets", help="keys of what is sealed in the database")
+    rotate = secrets.add_subparsers(required=True, metavar="COMMAND").add_parser(
+        "rotate", help="put a new key before the old ones"
+    )
+    _add_config(rotate)
+    rotate.set_defaults(command=_secrets_rotate)
     return parser
 
 
@@ -193,13 +201,26 @@ def _migrate(options: argparse.Namespace) -> int:
     settings = _settings(options)
     try:
         settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        outcome = _run_async(migrate(settings.database_url))
+        outcome = _run_async(migrate(settings.database_url, key_file=settings.key_file))
     except (OSError, DatabaseError) as error:
         raise CommandFailed(str(error)) from error
     if outcome.before == outcome.after:
         print(f"the database has schema {outcome.after} already")
     else:
         print(f"the database went from schema {outcome.before or 'none'} to {outcome.after}")
+    return 0
+
+
+def _secrets_rotate(options: argparse.Namespace) -> int:
+    from foundation.secrets import SecretsError, add_key
+
+    path = _settings(options).key_file
+    try:
+        add_key(path)
+    except SecretsError as error:
+        raise CommandFailed(str(error)) from error
+    print(f"{path} has a new key. Back it up and start the node anew: that seals everything with it.")
+    print("The old ones may go when `anshi doctor` says that nothing needs them.")
     return 0
 
 

@@ -26,11 +26,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from config.settings import ConfigurationError, Settings
 from orchestrator.font import find_font
 from orchestrator.preflight import folder_problem, port_problems
 from orchestrator.resources import pages_folder
+
+if TYPE_CHECKING:  # imported where it is used: a broken library is a finding, not a crash
+    from foundation.database import Database
 
 LIBRARIES = {
     "aiohttp": "aiohttp",
@@ -418,6 +422,7 @@ async def database(settings: Settings) -> list[Check]:
             ]
         checks = [ok("database", f"{opened.name}, schema {known}")]
         report = await verify(opened)
+        checks += await _secrets(settings.key_file, opened)
         if report:
             return [*checks, ok("audit", f"the chain of {report.rows} rows is unbroken")]
         return [*checks, failed("audit", f"the chain is broken at row {report.broken_at}: {report.reason}")]
@@ -425,6 +430,26 @@ async def database(settings: Settings) -> list[Check]:
         return [failed("database", str(error))]
     finally:
         await opened.aclose()
+
+
+async def _secrets(path: Path, database: Database) -> list[Check]:
+    """Whether the keys open everything that is sealed, and who may read them."""
+    from foundation.sealed_rows import anything_sealed, check
+    from foundation.secrets import SecretBox, SecretsError, mode_problem
+
+    there = await asyncio.to_thread(path.exists)
+    async with database.reading() as tx:
+        connection = await tx.connection()
+        if not there and not await connection.run_sync(anything_sealed):
+            return [ok("secrets", f"none yet; {path} will be made at the first start")]
+        try:
+            found = await connection.run_sync(check, SecretBox.load(path))
+        except SecretsError as error:
+            return [failed("secrets", str(error))]
+    if (problem := mode_problem(path)) is not None:
+        return [lacking("secrets", problem)]
+    old = f"; {found.old} need an older key until the next start" if found.old else ""
+    return [ok("secrets", f"{path} opens all {found.all}{old}; back it up with the database")]
 
 
 async def redis(settings: Settings) -> list[Check]:

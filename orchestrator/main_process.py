@@ -22,6 +22,8 @@ from foundation.jobs import JobEnqueued
 from foundation.migration import migrate
 from foundation.passwords import Passwords
 from foundation.repositories.sites import SiteRepository
+from foundation.sealed_rows import seal_anew
+from foundation.secrets import SecretBox, secrets_of
 from foundation.tasks import TaskScope
 from foundation.telemetry import Telemetry
 from foundation.throttle import AttemptThrottle
@@ -65,7 +67,7 @@ async def run_main(
     settings: Settings, stop: asyncio.Event, around: Neighbours, ready: Callable[[], None]
 ) -> None:
     """Serve until `stop` is set; calls get their BYE before this returns."""
-    await migrate(settings.database_url)
+    await migrate(settings.database_url, key_file=settings.key_file)
     async with AsyncExitStack() as stack:
         main = MainProcess(settings, around)
         await main.start(stack)
@@ -103,7 +105,7 @@ class MainProcess:
         self._clock = SystemClock()
         self._telemetry = Telemetry()
         self._passwords = Passwords()
-        self._database = Database(settings.database_url)
+        self._database = Database(settings.database_url, secrets=SecretBox.load(settings.key_file))
         self._realm = settings.node.id
         self._known_cameras = CameraRows(self._database)
 
@@ -111,6 +113,7 @@ class MainProcess:
         settings = self._settings
         stack.callback(self._passwords.close)
         stack.push_async_callback(self._database.aclose)
+        await self._seal_anew()
         book = await self._site_book()
         bus: InProcessBus | RedisBus = await stack.enter_async_context(self._bus())
         scope = await stack.enter_async_context(TaskScope("main"))
@@ -166,6 +169,13 @@ class MainProcess:
         await MainHttp(parts, signalling, surveillance).start(stack, scope)
 
     # --- parts ------------------------------------------------------------------------------------
+
+    async def _seal_anew(self) -> None:
+        """After a change of keys; here, because no other process of the node opens what is sealed."""
+        async with self._database.transaction() as tx:
+            changed = await (await tx.connection()).run_sync(seal_anew, secrets_of(tx))
+        if changed:
+            log.info("secrets_sealed_anew", secrets=changed)
 
     async def _site_book(self) -> SiteBook:
         async with self._database.transaction() as tx:

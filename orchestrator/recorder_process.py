@@ -56,7 +56,7 @@ async def run_recorder(
         for server in announced:
             server.announce(event)
 
-    await migrate(settings.database_url)  # whichever process comes first does it
+    await migrate(settings.database_url, key_file=settings.key_file)  # whichever process comes first does it
     async with AsyncExitStack() as stack:
         database = Database(settings.database_url)
         stack.push_async_callback(database.aclose)

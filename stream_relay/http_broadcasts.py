@@ -36,10 +36,24 @@ _VIEWS = {BroadcastKind.CONFERENCE: Action.VIEW_CONFERENCES, BroadcastKind.CAMER
 """Who may know of a broadcast, and so of its address: who may see what it shows."""
 
 
+HIDDEN = "…"
+"""Stands where a platform's secret was."""
+
+
 def _push_url(value: str | None) -> str | None:
     if value:
+        if HIDDEN in value:
+            raise ValueError("this is the address as it is shown, without its secret: give the whole one")
         parse_rtmp_url(value)
     return value
+
+
+def _shown(push_url: str) -> str:
+    """Where to; the application and the stream key behind it are the platform's secret."""
+    if not push_url:
+        return ""
+    parts = urlsplit(push_url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/{HIDDEN}"
 
 
 class NewBroadcast(Wanted):
@@ -75,7 +89,7 @@ class BroadcastOut(BaseModel):
     site_id: str
     public: bool
     delay_seconds: float
-    push_url: str | None
+    push_url: str | None = Field(description="where it is pushed to, without the platform's secret")
     started_by: str
     started_at: datetime
     stopped_at: datetime | None
@@ -292,7 +306,7 @@ class BroadcastRoutes:
             site_id=one.site_id,
             public=one.public,
             delay_seconds=one.delay_seconds,
-            push_url=one.push_url if manages else None,
+            push_url=_shown(one.push_url) if manages else None,
             started_by=one.started_by,
             started_at=one.started_at,
             stopped_at=one.stopped_at,

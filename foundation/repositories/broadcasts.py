@@ -9,12 +9,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import and_, false, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from foundation.database import Transaction
 from foundation.schema import BroadcastRow, CameraRow, ConferenceRow
+from foundation.secrets import Cell, secrets_of
 
 __all__ = ["Broadcast", "BroadcastKind", "BroadcastNameTaken", "BroadcastRepository", "BroadcastSubject"]
 
@@ -94,7 +96,7 @@ class BroadcastRepository:
                 site_id=broadcast.site_id,
                 public=broadcast.public,
                 delay_seconds=broadcast.delay_seconds,
-                push_url=broadcast.push_url,
+                push_url=self._sealed(broadcast.id, broadcast.push_url),
                 started_by=broadcast.started_by,
                 started_at=broadcast.started_at,
                 stopped_at=broadcast.stopped_at,
@@ -107,7 +109,7 @@ class BroadcastRepository:
 
     async def get(self, broadcast_id: str) -> Broadcast | None:
         row = await self._tx.get(BroadcastRow, broadcast_id, populate_existing=True)
-        return None if row is None else _broadcast(row)
+        return None if row is None else self._broadcast(row)
 
     async def running(self) -> tuple[Broadcast, ...]:
         """The oldest first."""
@@ -116,7 +118,7 @@ class BroadcastRepository:
             .where(BroadcastRow.stopped_at.is_(None))
             .order_by(BroadcastRow.started_at, BroadcastRow.id)
         )
-        return tuple(_broadcast(row) for row in rows)
+        return tuple(self._broadcast(row) for row in rows)
 
     async def of_subject(self, kind: BroadcastKind, subject: str) -> tuple[Broadcast, ...]:
         """All there were of one camera or conference, in order."""
@@ -125,7 +127,7 @@ class BroadcastRepository:
             .where(BroadcastRow.kind == str(kind), BroadcastRow.subject == subject)
             .order_by(BroadcastRow.started_at, BroadcastRow.id)
         )
-        return tuple(_broadcast(row) for row in rows)
+        return tuple(self._broadcast(row) for row in rows)
 
     async def recent(
         self, sites: Mapping[BroadcastKind, Collection[str]], stopped: int = 50
@@ -148,7 +150,7 @@ class BroadcastRepository:
             .order_by(*newest)
             .limit(stopped)
         )
-        return tuple(_broadcast(row) for row in (*runs, *over))
+        return tuple(self._broadcast(row) for row in (*runs, *over))
 
     async def change(
         self,
@@ -160,7 +162,9 @@ class BroadcastRepository:
     ) -> bool:
         """Change what is given of a running broadcast; False when it does not run."""
         given = {"title": title, "delay_seconds": delay_seconds, "push_url": push_url}
-        values = {key: value for key, value in given.items() if value is not None}
+        values: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        if push_url is not None:
+            values["push_url"] = self._sealed(broadcast_id, push_url)
         if not values:
             found = await self.get(broadcast_id)
             return found is not None and found.stopped_at is None
@@ -178,25 +182,32 @@ class BroadcastRepository:
         changed = await self._tx.execute(
             update(BroadcastRow)
             .where(BroadcastRow.id == broadcast_id, BroadcastRow.stopped_at.is_(None))
-            .values(stopped_at=at, push_url="")
+            .values(stopped_at=at, push_url=None)
             .returning(BroadcastRow.id)
             .execution_options(synchronize_session=False)
         )
         return changed.first() is not None
 
+    def _sealed(self, broadcast_id: str, push_url: str) -> str | None:
+        return secrets_of(self._tx).seal(_push_url_of(broadcast_id), push_url) if push_url else None
 
-def _broadcast(row: BroadcastRow) -> Broadcast:
-    return Broadcast(
-        id=row.id,
-        name=row.name,
-        title=row.title,
-        kind=BroadcastKind(row.kind),
-        subject=row.subject,
-        site_id=row.site_id,
-        public=row.public,
-        delay_seconds=row.delay_seconds,
-        push_url=row.push_url,
-        started_by=row.started_by,
-        started_at=row.started_at,
-        stopped_at=row.stopped_at,
-    )
+    def _broadcast(self, row: BroadcastRow) -> Broadcast:
+        cell = _push_url_of(row.id)
+        return Broadcast(
+            id=row.id,
+            name=row.name,
+            title=row.title,
+            kind=BroadcastKind(row.kind),
+            subject=row.subject,
+            site_id=row.site_id,
+            public=row.public,
+            delay_seconds=row.delay_seconds,
+            push_url=secrets_of(self._tx).open(cell, row.push_url) if row.push_url else "",
+            started_by=row.started_by,
+            started_at=row.started_at,
+            stopped_at=row.stopped_at,
+        )
+
+
+def _push_url_of(broadcast_id: str) -> Cell:
+    return Cell("broadcasts", "push_url", (broadcast_id,))

@@ -14,6 +14,7 @@ from sqlalchemy import delete, select, update
 
 from foundation.database import Transaction
 from foundation.schema import BroadcastRow, CameraRow, RecordingOrderRow, RuleRow
+from foundation.secrets import Cell, secrets_of
 
 __all__ = ["CAMERA_ID", "Camera", "CameraRepository"]
 
@@ -45,12 +46,12 @@ class CameraRepository:
         self._tx = tx
 
     async def add(self, camera: Camera) -> None:
-        self._tx.add(_row(camera))
+        self._tx.add(self._row(camera))
         await self._tx.flush()
 
     async def change(self, camera: Camera) -> None:
         """Replace the camera of that id."""
-        await self._tx.merge(_row(camera))
+        await self._tx.merge(self._row(camera))
         await self._tx.flush()
 
     async def remove(self, camera_id: str, at: datetime) -> bool:
@@ -60,7 +61,7 @@ class CameraRepository:
         await self._tx.execute(
             update(broadcast)
             .where(broadcast.kind == "camera", broadcast.subject == camera_id, broadcast.stopped_at.is_(None))
-            .values(stopped_at=at, push_url="")
+            .values(stopped_at=at, push_url=None)
             .execution_options(synchronize_session=False)
         )
         await self._tx.execute(delete(order).where(order.kind == "camera", order.subject == camera_id))
@@ -71,11 +72,12 @@ class CameraRepository:
 
     async def get(self, camera_id: str) -> Camera | None:
         row = await self._tx.get(CameraRow, camera_id)
-        return _camera(row) if row else None
+        return self._camera(row) if row else None
 
     async def all(self) -> tuple[Camera, ...]:
         """Every camera, by id."""
-        return tuple(_camera(row) for row in await self._tx.scalars(select(CameraRow).order_by(CameraRow.id)))
+        rows = await self._tx.scalars(select(CameraRow).order_by(CameraRow.id))
+        return tuple(self._camera(row) for row in rows)
 
     async def in_sites(self, sites: Collection[str]) -> tuple[Camera, ...]:
         """Those of these sites, by id."""
@@ -91,30 +93,34 @@ class CameraRepository:
         """Ids of the cameras with a rule that is on."""
         return frozenset(await self._tx.scalars(select(RuleRow.camera_id).where(RuleRow.enabled)))
 
+    def _row(self, camera: Camera) -> CameraRow:
+        cell = _password_of(camera.id)
+        return CameraRow(
+            id=camera.id,
+            site_id=camera.site_id,
+            name=camera.name,
+            url=camera.url,
+            username=camera.username,
+            password=secrets_of(self._tx).seal(cell, camera.password) if camera.password else None,
+            udp=camera.udp,
+            enabled=camera.enabled,
+            created_at=camera.created_at,
+        )
 
-def _row(camera: Camera) -> CameraRow:
-    return CameraRow(
-        id=camera.id,
-        site_id=camera.site_id,
-        name=camera.name,
-        url=camera.url,
-        username=camera.username,
-        password=camera.password,
-        udp=camera.udp,
-        enabled=camera.enabled,
-        created_at=camera.created_at,
-    )
+    def _camera(self, row: CameraRow) -> Camera:
+        cell = _password_of(row.id)
+        return Camera(
+            id=row.id,
+            site_id=row.site_id,
+            name=row.name,
+            url=row.url,
+            created_at=row.created_at,
+            username=row.username,
+            password=secrets_of(self._tx).open(cell, row.password) if row.password else "",
+            udp=row.udp,
+            enabled=row.enabled,
+        )
 
 
-def _camera(row: CameraRow) -> Camera:
-    return Camera(
-        id=row.id,
-        site_id=row.site_id,
-        name=row.name,
-        url=row.url,
-        created_at=row.created_at,
-        username=row.username,
-        password=row.password,
-        udp=row.udp,
-        enabled=row.enabled,
-    )
+def _password_of(camera_id: str) -> Cell:
+    return Cell("cameras", "password", (camera_id,))

@@ -16,6 +16,7 @@ from sqlalchemy import delete, select
 
 from foundation.database import Transaction
 from foundation.schema import LinkRow, SipAccountRow, SiteAddressRow, SiteRow
+from foundation.secrets import Cell, SecretsError, secrets_of
 from foundation.site_tree import SiteTree
 
 __all__ = ["Link", "SipAccount", "Site", "SiteAddress", "SiteRepository", "SiteValueError", "sip_account"]
@@ -188,12 +189,13 @@ class SiteRepository:
 
     async def save_sip_account(self, account: SipAccount) -> None:
         """Add, or replace the credentials of that username and realm."""
+        box = secrets_of(self._tx)
         await self._tx.merge(
             SipAccountRow(
                 username=account.username,
                 realm=account.realm,
-                ha1_md5=account.ha1_md5,
-                ha1_sha256=account.ha1_sha256,
+                ha1_md5=box.seal(_ha1_of(account.username, account.realm, "md5"), account.ha1_md5),
+                ha1_sha256=box.seal(_ha1_of(account.username, account.realm, "sha256"), account.ha1_sha256),
                 site_id=account.site_id,
             )
         )
@@ -201,13 +203,13 @@ class SiteRepository:
 
     async def sip_account(self, username: str, realm: str) -> SipAccount | None:
         row = await self._tx.get(SipAccountRow, (username, realm))
-        return _sip_account(row) if row else None
+        return self._sip_account(row) if row else None
 
     async def sip_accounts(self) -> tuple[SipAccount, ...]:
         rows = await self._tx.scalars(
             select(SipAccountRow).order_by(SipAccountRow.realm, SipAccountRow.username)
         )
-        return tuple(_sip_account(row) for row in rows)
+        return tuple(self._sip_account(row) for row in rows)
 
     async def remove_sip_account(self, username: str, realm: str) -> bool:
         removed = await self._tx.execute(
@@ -221,6 +223,14 @@ class SiteRepository:
         found = await self._tx.execute(select(SiteRow.id, SiteRow.parent_id))
         return {row[0]: row[1] for row in found}
 
+    def _sip_account(self, row: SipAccountRow) -> SipAccount:
+        box, who = secrets_of(self._tx), (row.username, row.realm)
+        md5 = box.open(_ha1_of(*who, "md5"), row.ha1_md5)
+        sha256 = box.open(_ha1_of(*who, "sha256"), row.ha1_sha256)
+        if not md5 or not sha256:  # an empty one would be a password that everybody knows
+            raise SecretsError(f"sip_accounts of {'/'.join(who)}: its digest secret is gone; set it anew")
+        return SipAccount(*who, md5, sha256, row.site_id)
+
 
 def _site(row: SiteRow) -> Site:
     return Site(
@@ -233,5 +243,5 @@ def _site(row: SiteRow) -> Site:
     )
 
 
-def _sip_account(row: SipAccountRow) -> SipAccount:
-    return SipAccount(row.username, row.realm, row.ha1_md5, row.ha1_sha256, row.site_id)
+def _ha1_of(username: str, realm: str, digest: str) -> Cell:
+    return Cell("sip_accounts", f"ha1_{digest}", (username, realm))

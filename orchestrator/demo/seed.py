@@ -27,6 +27,7 @@ from foundation.migration import migrate
 from foundation.passwords import Passwords
 from foundation.repositories.sites import Link, Site, SiteRepository, sip_account
 from foundation.repositories.users import User, UserRepository
+from foundation.secrets import SecretBox
 from orchestrator.control import StartFailure
 
 ACTOR = "console:demo"
@@ -130,8 +131,9 @@ def _password(name: str) -> str:
 
 async def seed(settings: Settings, known: Secrets) -> Secrets:
     """Bring the node's database to what the module's head says. Raises DatabaseError."""
-    await migrate(settings.database_url)
-    database, passwords, clock = Database(settings.database_url), Passwords(), SystemClock()
+    await migrate(settings.database_url, key_file=settings.key_file)
+    database = Database(settings.database_url, secrets=SecretBox.load(settings.key_file))
+    passwords, clock = Passwords(), SystemClock()
     try:
         async with database.reading() as tx:
             users = UserRepository(tx)

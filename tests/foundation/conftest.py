@@ -16,6 +16,7 @@ from foundation.migration import migrate
 from foundation.passwords import Passwords
 from foundation.repositories.sites import Site, SiteRepository
 from foundation.schema import Base
+from tests.keys import BOX
 from tests.peers.postgresql import PostgresqlCluster, postgresql
 from tests.peers.requirement import requires
 
@@ -67,7 +68,7 @@ async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
     else:
         cluster: PostgresqlCluster = request.getfixturevalue("postgresql")
         url = cluster.url(request.getfixturevalue("postgresql_shared"))
-    database = Database(url)
+    database = Database(url, secrets=BOX)
     async with database.transaction() as tx:
         for table in reversed(Base.metadata.sorted_tables):  # on PostgreSQL the tests share one
             await tx.execute(delete(table))

@@ -81,6 +81,7 @@ from signaling.sip_dialling import DialledNetworks
 from signaling.sip_lobby import SipLobby
 from signaling.trunks.trunks import Trunks
 from signaling.viewings import Viewings
+from tests.keys import BOX
 
 PASSWORD = "correct horse 电池"
 PIN = "4711"
@@ -303,7 +304,7 @@ def settings_with(**http: Any) -> Settings:
 async def prepare(url: str) -> None:
     """Make the tables, and in them SITES and LINKS."""
     await migrate(url)
-    database = Database(url)
+    database = Database(url, secrets=BOX)
     async with database.transaction() as tx:
         for site in SITES:
             await SiteRepository(tx).save(site)
@@ -323,7 +324,7 @@ async def serving(
 ) -> AsyncIterator[Service]:
     """The service on the prepared database at `path`."""
     settings = settings or settings_with()
-    database = Database(f"sqlite:///{path}", busy_timeout=0.3)
+    database = Database(f"sqlite:///{path}", busy_timeout=0.3, secrets=BOX)
     clock = FakeClock()
     passwords = Passwords(PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
     tree = SiteTree({site.id: site.parent_id for site in SITES})

@@ -16,6 +16,8 @@ from foundation.audit import AuditEntry, AuditTrail
 from foundation.clock import SystemClock
 from foundation.database import Database
 from foundation.migration import known_revision, migrate
+from foundation.repositories.sites import Site, SiteRepository, sip_account
+from foundation.secrets import SecretBox, add_key, make_key_file
 from orchestrator import cli, doctor
 from orchestrator.doctor import Check, State, examine
 from orchestrator.preflight import data_folder
@@ -53,6 +55,30 @@ async def audited(settings: Settings) -> Database:
         async with database.transaction() as tx:
             await AuditTrail(tx, SystemClock()).append(AuditEntry("liu", "sign-in", f"user:{number}"))
     return database
+
+
+async def test_keys_that_do_not_open_what_is_stored_prevent_a_start(settings: Settings) -> None:
+    await migrate(settings.database_url, key_file=settings.key_file)
+    box = SecretBox.load(settings.key_file)
+    database = Database(settings.database_url, secrets=box)
+    async with database.transaction() as tx:
+        await SiteRepository(tx).save(Site("nanning", "南宁", "administration"))
+        await SiteRepository(tx).save_sip_account(sip_account("room", "gx", "s3cret", "nanning"))
+    await database.aclose()
+    check = (await lines(settings))["secrets"]
+    assert (check.state, "opens all 2;" in check.detail) == (State.OK, True)
+    settings.key_file.chmod(0o644)
+    check = (await lines(settings))["secrets"]
+    assert (check.state, "mode 0644" in check.detail) == (State.LACKING, True)
+    settings.key_file.chmod(0o600)
+    add_key(settings.key_file)
+    check = (await lines(settings))["secrets"]
+    assert (check.state, "2 need an older key" in check.detail) == (State.OK, True)
+    settings.key_file.unlink()
+    for state in ("is missing", "is not the one the database was sealed with"):
+        check = (await lines(settings))["secrets"]
+        assert (check.prevents, str(settings.key_file) in check.detail, state in check.detail) == (True,) * 3
+        make_key_file(settings.key_file)
 
 
 async def test_a_healthy_node_prevents_nothing(settings: Settings) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from config.settings import Edge
 from foundation.authorisation import Authorisation, Role
@@ -21,6 +22,7 @@ from foundation.schema import CameraRow
 from foundation.site_tree import SiteTree
 from stream_relay.broadcast_book import BroadcastBook
 from stream_relay.http_broadcasts import BroadcastRoutes
+from tests.keys import BOX
 from tests.orchestrator.http_service import SITES, Service, problem, serving, settings_with
 
 PATH = "/api/v1/broadcasts"
@@ -74,7 +76,7 @@ class Studio:
 @asynccontextmanager
 async def studio_on(path: Path, edge_settings: Edge | None = None) -> AsyncIterator[Studio]:
     settings = replace_edge(edge_settings)
-    database = Database(f"sqlite:///{path}", busy_timeout=0.3)
+    database = Database(f"sqlite:///{path}", busy_timeout=0.3, secrets=BOX)
     async with database.transaction() as tx:
         for camera, site in (("cam-nanning", "nanning"), ("cam-guangdong", "guangdong")):
             tx.add(
@@ -275,8 +277,19 @@ async def test_a_push_address_is_for_those_who_run_it_and_for_nobody_after_the_e
         )
         assert "s3cret" not in str(await problem(refused, 422))
     made = await studio.started(operator, kind="conference", subject=meeting.conference_id, push_url=PUSH)
-    assert made["push_url"] == PUSH
+    assert made["push_url"] == "rtmps://live.example.cn/…"
     assert studio.edge.plans[-1].broadcasts[0].push_url == PUSH
+    one = f"{PATH}/{made['id']}"
+    back = await studio.service.client.patch(
+        one, json={"push_url": made["push_url"]}, headers=operator.bearer
+    )
+    assert "without its secret" in str(await problem(back, 422))
+    await studio.service.client.patch(one, json={"title": "other"}, headers=operator.bearer)
+    assert studio.edge.plans[-1].broadcasts[0].push_url == PUSH
+    async with studio.service.database.reading() as tx:
+        stored = await tx.scalar(text("SELECT push_url FROM broadcasts"))
+    assert stored.startswith("sealed1:")
+    assert "s3cret" not in stored
     (seen,) = await studio.listed(viewer)
     assert (seen["push_url"], seen["push_detail"]) == (None, "")
     audited = str([record.detail for record in await studio.service.audited()])
@@ -303,7 +316,7 @@ async def test_addresses_are_those_that_the_settings_name(sqlite_file: Path) -> 
 
 @asynccontextmanager
 async def studio_on_without_edge(path: Path) -> AsyncIterator[Studio]:
-    database = Database(f"sqlite:///{path}")
+    database = Database(f"sqlite:///{path}", secrets=BOX)
     async with database.transaction() as tx:
         from sqlalchemy import delete
 

@@ -28,6 +28,7 @@ from orchestrator.camera_book import CameraBook
 from stream_relay.camera_keeper import CameraKeeper
 from stream_relay.http_cameras import CameraRoutes
 from stream_relay.rtsp_server import RtspServer
+from tests.keys import BOX
 from tests.orchestrator.http_service import SITES, Service, Signed, problem, serving
 from tests.peers.picture import RED, shows
 from tests.peers.waiting import until_true
@@ -68,7 +69,7 @@ class House:
 
 @pytest.fixture
 async def house(sqlite_file: Path) -> AsyncIterator[House]:
-    database, bus = Database(f"sqlite:///{sqlite_file}"), InProcessBus()
+    database, bus = Database(f"sqlite:///{sqlite_file}", secrets=BOX), InProcessBus()
     authorisation = Authorisation(SiteTree({site.id: site.parent_id for site in SITES}), "guangxi")
     camera = Camera(coloured_pictures(RED, seconds=1))
     server = RtspServer(Shelf(ch1=[camera.stream]))

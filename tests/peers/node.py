@@ -31,6 +31,7 @@ from foundation.migration import migrate
 from foundation.passwords import Passwords
 from foundation.repositories.sites import Link, Site, SiteAddress, SiteRepository, sip_account
 from foundation.repositories.users import UserRepository
+from foundation.secrets import SecretBox
 from tests.peers.ports import PortBlock
 from tests.peers.process import PeerProcess, tail
 from tests.peers.waiting import until
@@ -223,7 +224,7 @@ class Node:
         ports = self._stack.enter_context(PortBlock())
         self._configure(ports)
         try:
-            await seed(self.database_url)
+            await seed(self.database_url, self.key_file)
             await self.start()
         except BaseException:
             await self._stop_quietly()
@@ -291,6 +292,10 @@ class Node:
     @property
     def database_url(self) -> str:
         return f"sqlite+aiosqlite:///{self.data / 'anshi.db'}"
+
+    @property
+    def key_file(self) -> Path:
+        return self.data / "secrets.key"
 
     @property
     def url(self) -> str:
@@ -416,11 +421,11 @@ def command(config: Path, data: Path) -> list[str]:
     return [str(anshi), "run", "--config", str(config), "--data", str(data)]
 
 
-async def seed(database_url: str) -> None:
+async def seed(database_url: str, key_file: Path) -> None:
     """Sites, links, addresses, one SIP account, and one user for each role, named after it."""
-    await migrate(database_url)
+    await migrate(database_url, key_file=key_file)
     clock, passwords = SystemClock(), Passwords()
-    database = Database(database_url)
+    database = Database(database_url, secrets=SecretBox.load(key_file))
     try:
         users = [
             await new_user(

@@ -12,6 +12,7 @@ from foundation.clock import FakeClock
 from foundation.database import Database
 from foundation.repositories.sites import Site, SiteRepository
 from tests.foundation.conftest import clock, passwords, sqlite_template
+from tests.keys import BOX
 from tests.signaling.house import House
 
 __all__ = ["clock", "passwords", "sqlite_template"]
@@ -28,7 +29,7 @@ async def database(sqlite_template: Path, tmp_path: Path, patience: float) -> As
     """nation > guangxi > nanning, and nothing else."""
     path = tmp_path / "anshi.db"
     shutil.copy(sqlite_template, path)
-    database = Database(f"sqlite:///{path}", busy_timeout=patience)
+    database = Database(f"sqlite:///{path}", busy_timeout=patience, secrets=BOX)
     async with database.transaction() as tx:
         sites = SiteRepository(tx)
         await sites.save(Site("nation", "国家", "administration"))

@@ -37,6 +37,7 @@ from signaling.meetings import UnknownMeeting
 from signaling.planned_calls import CALL, CALLS_AT_ONCE, PlannedCalls
 from signaling.schedules import END, OPEN, WARN, NoPlan, Scheduler, TooLong
 from signaling.sip_dialling import CallFailed
+from tests.keys import BOX
 from tests.peers.waiting import until_true
 from tests.signaling.house import ANSWER, House
 from tests.signaling.recording_desk import RecordingLine
@@ -166,7 +167,7 @@ class Office:
 @pytest.fixture
 async def database(database: Database) -> AsyncIterator[Database]:
     """The same, with the patience that a service has: many write at once here."""
-    patient = Database(f"sqlite:///{database.path}")
+    patient = Database(f"sqlite:///{database.path}", secrets=BOX)
     yield patient
     await patient.aclose()
 
