@@ -9,13 +9,19 @@
     queue.counts
 
 Pure: no clock, no lock. The wished depth starts at 40 ms, grows by 20 ms with each underrun up to 120 ms
-(400 where it is patient) and shrinks slowly while there is slack. A sender's clock that runs faster or slower
-shows as a drifting depth and is met by stretching: at most 0.5 % in sound, 10 % in quiet. A frame that is
-missing is continued from the pitch of what came before, fading over 60 ms.
+(400 where it is patient) and comes back to what was needed: how far the depth fell below its mean at the
+moments of playing is remembered by half seconds, and slack that was of no use for two seconds is given up.
+Where that proved wrong, by another underrun, the time doubles, up to 16 s; a minute without one halves it.
+
+Excess is worked off by stretching, at most 0.5 % in sound and 10 % in quiet, and from 10 ms up by cutting
+out 5 to 15 ms where the sound is most like itself, twice a second; a sender's clock that runs faster or
+slower shows as a drifting depth and is met by stretching too. A frame that is missing is continued from the
+pitch of what came before, fading over 60 ms; a source that paused longer than that was not late.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,11 +47,19 @@ class Patience:
 SITE = Patience()
 PATIENT = Patience(RATE * 400 // 1000, RATE * 800 // 1000)
 """Cameras send up to a quarter of a second in one packet."""
-SLACK_TICKS = 500
-"""Ticks (10 s) without underrun after which the wished depth may shrink."""
+GUARD = RATE * 10 // 1000
+"""What is to be left, beside the frame that is played, at the worst moment remembered."""
+LOOK = 25
+"""Ticks (0.5 s) whose worst moment is remembered as one."""
+FIRST_WAIT, LONGEST_WAIT = 4, 32
+"""Looks for which slack must have been of no use before it is given up."""
+FORGIVEN = 120
+"""Looks (60 s) without underrun after which half of that is enough again."""
 STRETCH = 5
 """Samples a frame of 960 by which sound may be stretched unheard (0.5 %)."""
 STRETCH_QUIET = 96
+CUT_FROM, CUT_MOST = RATE * 10 // 1000, RATE * 15 // 1000
+"""Excess from which sound is cut, and how much of it at once."""
 FADE_FRAMES = 3
 """Missing frames that are continued before silence."""
 SEAM = 240
@@ -56,7 +70,7 @@ _RAMP = np.linspace(0.0, 1.0, SEAM, endpoint=False, dtype=np.float32)
 
 @dataclass(slots=True)
 class PlayoutCounts:
-    """In samples, but for `underruns` (events) and `concealed` (frames)."""
+    """In samples, but for `underruns` (events) and `concealed` (frames). `shrunk` by stretching and cuts."""
 
     received: int = 0
     lost: int = 0
@@ -74,11 +88,11 @@ class PlayoutQueue:
         self._store = np.zeros(4 * patience.overfull, np.int16)
         self._start = 0
         self._end = 0
-        self._target = LEAST
+        self._target = self._before = LEAST
         self._playing = False
         self._mean = 0.0
-        self._calm = 0
-        self._lowest = patience.overfull
+        self._need = _Need()
+        self._since_cut = 0
         self._past = np.zeros(2 * FRAME, np.int16)
         self._missing = 0
 
@@ -130,15 +144,27 @@ class PlayoutQueue:
         if not self._playing:
             if held < max(self._target, FRAME):
                 return None
-            self._playing = True
-            self._mean = float(held)
-            self._missing = 0
+            self._begin(held)
         self._observe(held)
-        frame = self._conceal() if held < FRAME else self._take(min(self._correction(quiet), held - FRAME))
+        if held < FRAME and (self._missing or held < FRAME - STRETCH_QUIET):
+            frame = self._conceal()
+        else:
+            frame = self._cut(held) if self._may_cut(held, quiet) else None
+            if frame is None:
+                frame = self._take(min(self._correction(quiet), held - FRAME))
         if frame is None:
             return None
         self._past = np.concatenate((self._past[FRAME:], frame))
         return frame
+
+    def _begin(self, held: int) -> None:
+        """Sound begins, or comes back; what comes back in a heap did not pause, but was late."""
+        if self._missing and held >= self._target + 2 * FRAME:
+            self._target = min(self._patience.most, self._target + STEP)
+            self._need.was_late()
+        self._playing = True
+        self._mean = float(held)
+        self._missing = 0
 
     def rest(self) -> None:
         """What is held goes; the next sound that is pushed begins anew. No underrun."""
@@ -150,20 +176,38 @@ class PlayoutQueue:
 
     def _observe(self, held: int) -> None:
         self._mean += (held - self._mean) * 0.02
-        self._lowest = min(self._lowest, held)
-        self._calm += 1
-        if self._calm >= SLACK_TICKS:
-            if self._lowest > FRAME + STEP // 2:
-                self._target = max(LEAST, self._target - STEP // 4)
-            self._calm, self._lowest = 0, self._patience.overfull
+        self._since_cut += 1
+        needed = self._need.look(self._mean - held)
+        if needed is not None and max(LEAST, needed) < self._target:
+            self._target = max(LEAST, int(needed))
+            self._need.given_up = True
 
     def _correction(self, quiet: bool) -> int:
         """Samples to take more (or less) than a frame holds."""
         excess = self._mean - self._target
-        if abs(excess) < STEP // 4:
+        if -STEP // 16 < excess < STEP // 4:
             return 0
         most = STRETCH_QUIET if quiet else STRETCH
         return int(np.clip(excess / 20, -most, most))
+
+    def _may_cut(self, held: int, quiet: bool) -> bool:
+        """In quiet, stretching is quicker."""
+        if quiet or self._missing or self._since_cut < LOOK:
+            return False
+        return self._mean - self._target >= CUT_FROM and held - FRAME >= CUT_FROM
+
+    def _cut(self, held: int) -> Samples:
+        """A frame out of which a stretch was cut, as long as fits best."""
+        most = min(CUT_MOST, held - FRAME, int(self._mean - self._target))
+        sound = self._store[self._start : self._start + FRAME + most]
+        count = _best_cut(sound, most)
+        frame = sound[count : count + FRAME].copy()
+        blend(sound[:SEAM], frame)
+        self._start += FRAME + count
+        self._mean -= count
+        self._since_cut = 0
+        self.counts.shrunk += count
+        return frame
 
     def _take(self, more: int) -> Samples:
         count = FRAME + more
@@ -179,16 +223,19 @@ class PlayoutQueue:
         if self._missing:
             blend(continue_sound(self._past, SEAM, self._missing), frame)
             self._missing = 0
+            self._need.was_late()
         return frame
 
     def _conceal(self) -> Samples | None:
         """A frame when too little is held: what is left, then its continuation."""
         if self._missing == 0:
             self.counts.underruns += 1
+            self._before = self._target
             self._target = min(self._patience.most, self._target + STEP)
-            self._calm, self._lowest = 0, self._patience.overfull
         if self._missing >= FADE_FRAMES:
             self._playing = False
+            self._target = self._before
+            self._need.paused()
             return None
         self.counts.concealed += 1
         rest = self._store[self._start : self._end].copy()
@@ -207,6 +254,45 @@ class PlayoutQueue:
         self._mean = float(self._held)
 
 
+class _Need:
+    """How deep the queue must be, by what it saw: see the module's head."""
+
+    def __init__(self) -> None:
+        self.given_up = False
+        """Whether slack was given up since the last underrun."""
+        self._falls: deque[float] = deque(maxlen=LONGEST_WAIT)
+        self._fall = 0.0
+        self._ticks = 0
+        self._wait = FIRST_WAIT
+        self._calm = 0
+        """Looks since the last underrun."""
+
+    def look(self, fall: float) -> float | None:
+        """`fall`: by how much less than in the mean is held now. The depth, where it is known, every LOOK."""
+        self._fall = max(self._fall, fall)
+        self._ticks += 1
+        if self._ticks < LOOK:
+            return None
+        self._falls.append(self._fall)
+        self._fall, self._ticks = 0.0, 0
+        self._calm += 1
+        if self._calm % FORGIVEN == 0:
+            self._wait = max(FIRST_WAIT, self._wait // 2)
+        if self._calm < self._wait:
+            return None
+        return FRAME + GUARD + max(list(self._falls)[-self._wait :])
+
+    def was_late(self) -> None:
+        """There was an underrun, and sound came after it."""
+        if self.given_up:
+            self._wait = min(2 * self._wait, LONGEST_WAIT)
+        self.given_up, self._calm = False, 0
+
+    def paused(self) -> None:
+        """How deep it fell just now says nothing."""
+        self._fall = 0.0
+
+
 def stretch(samples: Samples) -> Samples:
     """Any number of samples as one frame, by linear interpolation; the ends stay in place."""
     positions = np.linspace(0, len(samples) - 1, FRAME, dtype=np.float32)
@@ -218,6 +304,14 @@ def blend(old: Samples, new: Samples) -> None:
     count = min(SEAM, len(old), len(new))
     ramp = _RAMP[:count]
     new[:count] = (old[:count] * (1 - ramp) + new[:count] * ramp).astype(np.int16)
+
+
+def _best_cut(sound: Samples, most: int) -> int:
+    """Which stretch at the beginning of `sound`, SEAM to `most` samples, leaves the least trace."""
+    whole = sound[: most + SEAM].astype(np.float32)
+    energy = np.concatenate(([0.0], np.cumsum(whole * whole, dtype=np.float64)))
+    energies = energy[2 * SEAM :] - energy[SEAM:-SEAM]
+    return SEAM + int(np.argmin(energies - 2 * np.correlate(whole[SEAM:], whole[:SEAM], "valid")))
 
 
 def continue_sound(past: Samples, count: int, missing: int) -> Samples:
