@@ -127,12 +127,15 @@ class Sip(_Section, frozen=True):
 
     `srtp`: whether calls of ours that go by TLS offer SRTP with keys in the description, "offered" without it
     where that is refused. "required" makes no call in this network that would not have it.
+    `flow_by_reinvite`: terminals that heed neither REMB nor TMMBR are told by a re-INVITE with a lower b=
+    that nobody sees their picture, and by another before it is shown. Off, they send on: some trip over it.
     """
 
     udp: Port | None = 5060
     tcp: Port | None = 5060
     tls: Port | None = 5061
     srtp: SrtpPolicy = "off"
+    flow_by_reinvite: bool = False
 
 
 class Bfcp(_Section, frozen=True):
@@ -332,12 +335,12 @@ class Settings(_Section, frozen=True):
         return f"{DATABASE_DRIVERS[scheme]}://{rest}"
 
     @property
-    def recordings_folder(self) -> Path:
-        return self.recordings.folder or self.data / "recordings"
-
-    @property
     def key_file(self) -> Path:
         return self.secrets.key_file or self.data / "secrets.key"
+
+    @property
+    def recordings_folder(self) -> Path:
+        return self.recordings.folder or self.data / "recordings"
 
     @property
     def evidence_folder(self) -> Path:

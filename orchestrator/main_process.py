@@ -161,7 +161,7 @@ class MainProcess:
         scope.supervise("cameras in meetings", lambda: calls.run(bus))
         scope.supervise("viewings", lambda: viewings.run(bus))
         scope.supervise("trunk gauges", TrunkGauges(self._telemetry, sip.trunks).run)
-        scope.supervise("vitals", VitalSigns(self._telemetry, desks, meetings).run)
+        scope.supervise("vitals", VitalSigns(self._telemetry, desks, meetings, sip.flows.counters).run)
         record = None if surveillance.recordings is None else surveillance.recordings.changed
         planned, scheduler = self._schedules(bus, meetings, sip, calls, record)
         scope.supervise("schedules", scheduler.run)
@@ -254,6 +254,7 @@ class MainProcess:
             lobby_number=settings.meetings.lobby_number,
             trunks=settings.trunks,
             srtp={network.name: network.sip.srtp for network in settings.networks},
+            flow_networks=[network.name for network in settings.networks if network.sip.flow_by_reinvite],
         )
         bfcp = BfcpService([_bfcp(settings, network) for network in settings.networks], meetings.floors)
         await bfcp.start(scope)

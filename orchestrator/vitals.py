@@ -10,6 +10,7 @@ from dataclasses import asdict
 from foundation.desks import ConferenceDesk, Refusal
 from foundation.telemetry import Telemetry
 from signaling.meetings import Meetings
+from signaling.picture_flows import PictureFlowCounters
 
 INTERVAL = 5.0
 
@@ -17,9 +18,16 @@ INTERVAL = 5.0
 class VitalSigns:
     """Asks every worker every few seconds; what a lost worker would say is left as it was."""
 
-    def __init__(self, telemetry: Telemetry, desks: Mapping[str, ConferenceDesk], meetings: Meetings) -> None:
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        desks: Mapping[str, ConferenceDesk],
+        meetings: Meetings,
+        flows: PictureFlowCounters,
+    ) -> None:
         self._desks = desks
         self._meetings = meetings
+        self._flows = flows
         self._workers = telemetry.gauge(
             "anshi_worker", "What a media worker holds and how it does", "worker", "what"
         )
@@ -39,6 +47,8 @@ class VitalSigns:
         self._main.labels("meetings").set(len(running))
         for what, value in asdict(self._meetings.floors.counters).items():
             self._main.labels(f"bfcp_{what}").set(value)
+        for what, value in asdict(self._flows).items():
+            self._main.labels(f"picture_flow_{what}").set(value)
         self._main.labels("participants").set(sum(len(meeting.members) for meeting in running))
 
     async def _look_at(self, name: str, desk: ConferenceDesk) -> None:

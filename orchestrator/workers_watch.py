@@ -21,6 +21,7 @@ from foundation.events import (
     MediaFailed,
     ParticipantHeard,
     ParticipantSilent,
+    PictureFlowWanted,
     SpeakersChanged,
     WorkerLost,
     WorkerReady,
@@ -142,9 +143,9 @@ def take_event(
             scope.spawn("fast update", _reaction(follower.ask_fast_update(participant_id)))
         case DigitPressed(participant_id=participant_id, digit=digit):
             follower.pressed(participant_id, digit)
-        case SpeakersChanged() if other is not None:
+        case SpeakersChanged() | PictureFlowWanted() if other is not None:
             pass  # who speaks is a meeting's news
-        case SpeakersChanged() | CameraStateChanged():
+        case SpeakersChanged() | PictureFlowWanted() | CameraStateChanged():
             bus.publish(event)
         case BusReconnected():
             log.warning("worker_events_missed")

@@ -166,7 +166,10 @@ class Floors:
         if door.address.port(seat.reliable) is None:
             return ours
         index = next((i for i in there if is_reliable(ours.sections[i]) is seat.reliable), None)
-        return ours if there and index is None else with_floor(ours, index, seat, door.address)
+        if there and index is None:
+            return ours
+        connected = self._stream(member) is not None  # RFC 4145 5: it is not to connect once more
+        return with_floor(ours, index, seat, door.address, "existing" if connected else "new")
 
     def taken(self, member: Member, ours: MediaDescription, answer: MediaDescription) -> MediaDescription:
         """The peer's answer to our offer, less the section that the worker does not know of."""

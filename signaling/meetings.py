@@ -275,6 +275,15 @@ class Meetings:
         await self.control.media_agreed(meeting, participant_id)
         return told
 
+    def said_again(self, participant_id: str) -> MediaDescription | None:
+        """What runs, as an offer of ours that changes nothing: no direction, no floor that was not there.
+
+        None before there are media. Raises UnknownMember.
+        """
+        member = self._roster.member(participant_id)
+        ours = None if member.media is None else member.media.ours
+        return ours if ours is None or member.floor is None else self.floors.offered(member, ours)
+
     def offered_again(self, participant_id: str) -> MediaDescription | None:
         """What runs, as an offer of ours; None before there are media. Raises UnknownMember.
 

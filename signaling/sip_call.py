@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Literal
 
 from protocols.sip.body import SDP, sdp_of
@@ -54,6 +54,8 @@ _MAX_EVENTS = 64
 _TRIES = 4
 _GRACE = 10.0
 Fields = Iterable[tuple[str, str]]
+Offer = bytes | Callable[[], bytes | None]
+"""An offer, or what makes it when its turn has come; then None means that it need not be made any more."""
 
 
 class Call:
@@ -190,14 +192,14 @@ class Call:
 
     # -- what it does
 
-    async def reinvite(self, sdp: bytes) -> bytes | None:
+    async def reinvite(self, sdp: Offer) -> bytes | None:
         """Offer other media; the peer's answer. Glare is waited out (RFC 3261 14.1).
 
         Raises ReinviteRefused (the session stays as it was) or CallOver.
         """
         return await self._offer("INVITE", sdp)
 
-    async def update(self, sdp: bytes) -> bytes | None:
+    async def update(self, sdp: Offer) -> bytes | None:
         """The same by UPDATE (RFC 3311), for peers whose Allow has it."""
         return await self._offer("UPDATE", sdp)
 
@@ -317,7 +319,7 @@ class Call:
             self._end(Ended(EndCause.PEER_GONE, "481"))
         return response
 
-    async def _offer(self, method: Literal["INVITE", "UPDATE"], sdp: bytes) -> bytes | None:
+    async def _offer(self, method: Literal["INVITE", "UPDATE"], sdp: Offer) -> bytes | None:
         # A transaction of its own task: whoever asked may lose patience, but the INVITE is under way all the
         # same, and another must not start before it is done (RFC 3261 14.1).
         work = asyncio.create_task(self._offer_in_turn(method, sdp), name="sip-offer")
@@ -335,12 +337,15 @@ class Call:
         if not work.cancelled():
             work.exception()  # nobody may be waiting any more
 
-    async def _offer_in_turn(self, method: Literal["INVITE", "UPDATE"], sdp: bytes) -> bytes | None:
+    async def _offer_in_turn(self, method: Literal["INVITE", "UPDATE"], offer: Offer) -> bytes | None:
         async with self._turn:
             for _ in range(_TRIES):
                 await self._calm.wait()
                 if self._ended is not None:
                     raise CallOver(self._ended)
+                sdp = offer if isinstance(offer, bytes) else offer()
+                if sdp is None:
+                    return None
                 response = await self._offer_once(method, sdp)
                 if response.status < 300:
                     self.local_sdp = sdp
@@ -544,7 +549,7 @@ class Call:
                     return
                 self.peer_allows -= {"UPDATE"} if response.status in (405, 501) else frozenset()
             if self.local_sdp is not None:
-                await self._offer("INVITE", self.local_sdp)
+                await self._offer("INVITE", lambda: self.local_sdp)  # as it stands when its turn comes
                 self._events.put(Refreshed(by_peer=False))
         except (NoAnswer, ReinviteRefused, SipSyntaxError):
             return  # the session timer runs on, and hangs up at its end

@@ -54,11 +54,11 @@ class SipCalls:
         self._trunks = trunks
         self._meetings = meetings
         self._callers = callers
-        self._conversations = SipConversations(meetings)
-        self._dialler = SipDialler(meetings, self._conversations, networks, registrar, trunks)
-        self._referrals = SipReferrals(meetings, callers, self._dialler, self._conversations, trunks)
-        self._conversations.refer_to(self._referrals.take)
-        self._revival = SipRevival(meetings, self._conversations, trunks)
+        self.conversations = SipConversations(meetings)
+        self._dialler = SipDialler(meetings, self.conversations, networks, registrar, trunks)
+        self._referrals = SipReferrals(meetings, callers, self._dialler, self.conversations, trunks)
+        self.conversations.refer_to(self._referrals.take)
+        self._revival = SipRevival(meetings, self.conversations, trunks)
 
     def connect(self, endpoint: SipEndpoint) -> None:
         self._dialler.connect(endpoint)
@@ -81,7 +81,7 @@ class SipCalls:
                 log.info("call_cancelled")
                 return
             if line is not None:
-                await self._conversations.follow(line)
+                await self.conversations.follow(line)
 
     async def _answer(self, call: IncomingCall, brought: TrunkCall | None) -> SipLine | None:
         try:
@@ -132,7 +132,7 @@ class SipCalls:
     async def _from_lobby(self, call: IncomingCall, visit: Visit) -> SipLine | None:
         line = await self._lobby.take(call, visit)
         if line is not None:
-            await self._conversations.remember(line)
+            await self.conversations.remember(line)
         return line
 
     async def _from_trunk(self, call: IncomingCall, brought: TrunkCall) -> SipLine | None:
@@ -170,7 +170,7 @@ class SipCalls:
             await self._meetings.leave(member.participant_id, "the caller gave up", hang_up=False)
             raise
         member.line = line
-        await self._conversations.remember(line)
+        await self.conversations.remember(line)
         return line
 
     async def _answer_offerless(self, call: IncomingCall, meeting: Meeting, caller: Caller) -> SipLine | None:
@@ -192,7 +192,7 @@ class SipCalls:
             await self._meetings.leave(member.participant_id, str(error))
             await accepted.bye(str(error))
             return None
-        await self._conversations.remember(line)
+        await self.conversations.remember(line)
         return line
 
     # --- calls from us ----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import structlog
 
 from foundation.database import DatabaseError
 from foundation.desk_client import DeskFailed
-from foundation.desks import Refusal, RefusalKind
+from foundation.desks import MediaDescription, Refusal, RefusalKind
 from signaling.media_description import read_sdp
 from signaling.meetings import Meetings, UnknownMeeting, UnknownMember
 from signaling.sip_dialog_record import DialogRecord
@@ -74,6 +74,10 @@ class SipConversations:
         record = DialogRecord.of(line).to_json()
         await self._tolerant(self._meetings.remember_dialog(line.participant_id, record))
 
+    async def agreed(self, line: SipLine, theirs: MediaDescription) -> None:
+        """The peer's answer to an offer of ours is its new side."""
+        await self._tolerant(self._meetings.renegotiate(line.participant_id, theirs))
+
     async def _reinvited(self, line: SipLine, event: Reinvited) -> None:
         if event.offer is None:
             await self._offer_again(line, event)
@@ -103,7 +107,7 @@ class SipConversations:
             return
         answer = await event.answer(line.session.write(ours))
         if answer is not None:
-            await self._tolerant(self._meetings.renegotiate(line.participant_id, read_sdp(answer)))
+            await self.agreed(line, read_sdp(answer))
 
     async def _tolerant(self, step: Coroutine[Any, Any, Any]) -> None:
         """A step for a participant who may have left a moment ago."""

@@ -21,16 +21,18 @@ CSEQ_LEAP = 1000
 class DialogRecord:
     """A call at rest in its participant's row; `at` is the wall clock's seconds when it was written.
 
-    `trunk` names the one it goes over, whose server may want our login again.
+    `trunk` names the one it goes over, whose server may want our login again; `picture_bps` is what its
+    picture is kept to.
     """
 
     call: CallSnapshot
     at: float
     trunk: str | None = None
+    picture_bps: int | None = None
 
     @classmethod
     def of(cls, line: SipLine) -> DialogRecord:
-        return cls(line.call.snapshot(), time.time(), line.trunk)
+        return cls(line.call.snapshot(), time.time(), line.trunk, line.session.picture_bps)
 
     def to_json(self) -> dict[str, Any]:
         encoded: dict[str, Any] = msgspec.to_builtins(self)
@@ -46,4 +48,6 @@ class DialogRecord:
             left -= max(now - self.at, 0.0)
         dialog = replace(snapshot.dialog, local_cseq=snapshot.dialog.local_cseq + CSEQ_LEAP)
         call = endpoint.restore(replace(snapshot, dialog=dialog, session_left=left), login)
-        return SipLine(call, SdpSession.continuing(snapshot.local_sdp), participant_id, self.trunk)
+        session = SdpSession.continuing(snapshot.local_sdp)
+        session.picture_bps = self.picture_bps
+        return SipLine(call, session, participant_id, self.trunk)

@@ -6,10 +6,11 @@ import asyncio
 import re
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 
-from foundation.desks import MediaDescription
+from foundation.desks import MediaDescription, SectionKind
 from signaling.media_description import read_sdp, write_sdp
 from signaling.sip_call import Call
 from signaling.sip_events import CallOver, ReinviteRefused
@@ -31,6 +32,8 @@ class SdpSession:
     def __init__(self) -> None:
         self._session_id = secrets.randbits(48)
         self._version = 0
+        self.picture_bps: int | None = None
+        """What the main picture's b= is kept to, below what a description has: `PictureFlows`' to set."""
 
     @classmethod
     def continuing(cls, sdp: bytes | None) -> SdpSession:
@@ -43,7 +46,23 @@ class SdpSession:
 
     def write(self, description: MediaDescription) -> bytes:
         self._version += 1
-        return write_sdp(description, session_id=self._session_id, version=self._version)
+        bounded = with_picture_bound(description, self.picture_bps)
+        return write_sdp(bounded, session_id=self._session_id, version=self._version)
+
+
+def with_picture_bound(description: MediaDescription, most: int | None) -> MediaDescription:
+    """The description with no more than so many bit/s in the b= of its main picture."""
+    if most is None:
+        return description
+    return replace(
+        description,
+        sections=tuple(
+            replace(section, bandwidth_bps=min(section.bandwidth_bps or most, most))
+            if section.kind is SectionKind.VIDEO and section.port
+            else section
+            for section in description.sections
+        ),
+    )
 
 
 class SipLine:

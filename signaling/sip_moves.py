@@ -21,12 +21,14 @@ async def bring_in(
     """
     member, ours = await meetings.join(meeting.conference_id, caller, theirs, Access.DIALLED_IN, line)
     participant_id = member.participant_id
+    kept_to, line.session.picture_bps = line.session.picture_bps, None  # that was the other meeting's wish
     try:
         answer = await line.renew_media(ours)
         if answer is None:
             raise Refusal(RefusalKind.NOT_RESUMABLE, "the terminal refused the other meeting's media")
         await meetings.renegotiate(participant_id, answer)
     except (Refusal, UnknownMember, UnknownMeeting, DatabaseError, DeskFailed) as error:
+        line.session.picture_bps = kept_to
         await meetings.leave(participant_id, str(error), hang_up=False)
         if isinstance(error, UnknownMember):
             raise Refusal(RefusalKind.UNKNOWN_PARTICIPANT, str(error)) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from config.trunks import SipTrunk, SrtpPolicy
@@ -16,6 +16,7 @@ from signaling.conference_events import ConferenceEvents
 from signaling.lobby_room import LobbyRoom
 from signaling.media_workers import MediaWorkers
 from signaling.meetings import Meetings
+from signaling.picture_flows import PictureFlows
 from signaling.registrar import Registrar
 from signaling.sip_calls import SipCalls
 from signaling.sip_core import SipPolicy
@@ -34,7 +35,7 @@ class SipService:
 
     The first listener's network is the one that calls go out on when nothing names another. Callers of
     `lobby_number` key in which meeting they want; `lobby` is where they wait. `srtp` says by network whether
-    calls out by TLS offer SRTP.
+    calls out by TLS offer SRTP; `flow_networks` are those where a re-INVITE may lower an unseen picture.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class SipService:
         lobby_number: str | None = None,
         trunks: Sequence[SipTrunk] = (),
         srtp: Mapping[str, SrtpPolicy] | None = None,
+        flow_networks: Collection[str] = (),
         policy: SipPolicy | None = None,
     ) -> None:
         self._bus = bus
@@ -67,6 +69,7 @@ class SipService:
             SipLobby(meetings, callers, self.lobby, lobby_number),
             self.trunks,
         )
+        self.flows = PictureFlows(meetings, self.calls.conversations, flow_networks)
         self.events = ConferenceEvents(meetings, callers)
         self.endpoint = SipEndpoint(
             listeners,
@@ -93,11 +96,14 @@ class SipService:
         await self.endpoint.start()
         scope.supervise("sip bindings", self.registrar.run)
         scope.supervise("conference events", lambda: self.events.run(self._bus))
+        scope.supervise("picture flows", lambda: self.flows.run(self._bus))
+        scope.supervise("missed picture flows", self.flows.keep)
         self._keeping = scope.spawn("sip trunks", self.trunks.run())
 
     async def aclose(self, timeout: float = GOODBYE_SECONDS) -> None:
         """Calls that are still there get their BYE; nobody is followed any more."""
         await self.events.aclose()
+        await self.flows.aclose()
         await self.calls.aclose()
         if self._keeping is not None:
             self._keeping.cancel()

@@ -30,6 +30,7 @@ async def test_a_call_goes_on_from_its_row() -> None:
         answer = await call_in(peer, Supported="timer", Session_Expires="600;refresher=uac")
         (call,) = first.calls()
         session = SdpSession()
+        session.picture_bps = 64_000
         session.write(OURS)
         call.local_sdp = session.write(OURS)
         record = DialogRecord.of(SipLine(call, session, "p1"))
@@ -41,6 +42,7 @@ async def test_a_call_goes_on_from_its_row() -> None:
             assert revived.dialog.local_cseq == record.call.dialog.local_cseq + CSEQ_LEAP
             assert record.call.session_left is not None
             assert revived.session_left == pytest.approx(record.call.session_left - 100, abs=2)
+            assert line.session.picture_bps == 64_000
             (same, before), (also, after) = origin(call.local_sdp), origin(line.session.write(OURS))
             assert (also, int(after)) == (same, int(before) + 1)
             async with RawPeer(second) as later:
