@@ -1,17 +1,14 @@
 """coturn: a real TURN server on loopback, with credentials that end (the TURN REST convention)."""
 
 import base64
-import contextlib
 import hashlib
 import hmac
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from tests.peers.configured_server import ConfiguredServer
 from tests.peers.ports import PortBlock
-from tests.peers.process import PeerProcess
 
 RELAY_PORTS = 40
 
@@ -24,11 +21,14 @@ class Credential:
     password: str
 
 
-class Coturn:
+class Coturn(ConfiguredServer):
     """`async with Coturn(folder) as turn:` then `turn.uri()` and `turn.credential("anna")`.
 
     With a `certificate` and its `key` (PEM files) it serves TLS on `tls_port` too.
     """
+
+    name = "coturn"
+    file = "turnserver.conf"
 
     def __init__(
         self,
@@ -39,14 +39,11 @@ class Coturn:
         certificate: Path | None = None,
         key: Path | None = None,
     ) -> None:
-        self.folder = folder
+        super().__init__(folder, address)
         self.secret = secret
-        self.address = address
         self.certificate = certificate
         self.key = key
-        self.port = 0
         self.tls_port = 0
-        self._stack = contextlib.AsyncExitStack()
 
     def uri(self, transport: str = "udp") -> str:
         """RFC 7065; `transport` is udp, tcp or tls."""
@@ -59,34 +56,18 @@ class Coturn:
         digest = hmac.digest(self.secret.encode(), username.encode(), hashlib.sha1)
         return Credential(username, base64.b64encode(digest).decode())
 
-    async def __aenter__(self) -> Self:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        ports = self._stack.enter_context(PortBlock())
-        self.port, self.tls_port = ports.take(), ports.take()
-        self._relay = ports.take(RELAY_PORTS)
-        config = self.folder / "turnserver.conf"
-        config.write_text("\n".join(self._settings()) + "\n")
-        self._process = await PeerProcess.start("coturn", ["turnserver", "-c", str(config)], self.folder)
-        self._stack.push_async_callback(self._process.aclose)
-        try:
-            await self._process.listening(self.address, self.port)
-        except BaseException:
-            await self._stack.aclose()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._stack.aclose()
-
     def relayed(self) -> bool:
         """Whether somebody was given a relay address so far."""
-        return "ALLOCATE processed, success" in self._process.words()
+        return "ALLOCATE processed, success" in self.words()
 
-    def _settings(self) -> list[str]:
+    def _command(self) -> list[str]:
+        return ["turnserver", "-c", self.file]
+
+    def _configuration(self, ports: PortBlock) -> str:
+        self.tls_port = ports.take()
+        relay = ports.take(RELAY_PORTS)
         tls = [f"cert={self.certificate}", f"pkey={self.key}", f"tls-listening-port={self.tls_port}"]
-        return [
+        settings = [
             f"listening-ip={self.address}",
             f"relay-ip={self.address}",
             f"listening-port={self.port}",
@@ -94,8 +75,8 @@ class Coturn:
             "alt-tls-listening-port=0",
             *(tls if self.certificate else ["no-tls"]),
             "no-dtls",
-            f"min-port={self._relay}",
-            f"max-port={self._relay + RELAY_PORTS - 1}",
+            f"min-port={relay}",
+            f"max-port={relay + RELAY_PORTS - 1}",
             "realm=turn.test",
             "use-auth-secret",
             f"static-auth-secret={self.secret}",
@@ -110,3 +91,4 @@ class Coturn:
             f"pidfile={self.folder / 'turnserver.pid'}",
             f"userdb={self.folder / 'turndb'}",
         ]
+        return "\n".join(settings) + "\n"

@@ -7,13 +7,10 @@ Everybody has the same password; the user of a From header has to be the one who
 registered as the number that is dialled, with Record-Route, and 404 for others.
 """
 
-import contextlib
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from tests.peers.configured_server import ConfiguredServer
 from tests.peers.ports import PortBlock
-from tests.peers.process import PeerProcess
 
 MODULES = "/usr/lib/*/kamailio/modules/"
 
@@ -75,8 +72,11 @@ request_route {{
 """
 
 
-class Kamailio:
+class Kamailio(ConfiguredServer):
     """See the module's head. It listens on UDP and TCP."""
+
+    name = "kamailio"
+    file = "kamailio.cfg"
 
     def __init__(
         self,
@@ -87,46 +87,12 @@ class Kamailio:
         address: str = "127.0.0.20",
         algorithm: str = "MD5",
     ) -> None:
-        self.folder = folder
+        super().__init__(folder, address)
         self.password = password
         self.domain = domain
-        self.address = address
         self.algorithm = algorithm
-        self.port = 0
-        self._stack = contextlib.AsyncExitStack()
 
-    async def __aenter__(self) -> Self:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.port = self._stack.enter_context(PortBlock()).take()
-        (self.folder / "kamailio.cfg").write_text(self._configuration())
-        command = [
-            "kamailio",
-            "-DD",
-            "-E",
-            "-f",
-            "kamailio.cfg",
-            "-m",
-            "32",
-            "-M",
-            "8",
-            "-Y",
-            str(self.folder),
-        ]
-        self._process = await PeerProcess.start("kamailio", command, self.folder)
-        self._stack.push_async_callback(self._process.aclose)
-        try:
-            await self._process.listening(self.address, self.port)
-        except BaseException:
-            await self._stack.aclose()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._stack.aclose()
-
-    def _configuration(self) -> str:
+    def _configuration(self, ports: PortBlock) -> str:
         return CONFIGURATION.format(
             address=self.address,
             port=self.port,
@@ -136,9 +102,5 @@ class Kamailio:
             modules=str(next(Path("/").glob(MODULES.strip("/")))) + "/",
         )
 
-    async def said(self, pattern: str, timeout: float = 10.0) -> str:
-        """The first line of its log that holds this pattern; AssertionError when it never comes."""
-        return (await self._process.said(pattern, timeout)).group()
-
-    def words(self) -> str:
-        return self._process.words()
+    def _command(self) -> list[str]:
+        return ["kamailio", "-DD", "-E", "-f", self.file, "-m", "32", "-M", "8", "-Y", str(self.folder)]
