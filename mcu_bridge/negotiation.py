@@ -242,13 +242,16 @@ def has_usable_key(section: MediaSection) -> bool:
 
 
 def refused(section: MediaSection) -> MediaSection:
-    """Our answer to a section that we do not serve (RFC 3264 6)."""
+    """Our answer to a section that we do not serve: port 0, else the offer's own media, transport and formats
+    (RFC 3264 6), and its content and label (RFC 4796, 4574), by which a peer with two pictures knows them."""
     return MediaSection(
         kind=section.kind,
         address=section.address,
         port=0,
         protocol=section.protocol,
         mid=section.mid,
+        content=section.content,
+        label=section.label,
         media=section.media,
     )
 

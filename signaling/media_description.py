@@ -293,13 +293,16 @@ def write_sdp(
 
 
 def _with_contents(sections: tuple[MediaSection, ...]) -> list[MediaSection]:
-    """RFC 4796 where there are two pictures: terminals tell them by a=content; browsers have their order."""
+    """RFC 4796 where there are two pictures: terminals tell them by a=content; browsers have their order.
+
+    A refused picture keeps the words that its offer had.
+    """
     if not any(section.kind is SectionKind.SLIDES for section in sections):
         return list(sections)
     contents = {SectionKind.SLIDES: _SLIDES, SectionKind.VIDEO: _MAIN}
     return [
         section
-        if section.ice is not None or section.content is not None
+        if section.ice is not None or section.content is not None or not section.port
         else replace(section, content=contents.get(section.kind))
         for section in sections
     ]
@@ -336,9 +339,15 @@ def _media(section: MediaSection, session_address: str) -> Media:
 def _refused(section: MediaSection) -> Media:
     printed = _PRINTED_MEDIA.get(section.kind, section.kind.value)
     words = [word for word in section.media.split(" ") if word] or [printed, "0"]
-    attributes: tuple[tuple[str, str | None], ...] = () if section.mid is None else (("mid", section.mid),)
     formats = tuple(words[1:]) or ("0",)
-    return Media(words[0], 0, section.protocol, formats, attributes=(*attributes, ("inactive", None)))
+    attributes = (("inactive", None), *_names(section))
+    return Media(words[0], 0, section.protocol, formats, attributes=attributes)
+
+
+def _names(section: MediaSection) -> list[tuple[str, str | None]]:
+    """What tells a section from others of its kind (RFC 5888, 4796, 4574)."""
+    values = (("mid", section.mid), ("content", section.content), ("label", section.label))
+    return [(name, value) for name, value in values if value is not None]
 
 
 def _floor_attributes(section: MediaSection) -> list[tuple[str, str | None]]:
@@ -374,11 +383,7 @@ def _printed_name(name: str) -> str:
 
 
 def _section_attributes(section: MediaSection) -> list[tuple[str, str | None]]:
-    found: list[tuple[str, str | None]] = [(section.direction.value, None)]
-    for name in ("mid", "content", "label"):
-        value = getattr(section, name)
-        if value is not None:
-            found.append((name, value))
+    found: list[tuple[str, str | None]] = [(section.direction.value, None), *_names(section)]
     if section.rtcp_mux:
         found.append(("rtcp-mux", None))
     elif section.rtcp_port is not None:

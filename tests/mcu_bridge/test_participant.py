@@ -262,6 +262,7 @@ async def test_a_second_picture_has_ports_of_its_own_and_mirrors_its_names(stage
     assert participant.legs == before
     refused = participant.renegotiate(with_slides(offer(), replace(H264, name="H265")))
     assert [bool(section.port) for section in refused.sections] == [True, True, False]
+    assert (refused.sections[2].content, refused.sections[2].label) == ("slides", "12"), "still what it was"
     assert participant.slides is None
     assert len(participant.transports) == 2
     floor = MediaSection(SectionKind.FLOOR, "192.0.2.1", 5070, "TCP/BFCP", media="application *")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from foundation.desks import Direction, MediaDescription, Refusal, RefusalKind, SectionKind
+from foundation.desks import Direction, MediaDescription, MediaSection, Refusal, RefusalKind, SectionKind
 from protocols.sdp import SessionDescription
 from signaling.media_description import read_sdp, write_sdp
 
@@ -109,6 +109,29 @@ def test_an_answer_has_every_section_in_order_and_refuses_with_port_0() -> None:
     assert printed.connection is not None
     assert printed.connection.address == "198.51.100.7"
     assert (printed.origin.session_id, printed.origin.version) == ("5", 2)
+
+
+def test_a_refused_picture_keeps_its_formats_and_its_names_and_is_given_none() -> None:
+    """RFC 3264 6, RFC 4796: by a=content and a=label a terminal knows which of its pictures was refused."""
+    plain = read_sdp(
+        b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n"
+        b"m=video 5000 RTP/AVP 97\r\na=rtpmap:97 H264/90000\r\n"
+        b"m=video 5002 RTP/AVPF 98 99\r\na=rtpmap:98 H265/90000\r\na=rtpmap:99 AV1/90000\r\n"
+        b"a=mid:s\r\na=content:slides\r\na=label:12\r\n"
+        b"m=video 5004 RTP/AVP 100\r\na=rtpmap:100 H264/90000\r\n"
+    )
+    served, slides, spare = plain.sections
+    answer = replace(plain, sections=(served, refused(slides), refused(spare)))
+    text = write_sdp(answer).decode().partition("m=")[2].split("m=")[1:]
+    assert text == [
+        "video 0 RTP/AVPF 98 99\r\na=inactive\r\na=mid:s\r\na=content:slides\r\na=label:12\r\n",
+        "video 0 RTP/AVP 100\r\na=inactive\r\n",
+    ]
+
+
+def refused(section: MediaSection) -> MediaSection:
+    """As workers refuse one."""
+    return replace(section, port=0, codecs=())
 
 
 def test_our_print_is_read_back_as_the_same_description() -> None:
