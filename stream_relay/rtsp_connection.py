@@ -123,6 +123,7 @@ class RtspConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._paused_since = time.monotonic()
+        self._want_to_be_asked()
 
     def resume_writing(self) -> None:
         self._paused_since = None
@@ -130,9 +131,12 @@ class RtspConnection(asyncio.Protocol):
             data, _ = self._queue.popleft()
             self._queued_bytes -= len(data)
             self._write(data)
+        for line in self._lines.values():
+            self._write_straight(line)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._finished = True
+        self._want_to_be_asked()
         if self._task is not None:
             self._task.cancel()
 
@@ -156,6 +160,7 @@ class RtspConnection(asyncio.Protocol):
         data = frame.interleaved(line.channel)
         if self._paused_since is None:
             self._write(data)
+            self._write_straight(line)
         else:
             self._queue.append((data, now))
             self._queued_bytes += len(data)
@@ -169,6 +174,7 @@ class RtspConnection(asyncio.Protocol):
 
     def outlet_ended(self, outlet: RtspOutlet) -> None:
         """The stream is over or changes its format: the player learns it by the connection's end."""
+        self._want_to_be_asked()
         if self._transport is not None:
             self._transport.close()
 
@@ -207,10 +213,21 @@ class RtspConnection(asyncio.Protocol):
         _log.info("rtsp client dropped", reason=reason, dropped=self.dropped)
         self._server.disconnected += 1
         self._finished = True
+        self._want_to_be_asked()
         if self._transport is not None:
             self._transport.abort()
 
     # -- frames
+
+    def _write_straight(self, line: _Line) -> None:
+        """While the socket takes everything there is nothing to decide."""
+        ready = self._playing and self._paused_since is None and not line.awaits_keyframe
+        if ready and line.channel is not None and self._transport is not None:
+            line.outlet.write_straight(self, line.channel, self._transport.write)
+
+    def _want_to_be_asked(self) -> None:
+        for outlet in self._lines:
+            outlet.ask(self)
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():

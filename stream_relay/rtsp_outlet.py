@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Protocol
 
 from media.frame_packets import FramePackets
 from media.packet import Kind, Packet
 from media.rtp_sender import RtpSender, SenderSettings
 from media.stream import GOP_BYTES, Stream
-from protocols.rtsp.framing import interleaved_header
+from protocols.rtsp.framing import interleaved_headers
 from stream_relay.track_formats import packetizer_for, payload_type
 
 MAX_PAYLOAD = 1400
@@ -31,10 +32,11 @@ class OutletFrame:
         """All packets with their `$` headers (RFC 2326 10.12), for one write."""
         printed = self._printed.get(channel)
         if printed is None:
-            parts: list[bytes] = []
             packets = self.packets
-            for size, header, payload in zip(packets.sizes, packets.headers, packets.payloads, strict=True):
-                parts += (interleaved_header(channel, size), header, payload)
+            parts = [b""] * (3 * len(packets))
+            parts[::3] = interleaved_headers(channel, packets.sizes)
+            parts[1::3] = packets.headers
+            parts[2::3] = packets.payloads
             printed = self._printed[channel] = b"".join(parts)
         return printed
 
@@ -42,7 +44,9 @@ class OutletFrame:
 class OutletPlayer(Protocol):
     """Takes what an outlet prints, and never makes it wait."""
 
-    def take_frame(self, outlet: RtspOutlet, frame: OutletFrame) -> None: ...
+    def take_frame(self, outlet: RtspOutlet, frame: OutletFrame) -> None:
+        """Not called while the player has the outlet write straight to it."""
+        ...
 
     def take_report(self, outlet: RtspOutlet, datagram: bytes) -> None: ...
 
@@ -66,7 +70,8 @@ class RtspOutlet:
         self._sender = RtpSender(
             SenderSettings(secrets.randbits(32), "anshi", number, stream.format.clock_rate)
         )
-        self._players: list[OutletPlayer] = []
+        self._asked: dict[OutletPlayer, None] = {}
+        self._straight: dict[int, dict[OutletPlayer, Callable[[bytes], None]]] = {}
         self._group: list[OutletFrame] = []
         self._group_bytes = 0
 
@@ -76,7 +81,7 @@ class RtspOutlet:
 
     @property
     def players(self) -> int:
-        return len(self._players)
+        return len(self._asked) + sum(map(len, self._straight.values()))
 
     @property
     def first_packet(self) -> tuple[int, int] | None:
@@ -87,26 +92,41 @@ class RtspOutlet:
         return int.from_bytes(header[_SEQUENCE], "big"), int.from_bytes(header[_TIMESTAMP], "big")
 
     def join(self, player: OutletPlayer) -> None:
-        self._players.append(player)
+        self._asked[player] = None
         for frame in self._group:
             player.take_frame(self, frame)
 
     def leave(self, player: OutletPlayer) -> None:
-        if player in self._players:
-            self._players.remove(player)
+        self.ask(player)
+        self._asked.pop(player, None)
+
+    def write_straight(self, player: OutletPlayer, channel: int, write: Callable[[bytes], None]) -> None:
+        """A player that has joined takes whatever comes, by one `write` a frame, until it wants to be asked:
+        to ask each of many costs nearly as much as to write to it."""
+        if player in self._asked:
+            del self._asked[player]
+            self._straight.setdefault(channel, {})[player] = write
+
+    def ask(self, player: OutletPlayer) -> None:
+        """Its frames go through `take_frame` again; nothing where they do anyhow."""
+        for channel, writes in tuple(self._straight.items()):
+            if writes.pop(player, None) is not None:
+                self._asked[player] = None
+            if not writes:
+                del self._straight[channel]
 
     async def run(self) -> None:
         """Prints frames until the stream ends; then tells the players."""
         async with self.stream.reader() as reader:
             async for packet in reader:
                 self._print(packet)
-        for player in tuple(self._players):
+        for player in self._all():
             player.outlet_ended(self)
 
     def report(self, now: float, wall_clock: float) -> None:
         """Sends the sender reports that are due."""
         for datagram in self._sender.poll(now, wall_clock):
-            for player in tuple(self._players):
+            for player in self._all():
                 player.take_report(self, datagram)
 
     def _print(self, packet: Packet) -> None:
@@ -125,8 +145,16 @@ class RtspOutlet:
         frame = OutletFrame(FramePackets(headers, payloads), packet.keyframe)
         if self.stream.format.kind is Kind.VIDEO:
             self._remember(frame)
-        for player in tuple(self._players):
+        asked = tuple(self._asked)  # before any write: whoever is paused by it has the frame
+        for channel, writes in tuple(self._straight.items()):
+            data = frame.interleaved(channel)
+            for write in tuple(writes.values()):
+                write(data)
+        for player in asked:
             player.take_frame(self, frame)
+
+    def _all(self) -> tuple[OutletPlayer, ...]:
+        return (*self._asked, *(player for writes in self._straight.values() for player in writes))
 
     def _remember(self, frame: OutletFrame) -> None:
         if frame.keyframe:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
+from struct import Struct
 
 from protocols.sip.grammar import SipSyntaxError, excerpt, number
 from protocols.sip.message import parse_headers
@@ -12,6 +14,7 @@ MAX_HEAD = 32 * 1024
 MAX_BODY = 256 * 1024
 
 _DOLLAR = 0x24
+_INTERLEAVED = Struct("!BBH")
 _LINE_BREAKS = b"\r\n"
 _ENDS = (b"\r\n\r\n", b"\n\n", b"\n\r\n")
 
@@ -49,6 +52,11 @@ FramingEvent = Interleaved | Framed | FramingLost
 def interleaved_header(channel: int, length: int) -> bytes:
     """The four bytes before a packet. Raises OverflowError beyond 255 or 65535."""
     return b"$" + channel.to_bytes(1, "big") + length.to_bytes(2, "big")
+
+
+def interleaved_headers(channel: int, lengths: Iterable[int]) -> list[bytes]:
+    """Those before several packets. Raises struct.error beyond 255 or 65535."""
+    return list(map(_INTERLEAVED.pack, repeat(_DOLLAR), repeat(channel), lengths))
 
 
 class RtspFramer:
