@@ -21,9 +21,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from msgspec import Meta
 
-from config.section import ConfigurationError, Name, Seconds, Secret
+from config.section import ConfigurationError, Name, Seconds, Secret, check_prefix
 from config.section import Section as _Section
-from config.trunks import SipTrunk, SrtpPolicy
+from config.trunks import HOST, SipTrunk, SrtpPolicy
 
 __all__ = ["ConfigurationError", "Secret", "Settings"]
 
@@ -129,6 +129,8 @@ class Sip(_Section, frozen=True):
     where that is refused. "required" makes no call in this network that would not have it.
     `flow_by_reinvite`: terminals that heed neither REMB nor TMMBR are told by a re-INVITE with a lower b=
     that nobody sees their picture, and by another before it is shown. Off, they send on: some trip over it.
+    `redirects`: addresses, prefixes and host names that a 3xx may send a call of ours to, beside the same
+    host and the callee's own site.
     """
 
     udp: Port | None = 5060
@@ -136,6 +138,7 @@ class Sip(_Section, frozen=True):
     tls: Port | None = 5061
     srtp: SrtpPolicy = "off"
     flow_by_reinvite: bool = False
+    redirects: tuple[str, ...] = ()
 
 
 class Bfcp(_Section, frozen=True):
@@ -473,6 +476,9 @@ class Settings(_Section, frozen=True):
                     raise ConfigurationError(f"{key}.advertise: peers cannot send to {network.advertise}")
             elif bind.is_unspecified:
                 raise ConfigurationError(f"{key}.advertise: must be given when bind is {network.bind}")
+            for at, host in enumerate(network.sip.redirects):
+                if not HOST.match(host):
+                    check_prefix(f"{key}.sip.redirects[{at}]", host)
             first, last = network.rtp_ports
             if first > last:
                 raise ConfigurationError(f"{key}.rtp_ports: the first port {first} is above the last {last}")

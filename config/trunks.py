@@ -34,7 +34,8 @@ class SipTrunk(Section, frozen=True):
     `register` it is signed in there as `username`, for `expires` seconds at a time; without, OPTIONS every
     `keep_alive` seconds tell whether it is there. Only challenges of `realm` are answered, if it is given.
     Calls in come from its own addresses or from `sources`; they go to the meeting that `numbers` names, else
-    to the general number.
+    to the general number. `redirects`: by a 3xx its server may send a call of ours to another number of its
+    own, whatever that costs.
     """
 
     name: str
@@ -60,6 +61,7 @@ class SipTrunk(Section, frozen=True):
     sound_only: bool = True
     srtp: SrtpPolicy = "off"
     calls: Annotated[int, Meta(ge=1, le=1000)] = 30
+    redirects: bool = False
     certificate_authority: Path | None = None
     retry: Seconds = 30.0
 

@@ -254,6 +254,7 @@ class MainProcess:
             lobby_number=settings.meetings.lobby_number,
             trunks=settings.trunks,
             srtp={network.name: network.sip.srtp for network in settings.networks},
+            redirects={network.name: network.sip.redirects for network in settings.networks},
             flow_networks=[network.name for network in settings.networks if network.sip.flow_by_reinvite],
         )
         bfcp = BfcpService([_bfcp(settings, network) for network in settings.networks], meetings.floors)

@@ -163,9 +163,17 @@ class CallerDirectory:
         name = "".join(c for c in claim.display_name if c.isprintable())[:LONGEST_NAME].strip()
         return Caller(name or claim.source, None, claim.network, claim.address)
 
-    async def note(self, caller: Caller, action: str, subject: str, what: str) -> None:
-        """Audit what a terminal had us do."""
-        entry = AuditEntry(caller.name[:64], action, subject, "done", caller.address[:64], {"address": what})
+    async def site_at(self, network: str, address: str) -> str | None:
+        """The site that is configured at a numeric address."""
+        async with self._database.reading() as tx:
+            return await SiteRepository(tx).site_at(network, address)
+
+    async def note(
+        self, caller: Caller, action: str, subject: str, what: str, outcome: str = "done", **more: str
+    ) -> None:
+        """Audit what a terminal had us do, or would have had."""
+        detail = {"address": what, **more}
+        entry = AuditEntry(caller.name[:64], action, subject, outcome, caller.address[:64], detail)
         async with self._database.transaction() as tx:
             await AuditTrail(tx, self._clock).append(entry)
 

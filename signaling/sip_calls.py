@@ -55,7 +55,7 @@ class SipCalls:
         self._meetings = meetings
         self._callers = callers
         self.conversations = SipConversations(meetings)
-        self._dialler = SipDialler(meetings, self.conversations, networks, registrar, trunks)
+        self._dialler = SipDialler(meetings, self.conversations, networks, registrar, trunks, callers)
         self._referrals = SipReferrals(meetings, callers, self._dialler, self.conversations, trunks)
         self.conversations.refer_to(self._referrals.take)
         self._revival = SipRevival(meetings, self.conversations, trunks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
@@ -17,6 +17,7 @@ from protocols.sip.grammar import SipSyntaxError
 from protocols.sip.headers import NameAddress
 from protocols.sip.telephone import dialled_number, is_dialled
 from protocols.sip.uri import SipUri
+from signaling.callers import CallerDirectory
 from signaling.media_description import read_sdp
 from signaling.meeting import Caller, Member
 from signaling.meetings import Meetings, UnknownMeeting, UnknownMember
@@ -26,6 +27,7 @@ from signaling.sip_endpoint import SipEndpoint
 from signaling.sip_line import RingingLine, SdpSession, SipLine
 from signaling.sip_outgoing import OutgoingCall
 from signaling.sip_progress import Answered, Refused
+from signaling.sip_redirects import GIVEN_UP, Redirected, SipRedirects, is_by_tls, named
 from signaling.sip_routing import Reach
 from signaling.trunks.trunk import Trunk
 from signaling.trunks.trunks import NoTrunk, Trunks, why_not
@@ -44,10 +46,12 @@ _KEYS_REFUSED = frozenset({415, 488, 606})
 
 @dataclass(frozen=True, slots=True)
 class DialledNetworks:
-    """The network that calls go out on when nothing names another; whether those by TLS offer SRTP."""
+    """The network that calls go out on when nothing names another; whether those by TLS offer SRTP, and where
+    a 3xx may lead, by network."""
 
     default: str
     srtp: Mapping[str, SrtpPolicy] = field(default_factory=dict)
+    redirects: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 class CallFailed(Exception):
@@ -84,7 +88,7 @@ class _Callee:
     @property
     def dialled(self) -> Dialled:
         """Keys are made if anybody may be sent them."""
-        secured = self.srtp != "off" and any(_by_tls(target, reach) for target, reach in self.targets)
+        secured = self.srtp != "off" and any(is_by_tls(target, reach) for target, reach in self.targets)
         return Dialled.SECURED if secured else Dialled.PLAIN
 
     def offers_to(
@@ -92,10 +96,10 @@ class _Callee:
     ) -> tuple[MediaDescription, ...]:
         """What one terminal is offered, one after the other while it refuses; keys go by TLS only."""
         match self.srtp:
-            case "offered" if _by_tls(target, reach):
+            case "offered" if is_by_tls(target, reach):
                 return ours, _without_keys(ours)
             case "required":
-                return (ours,) if _by_tls(target, reach) else ()
+                return (ours,) if is_by_tls(target, reach) else ()
             case _:
                 return (_without_keys(ours),)
 
@@ -115,7 +119,9 @@ class SipDialler:
         networks: DialledNetworks,
         registrar: Registrar,
         trunks: Trunks,
+        callers: CallerDirectory,
     ) -> None:
+        self._redirects = SipRedirects(callers, trunks, networks.redirects)
         self._meetings = meetings
         self._conversations = conversations
         self._networks = networks
@@ -169,7 +175,7 @@ class SipDialler:
                 raise CallFailed(why_not(trunk_there))
             return _over(trunk_there, target, target.user_text)
         callee = await self._callee(endpoint, target)
-        if callee.srtp == "required" and not any(_by_tls(*one) for one in callee.targets):
+        if callee.srtp == "required" and not any(is_by_tls(*one) for one in callee.targets):
             raise CallFailed(f"{address} is not called by TLS, and network {callee.network} requires SRTP")
         return callee
 
@@ -257,9 +263,34 @@ class SipDialler:
     async def _ring_one(
         self, ringing: _Ringing, from_: NameAddress, target: SipUri, reach: Reach | None, seconds: float
     ) -> Answered | Refused:
+        """One terminal, and whoever answers in its place."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        outcome = await self._offer_to(ringing, from_, target, reach, seconds)
+        if not isinstance(outcome, Refused) or not named(outcome):
+            return outcome
+
+        async def ask(other: SipUri, to: NameAddress) -> Answered | Refused:
+            left = deadline - asyncio.get_running_loop().time()
+            if ringing.line.given_up or left <= 0:
+                return Refused(GIVEN_UP, "no answer in time", local=True)
+            return await self._offer_to(ringing, from_, other, None, left, to)
+
+        callee = ringing.callee
+        call = Redirected(ringing.endpoint, ringing.member, target, reach, callee.network, callee.trunk, ask)
+        return await self._redirects.follow(call, outcome)
+
+    async def _offer_to(
+        self,
+        ringing: _Ringing,
+        from_: NameAddress,
+        target: SipUri,
+        reach: Reach | None,
+        seconds: float,
+        to: NameAddress | None = None,
+    ) -> Answered | Refused:
         outcome: Answered | Refused = Refused(488, "SRTP is required, and needs TLS", local=True)
         for offer in ringing.callee.offers_to(target, reach, ringing.offer):
-            outgoing = await self._invited(ringing, from_, target, reach, offer)
+            outgoing = await self._invited(ringing, from_, target, reach, offer, to)
             ringing.line.rings(outgoing.cancel)
             try:
                 async with asyncio.timeout(seconds):
@@ -278,13 +309,15 @@ class SipDialler:
         target: SipUri,
         reach: Reach | None,
         offer: MediaDescription,
+        to: NameAddress | None,
     ) -> OutgoingCall:
         trunk, sdp = ringing.callee.trunk, ringing.session.write(offer)
         network = ringing.callee.network
         if trunk is None:
-            return await ringing.endpoint.invite(target, from_, network, sdp, reach=reach)
+            return await ringing.endpoint.invite(target, from_, network, sdp, reach=reach, to=to)
+        fields = trunk.identity_fields
         return await ringing.endpoint.invite(
-            target, from_, network, sdp, login=trunk.login, headers=trunk.identity_fields, hop=trunk.hop
+            target, from_, network, sdp, login=trunk.login, headers=fields, hop=trunk.hop, to=to
         )
 
     async def aclose(self) -> None:
@@ -292,13 +325,6 @@ class SipDialler:
         for task in tuple(self._dialling):
             task.cancel()
         await asyncio.gather(*self._dialling, return_exceptions=True)
-
-
-def _by_tls(target: SipUri, reach: Reach | None) -> bool:
-    """Whether a call's signalling is read by nobody between us and the next hop."""
-    if reach is not None:
-        return reach.transport == "TLS"
-    return target.scheme == "sips" or target.transport == "TLS"
 
 
 def _over(trunk: Trunk, target: SipUri, number: str) -> _Callee:

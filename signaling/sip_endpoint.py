@@ -249,9 +249,11 @@ class SipEndpoint:
         outbound: Uri | str | None = None,
         hop: Uri | None = None,
         reach: Reach | None = None,
+        to: NameAddress | None = None,
     ) -> OutgoingCall:
         """Call ``target``. Without ``sdp`` the callee makes the offer. ``outbound`` names a proxy on the way,
-        ``hop`` one that no Route is to name, ``reach`` where a registered callee was heard.
+        ``hop`` one that no Route is to name, ``reach`` where a registered callee was heard, ``to`` whom the
+        call was for where that is another.
 
         A peer that cannot be reached is a Refused outcome, not an exception. Raises SipSyntaxError for a
         ``target`` or ``from_`` that is no URI.
@@ -262,7 +264,7 @@ class SipEndpoint:
         extra = [("Allow", ", ".join(self._core.own.methods)), ("Supported", supported)]
         if policy.session_interval is not None:
             extra += request_session(policy.session_interval, policy.least_session_interval)
-        request = self.requests.composed("INVITE", target, from_, (*extra, *headers), outbound)
+        request = self.requests.composed("INVITE", target, from_, (*extra, *headers), outbound, to=to)
         if sdp:
             request = replace(request, headers=request.headers.having(("Content-Type", SDP)), body=sdp)
         outgoing = OutgoingCall(self._core, request, login, reach)

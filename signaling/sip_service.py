@@ -35,7 +35,8 @@ class SipService:
 
     The first listener's network is the one that calls go out on when nothing names another. Callers of
     `lobby_number` key in which meeting they want; `lobby` is where they wait. `srtp` says by network whether
-    calls out by TLS offer SRTP; `flow_networks` are those where a re-INVITE may lower an unseen picture.
+    calls out by TLS offer SRTP, `redirects` where a 3xx may lead; `flow_networks` are those where a re-INVITE
+    may lower an unseen picture.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class SipService:
         lobby_number: str | None = None,
         trunks: Sequence[SipTrunk] = (),
         srtp: Mapping[str, SrtpPolicy] | None = None,
+        redirects: Mapping[str, Sequence[str]] | None = None,
         flow_networks: Collection[str] = (),
         policy: SipPolicy | None = None,
     ) -> None:
@@ -64,7 +66,7 @@ class SipService:
         self.calls = SipCalls(
             meetings,
             callers,
-            DialledNetworks(default, srtp or {}),
+            DialledNetworks(default, srtp or {}, redirects or {}),
             self.registrar,
             SipLobby(meetings, callers, self.lobby, lobby_number),
             self.trunks,
