@@ -17,8 +17,9 @@ from mcu_bridge.receiver_limits import receiver_limits
 from mcu_bridge.rtp_leg import LegTerms, RtpLeg, packetizer_for
 from mcu_bridge.sender_flow import TRICKLE
 from media.frame_packets import FramePackets
+from media.freezes import FreezeMeter
 from media.pacer import PacedFlow, Pacer, PacingClock, Precedence
-from media.packet import Format, Packet
+from media.packet import Format, Packet, is_shown
 from media.rtp_sender import BitrateLimit, KeyframeRequested, LimitSource, SenderEvent
 from media.stream import Stream
 from media.transport import MediaTransport
@@ -56,6 +57,7 @@ class PictureLeg(RtpLeg):
         self.sync = LipSync(main.clock_rate)
         self.frames_sent = 0
         self.last_frame: float | None = None
+        self.came, self.went = FreezeMeter(), FreezeMeter()
         self.held = False
         """Nobody is shown its picture: it was asked for a trickle."""
         self._granted = 0
@@ -75,12 +77,21 @@ class PictureLeg(RtpLeg):
         for frame in frames:
             self.last_frame = arrival
             ntp = self.receiver.ntp_at(frame.timestamp)
-            packet = Packet(frame.data, frame.timestamp, arrival, frame.keyframe, frame.damaged, ntp)
+            packet = Packet(
+                frame.data, frame.timestamp, arrival, frame.keyframe, frame.damaged, ntp, frame.missing
+            )
             self.sync.picture_came(packet)
             self._measured.take(packet)
+            self._note_motion(packet)
             if self._measured.source is None:
                 self.receiver.request_keyframe(arrival)  # a picture that stopped goes on without one
             stream.publish(packet)
+
+    def _note_motion(self, packet: Packet) -> None:
+        """Slides stand still rightly, and so may a trickle."""
+        moving = self.terms.kind is SectionKind.VIDEO and not self.held and self.source is not None
+        if moving and is_shown(self._key[0], packet):
+            self.came.picture(packet.arrival)
 
     def measure(self, now: float) -> None:
         """Follow the source's rate; called a few times a second. Of a trickle it is not the source's own."""
@@ -95,6 +106,7 @@ class PictureLeg(RtpLeg):
         """The picture stopped; it is a source again with its next key frame."""
         self._measured.forget()
         self.last_frame = None
+        self.came.end(time.monotonic())
 
     @property
     def source(self) -> PictureSource | None:
@@ -121,6 +133,7 @@ class PictureLeg(RtpLeg):
     def hold(self, held: bool, now: float) -> None:
         """Ask the site for a trickle, since nobody is shown its picture, or for all that it may send."""
         self.held = held
+        self.came.end(now)
         if not held and self.source is not None:
             self.last_frame = now  # a trickle that paused has time to flow again
             self.receiver.request_keyframe(now)
@@ -158,8 +171,15 @@ class PictureLeg(RtpLeg):
         packets = FramePackets(headers, payloads)
         if self.send(packets, Precedence.PICTURE, keyframe=packet.keyframe):
             self.frames_sent += 1
+            self._note_sent(packet, now, first=first)
         elif self.outlet is not None and self._pacer.needs_key_frame(self):
             self.outlet.stream.request_keyframe()
+
+    def _note_sent(self, packet: Packet, now: float, *, first: bool) -> None:
+        if first:
+            self.went.restart()
+        if self.terms.kind is SectionKind.VIDEO and is_shown(self._key[0], packet):
+            self.went.picture(now)
 
     def take_feedback(self, event: SenderEvent, now: float) -> None:
         if isinstance(event, KeyframeRequested):
@@ -181,6 +201,9 @@ class PictureLeg(RtpLeg):
             incoming = replace(incoming, width=self.source.width, height=self.source.height)
         if self.stream is not None:
             incoming = replace(incoming, granted_bps=self.granted, held=self.held)
+        came, went = self.came.freezes(now), self.went.freezes(now, running=self.outlet is not None)
+        incoming = replace(incoming, freezes=came.count, frozen_seconds=round(came.seconds, 1))
+        outgoing = replace(outgoing, freezes=went.count, frozen_seconds=round(went.seconds, 1))
         return incoming, replace(outgoing, frames=self.frames_sent)
 
     def close(self) -> None:

@@ -26,7 +26,8 @@ from mcu_bridge.measured_source import MeasuredSource
 from mcu_bridge.picture_leg import STALE_AFTER
 from mcu_bridge.picture_plan import PictureSource
 from media.codecs import VideoCodec
-from media.packet import Format, Packet
+from media.freezes import FreezeMeter
+from media.packet import Format, Packet, is_shown
 from media.sound_codecs import RATE, UnsupportedSound, samples_in
 from media.stream import Stream
 from media.stream_source import StreamSource, StreamUnavailable
@@ -107,6 +108,7 @@ class StreamPicture:
         self._measured = MeasuredSource("", source_changed)
         self._key: Packet | None = None
         self._latest: float | None = None
+        self.motion = FreezeMeter()
 
     def begin(self, stream: Stream) -> None:
         self.stream = stream
@@ -116,6 +118,7 @@ class StreamPicture:
     def end(self) -> None:
         self.stream = self._key = self._latest = None
         self._measured.forget()
+        self.motion.end(time.monotonic())
 
     def take(self, packet: Packet) -> None:
         self._latest = packet.arrival
@@ -123,6 +126,9 @@ class StreamPicture:
         if packet.keyframe:
             self._key = packet
         self._measured.take(packet)
+        stream = self.stream
+        if stream is not None and self.source is not None and is_shown(stream.format.codec, packet):
+            self.motion.picture(packet.arrival)
 
     def measure(self, now: float) -> None:
         """Follow the source's rates; called a few times a second."""
@@ -136,6 +142,7 @@ class StreamPicture:
         """The picture stopped; it is a source again with its next key frame."""
         self._measured.forget()
         self._latest = None
+        self.motion.end(time.monotonic())
 
     @property
     def source(self) -> PictureSource | None:
@@ -319,6 +326,7 @@ class StreamParticipant:
         picture, sound = self.picture, self.sound
         source = picture.source
         stream = picture.stream
+        stood = picture.motion.freezes(now)
         why = self.stream_id if self.fault is None else f"{self.stream_id} ({self.fault})"
         report = LegReport(
             participant_id=self.participant_id,
@@ -334,6 +342,8 @@ class StreamParticipant:
             width=source.width if source else 0,
             height=source.height if source else 0,
             source=why,
+            freezes=stood.count,
+            frozen_seconds=round(stood.seconds, 1),
         )
         if sound.format is None:
             return (report,)
@@ -348,6 +358,8 @@ class StreamParticipant:
             width=0,
             height=0,
             source=self.stream_id + SOUND,
+            freezes=0,
+            frozen_seconds=0.0,
         )
         return heard, report
 

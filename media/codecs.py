@@ -29,7 +29,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange
 
-from media.packet import Packet
+from media.packet import FINDS_ITS_PLACE, Packet, is_shown
 from media.picture import Picture, Plane
 
 CLOCK = 90_000
@@ -58,6 +58,7 @@ class DecoderCounts:
     pictures: int = 0
     errors: int = 0
     withheld: int = 0
+    mended: int = 0
 
 
 class VideoDecoder:
@@ -65,6 +66,7 @@ class VideoDecoder:
 
     At its start it withholds pictures until a key frame comes, at most `FIRST_PATIENCE` of them, and after an
     error at most `PATIENCE`: a source that never sends one (gradual refresh) must not stay unseen or frozen.
+    Of codecs that find their place again, `packet.is_shown` says which damaged pictures are shown, mended.
     """
 
     PATIENCE = 25
@@ -77,12 +79,15 @@ class VideoDecoder:
         self._opened_with = skip_loop_filter
         self._context = self._open()
         self._faulty = True  # what refers to pictures that never came is grey
+        self._shown = False
+        self._mends = False
+        """What comes now is damaged, and goes on from pictures that were shown."""
         self._held = self.PATIENCE - self.FIRST_PATIENCE
 
     @property
     def needs_keyframe(self) -> bool:
         """Nothing was decoded yet, or something was lost since the last key frame: ask the source for one."""
-        return self._faulty
+        return self._faulty or self._mends
 
     def decode(self, packet: Packet) -> list[Picture]:
         """The pictures that become ready with this coded frame: none, one, or after reordering several."""
@@ -90,7 +95,10 @@ class VideoDecoder:
             self._opened_with = self.skip_loop_filter
             self._context = self._open()
         self.counts.frames += 1
-        if packet.damaged:
+        self._mends = packet.damaged and self._shown and self.codec in FINDS_ITS_PLACE
+        if self._mends:
+            self.counts.errors += packet.missing > 0
+        elif packet.damaged:
             self._fault()
         elif packet.keyframe and self.codec is VideoCodec.H261:
             self._faulty = False  # libav does not say of its pictures which one is a key frame
@@ -101,9 +109,10 @@ class VideoDecoder:
         try:
             frames = self._context.decode(coded)
         except (av.error.FFmpegError, ValueError):
-            self._fault()
+            if not self._mends:
+                self._fault()
             return []
-        return [self._picture(frame, packet.arrival) for frame in frames if self._presentable(frame)]
+        return [self._picture(frame, packet.arrival) for frame in frames if self._presentable(frame, packet)]
 
     def _open(self) -> VideoCodecContext:
         context = av.CodecContext.create(_DECODERS[self.codec], "r")
@@ -120,7 +129,13 @@ class VideoDecoder:
         self._faulty = True
         self._held = 0
 
-    def _presentable(self, frame: av.VideoFrame) -> bool:
+    def _presentable(self, frame: av.VideoFrame, packet: Packet) -> bool:
+        if self._mends:
+            shown = is_shown(self.codec, packet)
+            self.counts.mended += shown
+            self.counts.pictures += shown
+            self.counts.withheld += not shown
+            return shown
         if frame.is_corrupt:
             self._fault()
         elif frame.key_frame or self._held >= self.PATIENCE:
@@ -130,6 +145,7 @@ class VideoDecoder:
             self.counts.withheld += 1
             return False
         self.counts.pictures += 1
+        self._shown = True
         return True
 
     def _picture(self, frame: av.VideoFrame, arrival: float) -> Picture:

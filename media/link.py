@@ -55,7 +55,7 @@ KEYFRAME_INTERVAL = 0.1
 OPEN, KEYFRAME_WANTED = b"O", b"K"
 FORMAT, UNKNOWN, UNAVAILABLE, PACKET, END = b"F", b"N", b"U", b"P", b"E"
 
-_PACKET = struct.Struct("!cBqddQ")
+_PACKET = struct.Struct("!cBqdddQ")
 _DROPPED = struct.Struct("!Q")
 _IS_KEYFRAME, _IS_DAMAGED = 1, 2
 
@@ -76,12 +76,14 @@ def encode_packet(packet: Packet, dropped: int) -> bytes:
     """A frame with a packet and how many the server has dropped so far."""
     flags = packet.keyframe * _IS_KEYFRAME | packet.damaged * _IS_DAMAGED
     ntp = math.nan if packet.ntp is None else packet.ntp
-    return frame(_PACKET.pack(PACKET, flags, packet.pts, packet.arrival, ntp, dropped), packet.data)
+    return frame(
+        _PACKET.pack(PACKET, flags, packet.pts, packet.arrival, ntp, packet.missing, dropped), packet.data
+    )
 
 
 def decode_packet(payload: bytes) -> tuple[Packet, int]:
     """The reverse of `encode_packet`, without the frame's length. Raises struct.error."""
-    _, flags, pts, arrival, ntp, dropped = _PACKET.unpack_from(payload)
+    _, flags, pts, arrival, ntp, missing, dropped = _PACKET.unpack_from(payload)
     packet = Packet(
         payload[_PACKET.size :],
         pts,
@@ -89,6 +91,7 @@ def decode_packet(payload: bytes) -> tuple[Packet, int]:
         bool(flags & _IS_KEYFRAME),
         bool(flags & _IS_DAMAGED),
         None if math.isnan(ntp) else ntp,
+        missing,
     )
     return packet, dropped
 

@@ -31,6 +31,7 @@ from media.link import LinkServer
 from orchestrator.accounts import ensure_home_site
 from orchestrator.certificate import client_context, server_context
 from orchestrator.control import Neighbours, WorkerAddress
+from orchestrator.leg_gauges import LegGauges
 from orchestrator.main_http import MainHttp
 from orchestrator.main_parts import MainParts, Signalling
 from orchestrator.media_process import media_part
@@ -161,6 +162,7 @@ class MainProcess:
         scope.supervise("cameras in meetings", lambda: calls.run(bus))
         scope.supervise("viewings", lambda: viewings.run(bus))
         scope.supervise("trunk gauges", TrunkGauges(self._telemetry, sip.trunks).run)
+        scope.supervise("leg gauges", LegGauges(self._telemetry, meetings).run)
         scope.supervise("vitals", VitalSigns(self._telemetry, desks, meetings, sip.flows.counters).run)
         record = None if surveillance.recordings is None else surveillance.recordings.changed
         planned, scheduler = self._schedules(bus, meetings, sip, calls, record)

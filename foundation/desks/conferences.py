@@ -100,7 +100,12 @@ class ParticipantSpec:
 
 @dataclass(frozen=True, slots=True)
 class LegReport:
-    """One direction of one medium at one instant; rates in bit/s over the last second."""
+    """One direction of one medium at one instant; rates in bit/s over the last second.
+
+    `freezes` counts how often a picture stood still, and `frozen_seconds` for how long in all, one that goes
+    on included: no new picture that can be shown for more than three times the usual interval of its last
+    30, and 150 ms at the least. Towards a site it is what was sent: what got lost on the way shows as loss.
+    """
 
     participant_id: str
     kind: SectionKind
@@ -118,6 +123,8 @@ class LegReport:
     granted_bps: int = 0  # of an incoming picture: what the site was asked to keep to
     held: bool = False  # an incoming picture that nobody is shown: the site was asked for a trickle
     level_dbov: float | None = None  # of incoming sound, 0 is full scale, -127 nothing or muted
+    freezes: int = 0  # of a main picture; slides stand still rightly
+    frozen_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,9 @@ class Frame:
 
     `timestamp` is in RTP units as pushed. `keyframe`: decoding can start here (always, for sound). `damaged`:
     bytes of this frame, or by the receiver's knowledge of those it refers to, are missing. `recovery_point`:
-    so many frames after this one the picture is whole again without a key frame (H.264 D.2.8).
+    so many frames after this one the picture is whole again without a key frame (H.264 D.2.8). `missing`: what
+    share of its own packets was of no use or never came, as far as the format tells; a row of lost packets
+    counts as one.
     """
 
     data: bytes
@@ -26,6 +28,7 @@ class Frame:
     keyframe: bool
     damaged: bool = False
     recovery_point: int | None = None
+    missing: float = 0.0
 
 
 class Packetizer(Protocol):

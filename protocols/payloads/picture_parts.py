@@ -45,13 +45,17 @@ class PictureDepacketizer(ABC):
     def push(self, payload: bytes, timestamp: int, marker: bool, after_loss: bool = False) -> list[Frame]:
         frames: list[Frame] = []
         if timestamp != self._timestamp:
-            self._damaged |= after_loss
+            if after_loss:
+                self._damaged = True
+                self._came += bool(self._parts)  # its end may be among what was lost
             frames = self._finish()
             self._timestamp = timestamp
             self._ended = False
         if after_loss:
             self._broken = True
+            self._came += 1
         if payload:
+            self._came += 1
             self._take(payload)
         if marker:
             self._markers_come = True
@@ -69,6 +73,8 @@ class PictureDepacketizer(ABC):
     def _restart(self) -> None:
         self._parts: list[BitSpan] = []
         self._size = 0
+        self._came = 0
+        """Payloads, and gaps between them."""
         self._damaged = False
         self._broken = False
         """The next part does not go on from the last one that came."""
@@ -94,13 +100,14 @@ class PictureDepacketizer(ABC):
         self._size += len(payload)
 
     def _finish(self) -> list[Frame]:
-        parts, damaged = self._parts, self._damaged | self._broken
+        parts, damaged, came = self._parts, self._damaged | self._broken, self._came
         self._restart()
         if not parts:
             return []
         assert self._timestamp is not None, "a picture has the timestamp it was pushed with"
         data = join(_met(parts))
-        return [Frame(data, self._timestamp, self._is_keyframe(data), damaged)]
+        missing = 1 - len(parts) / max(came, len(parts)) if damaged else 0.0
+        return [Frame(data, self._timestamp, self._is_keyframe(data), damaged, missing=missing)]
 
     @abstractmethod
     def _read(self, payload: bytes) -> Part | None:

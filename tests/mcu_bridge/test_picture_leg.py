@@ -152,6 +152,25 @@ async def test_a_rate_rises_at_once_and_falls_calmly(stage: Stage, monkeypatch: 
     assert reported() < 1_300_000
 
 
+async def test_how_often_and_how_long_its_picture_stood_still_is_reported(stage: Stage) -> None:
+    now = time.monotonic() - 60.0
+    stage.take(KEY, now, key=True)
+    for _ in range(30):
+        now += 0.04
+        stage.take(DELTA, now, key=False)
+    incoming, outgoing = stage.leg.picture_reports(now + 0.1)
+    assert (incoming.freezes, incoming.frozen_seconds) == (0, 0.0)
+    broken = replace(stage.frame(DELTA, key=False), damaged=True)
+    stage.leg.take_frames([broken], now + 1.0)
+    assert stage.leg.picture_reports(now + 1.0)[0].freezes == 1, "a damaged picture of H.264 is none"
+    stage.take(KEY, now + 2.0, key=True)
+    incoming, outgoing = stage.leg.picture_reports(now + 2.01)
+    assert (incoming.freezes, incoming.frozen_seconds) == (1, 2.0)
+    assert (outgoing.freezes, outgoing.frozen_seconds) == (0, 0.0)
+    stage.leg.hold(True, now + 2.02)
+    assert stage.leg.picture_reports(now + 30.0)[0].freezes == 1, "a trickle may pause"
+
+
 async def test_what_it_may_be_sent(stage: Stage) -> None:
     leg = stage.leg
     leg.set_bitrate(900_000)

@@ -101,6 +101,8 @@ const leg = (change: Partial<Leg>): Leg => ({
   granted_bps: 0,
   held: false,
   level_dbov: null,
+  freezes: 0,
+  frozen_seconds: 0,
   ...change,
 });
 const report = (legs: Leg[], wires: Report["wires"] = []): Report => ({

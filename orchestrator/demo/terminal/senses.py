@@ -170,7 +170,14 @@ class Screen:
             if self._lane is None or self._watching is Watching.NOTHING:
                 continue
             if self._watching is Watching.ALL or frame.keyframe:
-                packet = Packet(frame.data, frame.timestamp, arrival, frame.keyframe, frame.damaged)
+                packet = Packet(
+                    frame.data,
+                    frame.timestamp,
+                    arrival,
+                    frame.keyframe,
+                    frame.damaged,
+                    missing=frame.missing,
+                )
                 self._lane.put(packet)
                 if self._inbox.skipping or self._decoder.needs_keyframe:
                     self._ask_keyframe()

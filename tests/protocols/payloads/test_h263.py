@@ -270,7 +270,7 @@ def test_a_redundant_header_begins_a_picture_whose_first_packet_was_lost() -> No
     header = H263PlusHeader(True, None, INTRA_HEADER[2:], 6)
     depacketizer = H263PlusDepacketizer()
     frames = depacketizer.push(bytes(header) + b"\x84" + b"\x55" * 20, 0, True, after_loss=True)
-    assert frames == [Frame(INTRA_HEADER + b"\0\0\x84" + b"\x55" * 20, 0, True, damaged=True)]
+    assert frames == [Frame(INTRA_HEADER + b"\0\0\x84" + b"\x55" * 20, 0, True, damaged=True, missing=0.5)]
 
 
 # --- losses -----------------------------------------------------------------------------------------------

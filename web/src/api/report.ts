@@ -21,6 +21,9 @@ export interface Leg {
   held: boolean;
   /** Of incoming sound: 0 is full scale, -127 nothing or muted. */
   level_dbov: number | null;
+  /** Of a main picture: how often it stood still, and for how many seconds in all. */
+  freezes: number;
+  frozen_seconds: number;
 }
 
 export interface Encoder {

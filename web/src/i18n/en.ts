@@ -272,6 +272,8 @@ export const en: Messages = {
       roundTrip: "Round trip",
       frames: "Frames",
       frameRate: "Frame rate",
+      freezes: "Freezes",
+      frozenFor: "{seconds} s",
       standsStill: "stands still",
       held: "seen by nobody, asked to keep to {rate}",
       size: "Size",

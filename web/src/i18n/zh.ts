@@ -269,6 +269,8 @@ export const zh = {
       roundTrip: "往返",
       frames: "帧",
       frameRate: "帧率",
+      freezes: "卡顿",
+      frozenFor: "{seconds} 秒",
       standsStill: "停顿",
       held: "无人观看，已要求降至 {rate}",
       size: "尺寸",
