@@ -7,6 +7,7 @@ import {
   ElConfigProvider,
   ElDatePicker,
   ElDialog,
+  ElDrawer,
   ElDropdown,
   ElDropdownItem,
   ElDropdownMenu,
@@ -22,6 +23,7 @@ import "element-plus/es/components/checkbox/style/css";
 import "element-plus/es/components/checkbox-group/style/css";
 import "element-plus/es/components/date-picker/style/css";
 import "element-plus/es/components/dialog/style/css";
+import "element-plus/es/components/drawer/style/css";
 import "element-plus/es/components/dropdown/style/css";
 import "element-plus/es/components/dropdown-item/style/css";
 import "element-plus/es/components/dropdown-menu/style/css";
@@ -40,6 +42,7 @@ const COMPONENTS = [
   ElConfigProvider,
   ElDatePicker,
   ElDialog,
+  ElDrawer,
   ElDropdown,
   ElDropdownItem,
   ElDropdownMenu,

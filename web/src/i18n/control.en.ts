@@ -151,6 +151,8 @@ export const controlEn: typeof controlZh = {
       askChair: "Ask for the chair",
       chairAsked: "Asked for the chair",
       releaseChair: "Release the chair",
+      preside: "Preside",
+      endTitle: "End the meeting?",
       waiting: "Please wait to be admitted.",
       deaf: "The operator has deafened you: you do not hear the meeting.",
       cameraOff: "The operator has turned your camera off.",

@@ -145,6 +145,8 @@ export const controlZh = {
       askChair: "申请主席",
       chairAsked: "已申请主席",
       releaseChair: "释放主席",
+      preside: "主持会议",
+      endTitle: "结束会议？",
       waiting: "请稍候，等待主持人准入。",
       deaf: "操作员已将您闭音，您听不到会议。",
       cameraOff: "操作员已关闭您的视频。",

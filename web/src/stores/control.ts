@@ -2,12 +2,13 @@
 
 import { ref } from "vue";
 
-import { orderConference, readControl, type Order } from "@/api/control";
+import { orderAs, orderConference, readControl, type Order } from "@/api/control";
 import { attempt } from "@/components/feedback";
 
 import { useRows } from "./rows";
 
-export function useControl(conferenceId: string) {
+/** `site` is the participant that orders: one with the chair. Without it an operator does. */
+export function useControl(conferenceId: string, site?: () => string) {
   const rows = useRows(() => readControl(conferenceId), {
     changedBy: (event) =>
       event.conference_id === conferenceId &&
@@ -20,7 +21,8 @@ export function useControl(conferenceId: string) {
     busy.value = true;
     const version = rows.value.value?.version;
     try {
-      await orderConference(conferenceId, version === undefined ? wanted : { ...wanted, version });
+      const order = version === undefined ? wanted : { ...wanted, version };
+      await (site === undefined ? orderConference(conferenceId, order) : orderAs(conferenceId, site(), order));
     } finally {
       await rows.refresh();
       busy.value = false;
