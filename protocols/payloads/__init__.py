@@ -18,9 +18,9 @@ class Frame:
 
     `timestamp` is in RTP units as pushed. `keyframe`: decoding can start here (always, for sound). `damaged`:
     bytes of this frame, or by the receiver's knowledge of those it refers to, are missing. `recovery_point`:
-    so many frames after this one the picture is whole again without a key frame (H.264 D.2.8). `missing`: what
-    share of its own packets was of no use or never came, as far as the format tells; a row of lost packets
-    counts as one.
+    so many frames after this one the picture is whole again without a key frame (H.264 D.2.8). `missing`:
+    the share of its own packets that never came or was of no use, as far as the format tells; lost packets in
+    a row count as one.
     """
 
     data: bytes
