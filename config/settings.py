@@ -23,7 +23,7 @@ from msgspec import Meta
 
 from config.section import ConfigurationError, Name, Seconds, Secret, check_prefix
 from config.section import Section as _Section
-from config.trunks import HOST, SipTrunk, SrtpPolicy
+from config.trunks import HOST, SipTrunk, SrtpPolicy, check_authority
 
 __all__ = ["ConfigurationError", "Secret", "Settings"]
 
@@ -130,7 +130,9 @@ class Sip(_Section, frozen=True):
     `flow_by_reinvite`: terminals that heed neither REMB nor TMMBR are told by a re-INVITE with a lower b=
     that nobody sees their picture, and by another before it is shown. Off, they send on: some trip over it.
     `redirects`: addresses, prefixes and host names that a 3xx may send a call of ours to, beside the same
-    host and the callee's own site.
+    host and the callee's own site. Servers and terminals that we call by TLS are verified, with the system's
+    authorities and `certificate_authority`, which may be a self-signed certificate itself; `tls_verify` false
+    takes any certificate, so that whoever is in between may read and answer.
     """
 
     udp: Port | None = 5060
@@ -139,6 +141,8 @@ class Sip(_Section, frozen=True):
     srtp: SrtpPolicy = "off"
     flow_by_reinvite: bool = False
     redirects: tuple[str, ...] = ()
+    certificate_authority: Path | None = None
+    tls_verify: bool = True
 
 
 class Bfcp(_Section, frozen=True):
@@ -476,6 +480,7 @@ class Settings(_Section, frozen=True):
                     raise ConfigurationError(f"{key}.advertise: peers cannot send to {network.advertise}")
             elif bind.is_unspecified:
                 raise ConfigurationError(f"{key}.advertise: must be given when bind is {network.bind}")
+            check_authority(f"{key}.sip", network.sip.certificate_authority, verified=network.sip.tls_verify)
             for at, host in enumerate(network.sip.redirects):
                 if not HOST.match(host):
                     check_prefix(f"{key}.sip.redirects[{at}]", host)

@@ -18,6 +18,14 @@ DIALLED = re.compile(r"\+?[0-9*#]{0,20}\Z")
 SrtpPolicy = Literal["off", "offered", "required"]
 
 
+def check_authority(key: str, authority: Path | None, *, verified: bool) -> None:
+    """Raise ConfigurationError for one that is not there, or that nobody would ask."""
+    if authority is not None and not verified:
+        raise ConfigurationError(f"{key}.tls_verify: false leaves certificate_authority without use")
+    if authority is not None and not authority.is_file():
+        raise ConfigurationError(f"{key}.certificate_authority: {authority} is no file")
+
+
 class TrunkNumber(Section, frozen=True):
     """A number of ours at the provider, and the meeting that its callers want."""
 
@@ -35,7 +43,8 @@ class SipTrunk(Section, frozen=True):
     `keep_alive` seconds tell whether it is there. Only challenges of `realm` are answered, if it is given.
     Calls in come from its own addresses or from `sources`; they go to the meeting that `numbers` names, else
     to the general number. `redirects`: by a 3xx its server may send a call of ours to another number of its
-    own, whatever that costs.
+    own, whatever that costs. By TLS its certificate is verified, with the system's authorities and
+    `certificate_authority`, which may be a self-signed certificate itself; `tls_verify` false takes any.
     """
 
     name: str
@@ -63,6 +72,7 @@ class SipTrunk(Section, frozen=True):
     calls: Annotated[int, Meta(ge=1, le=1000)] = 30
     redirects: bool = False
     certificate_authority: Path | None = None
+    tls_verify: bool = True
     retry: Seconds = 30.0
 
     @property
@@ -103,5 +113,4 @@ class SipTrunk(Section, frozen=True):
             check_prefix(f"{key}.sources[{index}]", source)
         if self.srtp != "off" and self.transport != "tls":
             raise ConfigurationError(f"{key}.srtp: keys go with transport tls only, else all could read them")
-        if self.certificate_authority is not None and not self.certificate_authority.is_file():
-            raise ConfigurationError(f"{key}.certificate_authority: {self.certificate_authority} is no file")
+        check_authority(key, self.certificate_authority, verified=self.tls_verify)

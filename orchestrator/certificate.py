@@ -2,7 +2,7 @@
 
     certificate, key = ensure_certificate(settings)          paths of PEM files
     context = server_context(settings)                       an ssl.SSLContext for the listener
-    context = client_context(settings)                       one for connections of ours
+    trust = client_trust(settings, network)                  SSLContexts for SIP connections of ours
 
 Our own lies in `data/tls`, names every address that browsers may use, and is made anew when it is about
 to expire or an address is missing in it. The key is readable by this user only. Raises
@@ -20,15 +20,19 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from config.settings import ConfigurationError, Settings
+from config.settings import ConfigurationError, Network, Settings
+
+log = structlog.get_logger(__name__)
 
 VALID = datetime.timedelta(days=825)
 RENEWED_BEFORE = datetime.timedelta(days=30)
@@ -71,13 +75,43 @@ def server_context(settings: Settings) -> ssl.SSLContext:
     return context
 
 
-def client_context(settings: Settings) -> ssl.SSLContext:
-    """TLS 1.2 or later towards the servers that we call: theirs are verified, ours is shown to who asks."""
+@dataclass(frozen=True, slots=True)
+class ClientTrust:
+    """By whom those are verified whom we call in one network: servers of trunks by name, and all others."""
+
+    others: ssl.SSLContext
+    servers: tuple[tuple[str, ssl.SSLContext], ...]
+
+
+def client_trust(settings: Settings, network: Network) -> ClientTrust:
+    """TLS 1.2 or later towards those whom we call: theirs are verified unless the settings say no, ours is
+    shown to who asks. A trunk's authority vouches for its own server only."""
+    servers = []
+    for trunk in settings.trunks:
+        if (trunk.network or settings.networks[0].name) == network.name and trunk.transport == "tls":
+            if not trunk.tls_verify:
+                log.warning("tls_not_verified", trunk=trunk.name, meaning="anybody may pose as its server")
+            context = _client_context(settings, trunk.certificate_authority, verify=trunk.tls_verify)
+            servers.append((trunk.host_name.lower(), context))
+    if not network.sip.tls_verify:
+        log.warning("tls_not_verified", network=network.name, meaning="anybody may pose as whom we call")
+    verify = network.sip.tls_verify
+    return ClientTrust(
+        _client_context(settings, network.sip.certificate_authority, verify=verify), tuple(servers)
+    )
+
+
+def _client_context(settings: Settings, authority: Path | None, *, verify: bool) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    for trunk in settings.trunks:
-        if trunk.certificate_authority is not None:
-            context.load_verify_locations(trunk.certificate_authority)
+    if authority is not None:
+        try:
+            context.load_verify_locations(authority)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigurationError(f"certificate_authority: {authority}: {error}") from None
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
     context.load_cert_chain(*ensure_certificate(settings))
     return context
 

@@ -29,7 +29,7 @@ from foundation.telemetry import Telemetry
 from foundation.throttle import AttemptThrottle
 from media.link import LinkServer
 from orchestrator.accounts import ensure_home_site
-from orchestrator.certificate import client_context, server_context
+from orchestrator.certificate import client_trust, server_context
 from orchestrator.control import Neighbours, WorkerAddress
 from orchestrator.leg_gauges import LegGauges
 from orchestrator.main_http import MainHttp
@@ -243,9 +243,9 @@ class MainProcess:
         settings = self._settings
         attempts = AttemptThrottle(self._clock, free=DIGEST_ATTEMPTS_FREE)
         tls = any(network.sip.tls for network in settings.networks)
-        context, client = (server_context(settings), client_context(settings)) if tls else (None, None)
+        context = server_context(settings) if tls else None
         service = SipService(
-            [_listener(network, context, client) for network in settings.networks],
+            [_listener(settings, network, context) for network in settings.networks],
             realm=self._realm,
             meetings=meetings,
             workers=workers,
@@ -288,9 +288,8 @@ def _bfcp(settings: Settings, network: Network) -> BfcpSettings:
     )
 
 
-def _listener(
-    network: Network, context: ssl.SSLContext | None, client: ssl.SSLContext | None
-) -> ListenerSettings:
+def _listener(settings: Settings, network: Network, context: ssl.SSLContext | None) -> ListenerSettings:
+    trust = client_trust(settings, network) if network.sip.tls else None
     return ListenerSettings(
         network=network.name,
         host=network.bind,
@@ -299,6 +298,7 @@ def _listener(
         tls_port=network.sip.tls,
         advertised_host=network.advertised,
         tls=context if network.sip.tls else None,
-        tls_client=client if network.sip.tls else None,
+        tls_client=None if trust is None else trust.others,
+        tls_servers=() if trust is None else trust.servers,
         dscp=network.dscp.signalling,
     )

@@ -35,7 +35,8 @@ class ListenerSettings:
     """Where one network listens; a port of None switches its transport off, 0 takes any free one.
 
     ``advertised_host`` and ``advertised_ports`` (by transport) are what peers are told, when a 1:1 NAT stands
-    between. ``tls`` is the server's context, ``tls_client`` the one for connections we open.
+    between. ``tls`` is the server's context, ``tls_client`` the one for connections we open, other than to
+    ``tls_servers``, which have their own by host name.
     """
 
     network: str
@@ -47,6 +48,7 @@ class ListenerSettings:
     advertised_ports: tuple[tuple[Transport, int], ...] = ()
     tls: ssl.SSLContext | None = None
     tls_client: ssl.SSLContext | None = None
+    tls_servers: tuple[tuple[str, ssl.SSLContext], ...] = ()
     dscp: int = 0
 
 
@@ -121,6 +123,8 @@ class _Connection:
     writer: asyncio.StreamWriter
     certified: str | None = None
     proven: bool = False
+    trust: ssl.SSLContext | None = None
+    """Of a TLS connection that we opened: what its peer was verified by."""
 
 
 class SipListener:
@@ -361,23 +365,31 @@ class SipListener:
     async def connect(self, transport: Transport, host: str, port: int, name: str | None = None) -> Flow:
         """A flow to that numeric address: the connection there is, else a new one. Raises NoWay.
 
-        `name` is what a TLS server's certificate has to be for (RFC 5922 7.1).
+        `name` is what a TLS server's certificate has to be for (RFC 5922 7.1). A connection to a peer that
+        was verified by less than this one is to be serves nobody else.
         """
         network = self.settings.network
         if transport not in self._ports:
             raise NoWay(f"no {transport} listener in network {network}")
         if transport == "UDP":
             return Flow(network, "UDP", host, port)
+        trust = self._trust(name or host) if transport == "TLS" else None
         address = (transport, host, port)
         if (lock := self._opening.get(address)) is None:
             lock = self._opening[address] = asyncio.Lock()
         async with lock:
             known = self.connection_to(transport, host, port)
-            return known if known is not None else await self._open(transport, host, port, name)
+            if known is not None and self._connections[known.connection].trust in (None, trust):
+                return known
+            return await self._open(transport, host, port, name or host, trust)
 
-    async def _open(self, transport: Transport, host: str, port: int, name: str | None) -> Flow:
+    def _trust(self, name: str) -> ssl.SSLContext | None:
+        return dict(self.settings.tls_servers).get(name.lower(), self.settings.tls_client)
+
+    async def _open(
+        self, transport: Transport, host: str, port: int, name: str, context: ssl.SSLContext | None
+    ) -> Flow:
         network = self.settings.network
-        context = self.settings.tls_client if transport == "TLS" else None
         if transport == "TLS" and context is None:
             raise NoWay(f"no TLS client context in network {network}")
         if len(self._connections) >= self._limits.connections:
@@ -388,13 +400,14 @@ class SipListener:
                     host,
                     port,
                     ssl=context,
-                    server_hostname=(name or host) if context is not None else None,
+                    server_hostname=name if context is not None else None,
                     local_addr=(self.settings.host, 0),
                 )
         except (OSError, TimeoutError) as error:
             raise NoWay(f"no {transport} connection to {host} port {port}: {error or 'timed out'}") from error
         flow = self._adopt(transport, host, port, reader, writer)
-        self._connections[flow.connection].proven = True
+        opened = self._connections[flow.connection]
+        opened.proven, opened.trust = True, context
         return flow
 
     async def aclose(self) -> None:

@@ -191,6 +191,10 @@ def test_a_mistake_is_one_line(tmp_path: Path, added: str, message: str) -> None
     ("network", "message"),
     [
         ("bind: 127.0.0.1, rtp_ports: [5000, 4000]", "rtp_ports: the first port 5000 is above the last 4000"),
+        (
+            "bind: 127.0.0.1, sip: {certificate_authority: /no/ca.pem}",
+            "sip.certificate_authority: /no/ca.pem is no file",
+        ),
         ("bind: 127.0.0.1, sip: {redirects: [10.0.0.1/8]}", "sip.redirects[0]: 10.0.0.1/8 has host bits set"),
         ("bind: 127.0.0.1, rtp_ports: [5000, 5003]", "rtp_ports: 4 ports do not hold two calls"),
         ("bind: 0.0.0.0", "advertise: must be given when bind is 0.0.0.0"),

@@ -40,6 +40,10 @@ def test_a_trunk_needs_little_and_hides_its_password(tmp_path: Path) -> None:
         ([TRUNK + ", srtp: offered"], "trunks[0].srtp: keys go with transport tls only"),
         ([TRUNK + ", network: moon"], "trunks[0].network: unknown network 'moon'"),
         ([TRUNK + ", certificate_authority: /nowhere/ca.pem"], "trunks[0].certificate_authority: "),
+        (
+            [TRUNK + ", certificate_authority: /dev/null, tls_verify: false"],
+            "trunks[0].tls_verify: false leaves certificate_authority without use",
+        ),
         ([TRUNK + ", expires: 5"], "trunks[0].expires: "),
     ],
 )

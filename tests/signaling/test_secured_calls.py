@@ -34,11 +34,22 @@ LINE = f"a=crypto:1 {KEY.suite} inline:{KEY.key}\r\n".encode()
 
 @asynccontextmanager
 async def served(
-    house: House, clock: FakeClock, passwords: Passwords, folder: Path, **changes: Any
+    house: House,
+    clock: FakeClock,
+    passwords: Passwords,
+    folder: Path,
+    *,
+    trusted: bool = True,
+    **changes: Any,
 ) -> AsyncIterator[tuple[StreamProvider, SipService]]:
+    """`trusted` False: the node does not know the provider's certificate, and takes any from its server."""
     ours, theirs = certificate(folder, "anshi"), certificate(folder, "provider")
-    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context(cafile=theirs[0])
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
     server.load_cert_chain(*theirs)
+    blind = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    blind.check_hostname, blind.verify_mode = False, ssl.CERT_NONE
+    if trusted:
+        client.load_verify_locations(theirs[0])
     own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     own.load_cert_chain(*ours)
     provider = StreamProvider()
@@ -47,7 +58,8 @@ async def served(
         name="telecom", server="127.0.0.1", port=listening.sockets[0].getsockname()[1], transport="tls",
         register=False, identity="0771", prefixes=("",), **changes,
     )  # fmt: skip
-    listener = ListenerSettings("lo", "127.0.0.1", 0, 0, 0, tls=own, tls_client=client)
+    servers = () if trusted else (("127.0.0.1", blind),)
+    listener = ListenerSettings("lo", "127.0.0.1", 0, 0, 0, tls=own, tls_client=client, tls_servers=servers)
     house.desks["media-0"]._ours = SECURED
     async with switchboard(house, clock, passwords, listener=listener, trunks=[trunk]) as service:
         await until_true(
@@ -115,3 +127,18 @@ async def test_a_server_with_another_name_is_not_trusted(
         listener._by_address.clear()
         with pytest.raises(NoWay, match="certificate"):
             await listener.connect("TLS", "127.0.0.1", server, "other.example")
+
+
+async def test_a_server_that_nobody_verifies_is_called_and_its_connection_is_nobody_elses(
+    house: House, clock: FakeClock, passwords: Passwords, tmp_path: Path
+) -> None:
+    async with served(house, clock, passwords, tmp_path, trusted=False) as (provider, service):
+        member = await service.calls.dial(house.meeting.conference_id, "114", None, None)
+        provider.answer(await provider.invite(), 200, ANSWER)
+        await until_true(lambda: member.media is not None, "the telephone", 5.0)
+        listener = service.endpoint.listeners["lo"]
+        flow = service.trunks._trunks[0].flow
+        assert flow is not None
+        assert await listener.connect("TLS", "127.0.0.1", flow.port, "127.0.0.1") == flow
+        with pytest.raises(NoWay, match="certificate"):
+            await listener.connect("TLS", "127.0.0.1", flow.port, "room.example.cn")
