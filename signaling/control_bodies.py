@@ -9,9 +9,10 @@ from pydantic import BaseModel, Field
 
 from foundation.http_edge import Wanted
 from signaling.conference_bodies import ViewOut
-from signaling.control.machine import LARGEST_PAGE, MOST_GAIN_DB
 from signaling.control.orders import Command, Order
+from signaling.control.site_media import MOST_GAIN_DB
 from signaling.control.state import SHORTEST_POLL, Audience, Lobby, Mark, Mode
+from signaling.control.views import LARGEST_PAGE
 
 LONGEST_BANNER = 500
 LONGEST_LIST = 500
