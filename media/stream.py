@@ -8,13 +8,15 @@
 The source calls `publish` and, at its end, `close`. It never waits for a reader: each reader has a
 queue bounded in frames and bytes; what does not fit is dropped to the next key frame and counted.
 A new reader of a video stream starts with the current group of pictures, if that is whole.
+
+    follower = stream.follow(take, ended)          # for whoever only passes on: no queue, no task to wake
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 
 from media.packet import Format, Kind, Packet
@@ -69,6 +71,9 @@ class Reader:
             self._await_keyframe, self._began, self._leading = False, packet.pts, LEADING
         elif self._leads(packet):
             return
+        self._keep(packet)
+
+    def _keep(self, packet: Packet) -> None:
         self._packets.append(packet)
         self._bytes += len(packet)
         self._ready.set()
@@ -113,6 +118,30 @@ class Reader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Follower(Reader):
+    """A Reader that is told rather than asked: `take` is given each packet as it is published and `ended` is
+    called once, when the stream closes. Both run inside the source's call and must neither wait nor raise."""
+
+    def __init__(self, stream: Stream, take: Callable[[Packet], None], ended: Callable[[], None]) -> None:
+        wants_keyframe = stream.format.kind is Kind.VIDEO
+        super().__init__(stream, QUEUE_PACKETS, QUEUE_BYTES, await_keyframe=wants_keyframe)
+        self._take = take
+        self._when_ended = ended
+
+    def _keep(self, packet: Packet) -> None:
+        self._take(packet)
+
+    def end(self) -> None:
+        if not self._ended:
+            super().end()
+            self._when_ended()
+
+    def close(self) -> None:
+        """Told nothing any more, the end neither; safe to call twice."""
+        self._ended = True
+        super().close()
 
 
 class Stream:
@@ -171,16 +200,26 @@ class Stream:
         """A new reader; `from_keyframe=False` starts with the next packet, whatever it is."""
         wants_keyframe = from_keyframe and self.format.kind is Kind.VIDEO
         reader = Reader(self, capacity, capacity_bytes, await_keyframe=wants_keyframe)
+        whole = len(self._gop) <= capacity and self._gop_bytes <= capacity_bytes
+        self._join(reader, self._gop if whole else [], wants_keyframe)
+        return reader
+
+    def follow(self, take: Callable[[Packet], None], ended: Callable[[], None]) -> Follower:
+        """A new follower; the current group of pictures is given to it before this returns."""
+        follower = Follower(self, take, ended)
+        self._join(follower, self._gop, self.format.kind is Kind.VIDEO)
+        return follower
+
+    def _join(self, reader: Reader, group: Sequence[Packet], wants_keyframe: bool) -> None:
         if self.closed:
             reader.end()
-            return reader
+            return
         self._readers.append(reader)
-        if wants_keyframe and 0 < len(self._gop) <= capacity and self._gop_bytes <= capacity_bytes:
-            for packet in self._gop:
+        if wants_keyframe and group:
+            for packet in group:
                 reader.offer(packet)
         elif wants_keyframe:
             self.request_keyframe()
-        return reader
 
     def request_keyframe(self) -> None:
         """A reader is waiting for a key frame."""
@@ -196,6 +235,6 @@ class Stream:
         self.closed = True
         self._on_keyframe_wanted = None  # the source is let go of with its stream
         self._forget()
-        for reader in self._readers:
+        readers, self._readers = self._readers, []
+        for reader in readers:
             reader.end()
-        self._readers.clear()

@@ -54,7 +54,7 @@ class OutletPlayer(Protocol):
 
 
 class RtspOutlet:
-    """`run` until the stream ends. A player that joins gets the current group of pictures at once.
+    """Follows the stream until `close`. A player that joins gets the current group of pictures at once.
 
     All players share sequence numbers and SSRC: to each it is one ordinary RTP stream. `damaged` counts
     frames that were left out because bytes of them, or of those they refer to, were missing, `refused` those
@@ -74,6 +74,7 @@ class RtspOutlet:
         self._straight: dict[int, dict[OutletPlayer, Callable[[bytes], None]]] = {}
         self._group: list[OutletFrame] = []
         self._group_bytes = 0
+        self._source = stream.follow(self._print, self._ended)
 
     @property
     def ssrc(self) -> int:
@@ -115,11 +116,12 @@ class RtspOutlet:
             if not writes:
                 del self._straight[channel]
 
-    async def run(self) -> None:
-        """Prints frames until the stream ends; then tells the players."""
-        async with self.stream.reader() as reader:
-            async for packet in reader:
-                self._print(packet)
+    def close(self) -> None:
+        """Nothing more is printed; safe to call twice."""
+        self._source.close()
+        self._forget()
+
+    def _ended(self) -> None:
         for player in self._all():
             player.outlet_ended(self)
 

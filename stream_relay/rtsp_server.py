@@ -12,6 +12,7 @@ to the next key frame, and after `stalled_after` seconds disconnected; nobody el
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 import time
 from collections.abc import Callable
@@ -30,7 +31,8 @@ from stream_relay.rtsp_outlet import RtspOutlet
 __all__ = ["Catalogue", "RtspLimits", "RtspServer"]
 
 _TICK = 0.25
-
+_TICKS_OF_CHECK = 4
+"""Clients have seconds to spare; reports, the first of all, are for lip synchronisation."""
 
 _DEFAULT_LIMITS = RtspLimits()
 
@@ -59,7 +61,7 @@ class RtspServer:
         self._attempts = attempts
         self._digest = DigestServer(realm, secrets.token_bytes(32))
         self._connections: dict[RtspClient, asyncio.Task[None]] = {}
-        self._outlets: dict[Stream, tuple[RtspOutlet, asyncio.Task[None], int]] = {}
+        self._outlets: dict[Stream, tuple[RtspOutlet, int]] = {}
         self._server: asyncio.Server | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._clock: PacingClock | None = None
@@ -158,27 +160,24 @@ class RtspServer:
 
     def outlet(self, stream: Stream, index: int) -> RtspOutlet:
         """The stream's outlet, made for its first player; given back by `leave`."""
-        known = self._outlets.get(stream)
-        if known is None:
-            outlet = RtspOutlet(stream, index)
-            known = (outlet, asyncio.create_task(outlet.run(), name=f"rtsp.outlet.{stream.id}"), 0)
-        outlet, task, users = known
-        self._outlets[stream] = (outlet, task, users + 1)
+        outlet, users = self._outlets.get(stream) or (RtspOutlet(stream, index), 0)
+        self._outlets[stream] = (outlet, users + 1)
         return outlet
 
     def leave(self, outlet: RtspOutlet, connection: RtspClient) -> None:
         outlet.leave(connection)
-        _, task, users = self._outlets.pop(outlet.stream)
+        _, users = self._outlets.pop(outlet.stream)
         if users > 1:
-            self._outlets[outlet.stream] = (outlet, task, users - 1)
+            self._outlets[outlet.stream] = (outlet, users - 1)
         else:
-            task.cancel()
+            outlet.close()
 
     async def _tick(self) -> None:
-        while True:
+        for number in itertools.count(1):
             await asyncio.sleep(_TICK)
             now, wall_clock = time.monotonic(), time.time()
-            for outlet, _, _ in tuple(self._outlets.values()):
+            for outlet, _ in tuple(self._outlets.values()):
                 outlet.report(now, wall_clock)
-            for connection in tuple(self._connections):
-                connection.check(now)
+            if number % _TICKS_OF_CHECK == 0:
+                for connection in tuple(self._connections):
+                    connection.check(now)
