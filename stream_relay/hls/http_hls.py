@@ -137,7 +137,7 @@ class _Handlers:
 
 
 async def _wait(live: LiveBroadcast, msn: int, part: int | None) -> None:
-    if live.playlist.has(msn, part):
+    if live.playlist.has(msn, part) and not live.playlist.beyond_parts(msn, part):
         return
     try:
         there = await live.wait_for(msn, part)

@@ -19,6 +19,8 @@ JUMP_SECONDS = float(TARGET_DURATION)
 """A longer pause is a discontinuity: no segment may be as long as that."""
 MISFITS = 2
 """Of the latest parts so many do not keep to the part target: another is chosen."""
+PACE_SECONDS = 3.0
+"""A stream has to run for so long before its pace is judged anew: an encoder that starts stutters."""
 SEEN_FRAMES = 256
 """Of the latest frames, from which a part target is chosen ..."""
 SEEN_SECONDS = 6.0
@@ -127,14 +129,17 @@ class LiveBroadcast:
         while self._shown[-1] - self._shown[0] > SEEN_SECONDS * VIDEO_TIMESCALE:
             self._shown.popleft()
 
+    @property
+    def _seen_seconds(self) -> float:
+        return (max(self._shown) - min(self._shown)) / VIDEO_TIMESCALE
+
     def _enough_seen(self, frames: int) -> bool:
-        seen = (max(self._shown) - min(self._shown)) / VIDEO_TIMESCALE
-        return seen >= FIRST_SECONDS or frames >= FIRST_FRAMES
+        return self._seen_seconds >= FIRST_SECONDS or frames >= FIRST_FRAMES
 
     def _choose_target(self, fragments: StreamFragments) -> None:
         """At the beginning, and again when frames come at another pace than the target was chosen for."""
         playlist = self.playlist
-        if playlist.begun and playlist.misfits < MISFITS:
+        if playlist.begun and (playlist.misfits < MISFITS or self._seen_seconds < PACE_SECONDS):
             return
         times = sorted(self._shown)
         target = part_target([(b - a) / VIDEO_TIMESCALE for a, b in pairwise(times) if b > a])
@@ -148,13 +153,17 @@ class LiveBroadcast:
         self._wake()
 
     async def wait_for(self, msn: int, part: int | None) -> bool:
-        """True once the playlist has it; False after three target durations. Raises TooManyWaiting."""
+        """True once the playlist has it, or, where it asks for parts that will never be, has anything new;
+        False after three target durations. Raises TooManyWaiting."""
         if self.waiting >= WAITING:
             raise TooManyWaiting(f"{self.waiting} requests wait already")
         self.waiting += 1
+        old = self.playlist.next_part if self.playlist.beyond_parts(msn, part) else None
         try:
             async with asyncio.timeout(3 * TARGET_DURATION):
-                while not self.playlist.has(msn, part):
+                while not self.playlist.has(msn, part) or self.playlist.next_part == old:
+                    if self.playlist.ended:
+                        break
                     await self._changed.wait()
         except TimeoutError:
             return False

@@ -132,6 +132,7 @@ class LivePlaylist:
         self.end_segment()
         self._inits[self._next_init] = init
         self._next_init += 1
+        self._misfits.clear()
         self._rendered.clear()
 
     def add(self, part: Part, at: datetime, *, last: bool = False) -> None:
@@ -206,6 +207,16 @@ class LivePlaylist:
         if part is None:
             return msn < next_msn
         return msn < next_msn or (msn == next_msn and part < next_index)
+
+    def beyond_parts(self, msn: int, part: int | None) -> bool:
+        """Whether it asks for more parts of a segment that has ended, and only segments without parts follow:
+        hls.js does, when it has these already, and then stands still if it is told nothing new."""
+        if part is None or self.ended or self._current is not None:
+            return False
+        after = [one for one in self._whole if one.msn >= msn]
+        if len(after) < 2 or after[0].msn != msn or part < len(after[0].parts):
+            return False
+        return all(one.target != self.part_seconds for one in after[1:])
 
     def too_far(self, msn: int, part: int | None) -> bool:
         """Beyond what a player can know of (6.2.5.2): answered 400 instead of waited for."""

@@ -8,7 +8,7 @@ type Shown = "waiting" | "live" | "ended" | "unknown" | "offline" | "stalled" | 
 
 const ASK_EVERY = 4000;
 const ASK_SOON = 1500; // while nothing moves
-const FROZEN = 4000; // a picture that does not move for so long is fetched anew
+const FROZEN = 6000; // a picture that does not move for so long is fetched anew, if the player has not done it
 const GONE_AFTER = 30_000; // an unknown broadcast that was live a moment ago may come back: the service restarts
 const IDLE = 3000;
 

@@ -1,7 +1,9 @@
-// A live playlist in a video element: hls.js where there is Media Source, else the browser's own player. It only
-// plays; when to begin anew is decided by whoever owns it.
+// A live playlist in a video element: hls.js where there is Media Source, else the browser's own player. It plays, and
+// goes on by itself where the stream does; when to begin anew is decided by whoever owns it.
 
-import Hls, { ErrorDetails, Events } from "hls.js/light";
+import Hls, { type ErrorData, ErrorDetails, ErrorTypes, Events } from "hls.js/light";
+
+import { PlaylistLoader } from "./playlists";
 
 export interface PlayerListener {
   // It cannot go on: the player is closed, and may be opened again.
@@ -11,10 +13,25 @@ export interface PlayerListener {
 }
 
 const BEHIND = 8; // seconds behind the newest picture that count as "not live any more"
+const TEND_EVERY = 250;
+const THERE = 0.6; // seconds of picture that are there and not played
+const JUMP_AFTER = 900; // a picture that stands although there is more jumps to where live is ...
+const ANEW_AFTER = 2400; // ... and if that does not help is fetched anew
+const FAR = 4; // seconds behind after an interruption that are jumped over ...
+const JUMP_AGAIN = 6000; // ... once in so long
+const RELOAD_AFTER = 400;
+const RELOADS = 3;
 
 export class Player {
   private hls: Hls | null = null;
   private own = false;
+  private tending = 0;
+  private reloading = 0;
+  private reloads = 0;
+  private position = 0;
+  private movedAt = 0;
+  private jumpedAt = 0;
+  private jumped = false;
 
   constructor(
     private readonly video: HTMLVideoElement,
@@ -56,6 +73,7 @@ export class Player {
       maxLiveSyncPlaybackRate: 1.2,
       backBufferLength: 20,
       maxBufferLength: 20,
+      pLoader: PlaylistLoader,
       manifestLoadPolicy: policy(15_000),
       playlistLoadPolicy: policy(20_000),
       fragLoadPolicy: policy(20_000),
@@ -63,14 +81,20 @@ export class Player {
     this.hls = hls;
     hls.on(Events.ERROR, (_event, data) => {
       if (this.hls !== hls) return;
-      if (data.fatal) this.fail();
+      if (data.fatal) this.mend(hls, data);
       else if (data.details === ErrorDetails.LEVEL_EMPTY_ERROR) this.listener.ended(); // a stopped broadcast lists nothing
     });
     hls.on(Events.LEVEL_LOADED, (_event, data) => {
-      if (!data.details.live && this.hls === hls) this.listener.ended();
+      if (this.hls !== hls) return;
+      this.reloads = 0;
+      if (!data.details.live) this.listener.ended();
     });
     hls.loadSource(address);
     hls.attachMedia(this.video);
+    this.position = this.video.currentTime;
+    this.movedAt = this.jumpedAt = performance.now();
+    this.jumped = false;
+    this.tending = window.setInterval(() => this.tend(), TEND_EVERY);
   }
 
   toLive(): void {
@@ -79,6 +103,9 @@ export class Player {
   }
 
   close(): void {
+    window.clearInterval(this.tending);
+    window.clearTimeout(this.reloading);
+    this.reloads = 0;
     this.hls?.destroy();
     this.hls = null;
     if (this.own) {
@@ -86,6 +113,43 @@ export class Player {
       this.video.removeAttribute("src");
       this.video.load();
     }
+  }
+
+  // Whether the picture moves; if not although there is more of it, something is done about it.
+  private tend(): void {
+    const now = performance.now();
+    const { currentTime, paused, readyState } = this.video;
+    if (paused || readyState === 0) {
+      this.movedAt = now;
+    } else if (currentTime !== this.position) {
+      this.movedAt = now;
+      this.jumped = false;
+      if (this.behind > FAR && now - this.jumpedAt > JUMP_AGAIN) this.jump(now);
+    } else if (this.behind > THERE) {
+      if (this.jumped && now - this.movedAt > ANEW_AFTER) this.fail();
+      else if (!this.jumped && now - this.movedAt > JUMP_AFTER) this.jump(now);
+    }
+    this.position = this.video.currentTime;
+  }
+
+  private jump(now: number): void {
+    this.jumped = true;
+    this.jumpedAt = now;
+    this.toLive();
+  }
+
+  private mend(hls: Hls, error: ErrorData): void {
+    this.reloads += 1;
+    if (this.reloads > RELOADS || hls.latestLevelDetails === null) {
+      this.fail();
+      return;
+    }
+    if (error.type === ErrorTypes.MEDIA_ERROR) {
+      hls.recoverMediaError();
+      return;
+    }
+    window.clearTimeout(this.reloading);
+    this.reloading = window.setTimeout(() => hls.startLoad(), RELOAD_AFTER * this.reloads);
   }
 
   private fail(): void {

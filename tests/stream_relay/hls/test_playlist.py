@@ -131,6 +131,18 @@ def test_what_is_there_and_what_is_too_far() -> None:
     assert playlist.too_far(3, 99)
 
 
+def test_parts_that_will_never_be_are_told_from_those_that_come() -> None:
+    playlist = playing(2, parts=2)  # segments 0 and 1, parts 2.0 and 2.1
+    assert not playlist.beyond_parts(1, 2), "part 2.0 is there"
+    assert not playlist.beyond_parts(2, 2), "it may come"
+    playlist.add(Part(b"x", 1.7, False), NOON)  # a pause: segment 3, without parts
+    assert playlist.has(2, 2)
+    assert playlist.beyond_parts(2, 2)
+    assert not any(playlist.beyond_parts(*asked) for asked in ((2, 1), (2, None), (3, 0), (4, 0)))
+    playlist.add(Part(b"x", 0.5, True), NOON)
+    assert not playlist.beyond_parts(2, 2)
+
+
 @given(st.lists(st.tuples(st.floats(0.02, 0.5), st.booleans()), min_size=1, max_size=120))
 def test_no_segment_is_longer_than_the_target(parts: list[tuple[float, bool]]) -> None:
     playlist = LivePlaylist()
