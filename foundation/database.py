@@ -5,6 +5,7 @@
         await UserRepository(tx).add(...)
     async with database.reading() as tx:          # to read: a snapshot, never waits for a writer
         ...
+    await database.write(work); await database.read(work)     # the same for what is done many times a second
     await database.aclose()
 
 Errors say who erred: `DatabaseBusy` (somebody else holds the lock; try again), `DatabaseUnavailable` (no
@@ -18,16 +19,18 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+from foundation.sqlite_driver import sqlite_driver
+from foundation.sqlite_work import SqliteWork, TooMuchWork, tune_sqlite
 
 if TYPE_CHECKING:  # it is a DatabaseError's cousin and needs this module
     from foundation.secrets import SecretBox
@@ -42,6 +45,7 @@ __all__ = [
 ]
 
 Transaction: TypeAlias = AsyncSession
+_Result = TypeVar("_Result")
 
 _SQLITE_WAL_WRITE_LOCK = 120
 """The byte of the -shm file that a WAL writer locks (SQLite file format, 2.3.2 "WAL-Index Locks")."""
@@ -85,7 +89,9 @@ class Database:
         if self.is_sqlite:
             # Transactions are begun by our own statement: the driver would begin them too late, as readers.
             arguments: dict[str, Any] = {"timeout": busy_timeout, "isolation_level": None}
+            driver = {"module": sqlite_driver()}
         else:
+            driver = {}
             arguments = {
                 "server_settings": {"lock_timeout": str(round(busy_timeout * 1000))},
                 "timeout": 10.0,
@@ -97,11 +103,13 @@ class Database:
             max_overflow=0,
             pool_timeout=busy_timeout,
             pool_pre_ping=not self.is_sqlite,
+            **driver,
         )
         self._readers = self.engine.execution_options(anshi_reading=True)
+        self._work: SqliteWork | None = None
         if self.is_sqlite:
-            event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
-            event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
+            tune_sqlite(self.engine.sync_engine)
+            self._work = SqliteWork(self.url, busy_timeout, self._turn, self._writer.release)
 
     @property
     def name(self) -> str:
@@ -120,14 +128,7 @@ class Database:
             async with self._session(self.engine) as tx:
                 yield tx
             return
-        try:
-            await self._writer.acquire(self.busy_timeout)
-        except TimeoutError:
-            holder = self._writer.holder
-            raise DatabaseBusy(
-                f"database {self.name} is busy: task {holder!r} of this process has kept its write "
-                f"transaction open for over {self.busy_timeout:g} s"
-            ) from None
+        await self._turn()
         try:
             async with self._session(self.engine) as tx:
                 yield tx
@@ -140,9 +141,57 @@ class Database:
         async with self._session(self._readers) as tx:
             yield tx
 
+    async def write(self, work: Callable[[Connection], _Result]) -> _Result:
+        """A whole write transaction as one step: committed when `work` returns, undone when it raises.
+
+        On SQLite it is one hop to a thread, where `transaction` takes several for each statement, and what
+        waits together is committed together; so `work` touches nothing but its connection and values that
+        do not change. Once begun it is carried to its end, even if whoever waits is cancelled.
+        Raises as `transaction`, and what `work` raises.
+        """
+        if self._work is None:
+            async with self._session(self.engine) as tx:
+                return await (await tx.connection()).run_sync(work)
+        self._writer.refuse_nesting()
+        with self._explained():
+            return await self._work.write(work)
+
+    async def read(self, work: Callable[[Connection], _Result]) -> _Result:
+        """The same for a transaction that only reads."""
+        if self._work is None:
+            async with self._session(self._readers) as tx:
+                return await (await tx.connection()).run_sync(work)
+        with self._explained():
+            return await self._work.read(work)
+
     async def aclose(self) -> None:
         """Close every connection."""
+        if self._work is not None:
+            await self._work.aclose()
         await self.engine.dispose()
+
+    async def _turn(self) -> None:
+        """Wait for the turn to write, which is then this task's."""
+        try:
+            await self._writer.acquire(self.busy_timeout)
+        except TimeoutError:
+            holder = self._writer.holder
+            raise DatabaseBusy(
+                f"database {self.name} is busy: task {holder!r} of this process has kept its write "
+                f"transaction open for over {self.busy_timeout:g} s"
+            ) from None
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except TooMuchWork as error:
+            raise DatabaseBusy(f"database {self.name} is busy: {error}") from None
+        except Exception as error:
+            explained = self.explain(error)
+            if explained is error:
+                raise
+            raise explained from error
 
     @asynccontextmanager
     async def _session(self, engine: AsyncEngine) -> AsyncIterator[Transaction]:
@@ -244,12 +293,15 @@ class _WriterQueue:
         return self._owner.get_name() if self._owner else "?"
 
     async def acquire(self, timeout: float) -> None:
-        task = asyncio.current_task()
-        if task is not None and self._owner is task:
-            raise RuntimeError("a write transaction was opened inside another one by the same task")
+        self.refuse_nesting()
         async with asyncio.timeout(timeout):
             await self._lock.acquire()
-        self._owner = task
+        self._owner = asyncio.current_task()
+
+    def refuse_nesting(self) -> None:
+        """Raises RuntimeError when it is this very task's turn: it would wait for itself."""
+        if self._owner is not None and self._owner is asyncio.current_task():
+            raise RuntimeError("a write transaction was opened inside another one by the same task")
 
     def release(self) -> None:
         self._owner = None
@@ -277,20 +329,3 @@ def _sqlite_cause(error: BaseException | None) -> BaseException | None:
     while error is not None and not isinstance(error, sqlite3.Error):
         error = error.__cause__
     return error
-
-
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    cursor = connection.cursor()
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=NORMAL",
-        "foreign_keys=ON",
-        "journal_size_limit=67108864",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    reading = connection.get_execution_options().get("anshi_reading", False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

@@ -181,10 +181,14 @@ class DeskClient:
     def _caller(
         self, desk: str, method: Method, timeout: float | None
     ) -> Callable[..., Coroutine[Any, Any, Any]]:
+        count = len(method.signature.parameters)
+
         async def call(*args: object, **named: object) -> Any:
-            bound = method.signature.bind(*args, **named)
-            bound.apply_defaults()
-            arguments = msgspec.Raw(encode(tuple(bound.arguments.values())))
+            if named or len(args) != count:
+                bound = method.signature.bind(*args, **named)
+                bound.apply_defaults()
+                args = tuple(bound.arguments.values())
+            arguments = msgspec.Raw(encode(args))
             message = Call(next(self._ids), desk, method.name, arguments)
             value = await self._call(message, self.timeout if timeout is None else timeout)
             try:

@@ -22,7 +22,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -145,6 +145,10 @@ class JobWorker:
         room = self._concurrency - self._running
         if not room:
             return self._rescan
+        async with self._database.reading() as tx:
+            next_due = await JobRepository(tx).next_due(self._handlers)
+        if next_due is None or next_due > self._clock.now():  # then nobody else has to wait for us to look
+            return self._until(next_due)
         async with self._database.transaction() as tx:
             jobs = JobRepository(tx)
             claimed = await jobs.claim(self._handlers, self._name, self._clock.now(), self._lease, room)
@@ -152,9 +156,12 @@ class JobWorker:
         for job in claimed:
             self._running += 1
             scope.spawn(job.kind, self._work(job))
-        if len(claimed) == room or next_due is None:
+        return self._rescan if len(claimed) == room else self._until(next_due)
+
+    def _until(self, due: datetime | None) -> float:
+        if due is None:
             return self._rescan
-        return min(self._rescan, max(0.0, (next_due - self._clock.now()).total_seconds()))
+        return min(self._rescan, max(0.0, (due - self._clock.now()).total_seconds()))
 
     async def _work(self, job: Job) -> None:
         try:

@@ -14,6 +14,7 @@ from foundation.audit import AuditEntry, AuditTrail
 from foundation.clock import Clock
 from foundation.database import Database
 from foundation.passwords import HasherBusy, Passwords
+from foundation.repositories.site_callers import site_calling
 from foundation.repositories.sites import SipAccount, SiteRepository
 from foundation.throttle import AttemptThrottle
 from protocols.sip.digest import HashedPassword, Outcome, Secret, Verdict
@@ -91,13 +92,10 @@ class CallerDirectory:
         await self._check(claim, subject)
         account = await self._account(claim)
         if account is not None:
-            site_id: str | None = account.site_id
-        else:
-            async with self._database.reading() as tx:
-                site_id = await SiteRepository(tx).site_at(claim.network, claim.source)
-        if site_id is None:
-            return None
-        return Caller(await self._site_name(site_id), site_id, claim.network, claim.address)
+            return await self._of_site(account.site_id, claim)
+        network, source = claim.network, claim.source
+        site = await self._database.read(lambda connection: site_calling(connection, network, source))
+        return None if site is None else Caller(site.name, site.id, network, claim.address)
 
     async def account(self, claim: Claim, subject: str) -> SipAccount:
         """The account that proved itself by digest or certificate; an address is not enough.
@@ -141,10 +139,10 @@ class CallerDirectory:
                 return account
         return None
 
-    async def _site_name(self, site_id: str) -> str:
+    async def _of_site(self, site_id: str, claim: Claim) -> Caller:
         async with self._database.reading() as tx:
             site = await SiteRepository(tx).get(site_id)
-        return site_id if site is None else site.name
+        return Caller(site_id if site is None else site.name, site_id, claim.network, claim.address)
 
     async def guest(self, claim: Claim, pin: str, meeting: Meeting) -> Caller:
         """Somebody who knows the meeting's PIN. Raises Unidentified."""

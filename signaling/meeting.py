@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -122,6 +124,8 @@ class Member:
     offered: MediaDescription | None = None
     dialog: dict[str, Any] | None = None
     floor: FloorSeat | None = None
+    since: datetime = field(default_factory=partial(datetime.now, UTC))
+    """When it came, or was called."""
 
     @property
     def has_slides(self) -> bool:

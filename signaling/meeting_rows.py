@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
 
 import msgspec
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 
 from foundation.audit import AuditEntry, AuditTrail
 from foundation.clock import Clock
 from foundation.database import Database
 from foundation.desks import View
-from foundation.repositories.conferences import (
-    Conference,
-    ConferenceRepository,
-    ConferenceState,
-    Participant,
-    ParticipantState,
-)
+from foundation.repositories.conferences import Conference, ConferenceRepository, ConferenceState
+from foundation.repositories.participants import LogLine, Participant, ParticipantRows, ParticipantState
 from foundation.repositories.roll_calls import RollCallRecord, RollCallRepository
 from signaling.call_quality import QUALITY, CallQuality
 from signaling.control.state import ControlState
@@ -94,48 +93,80 @@ class MeetingRows:
             await ConferenceRepository(tx).set_state(conference_id, ConferenceState.ENDED, now)
             await RollCallRepository(tx).close(conference_id, now)
 
+    def moment(self) -> datetime:
+        """The time as rows have it."""
+        return self._clock.now()
+
     async def joining(self, member: Member) -> None:
-        async with self._database.transaction() as tx:
-            await ConferenceRepository(tx).add_participant(
-                Participant(
-                    id=member.participant_id,
-                    conference_id=member.conference_id,
-                    name=member.caller.name,
-                    address=member.caller.address,
-                    created_at=self._clock.now(),
-                    site_id=member.caller.site_id,
-                    state=ParticipantState.CALLING,
-                    description=member.record.to_json(),
-                )
-            )
+        """Somebody is called, which takes its time."""
+        row = _row(member, ParticipantState.CALLING)
+        await self._database.write(lambda connection: ParticipantRows(connection).add(row))
+
+    async def joined(self, member: Member) -> bool:
+        """A caller is in, who has no row yet: all that is known of it at once. False when it has left."""
+        record, now = member.record, self._clock.now()
+        row = replace(_row(member, ParticipantState.JOINED), joined_at=now)
+
+        def write(connection: Connection) -> None:
+            rows = ParticipantRows(connection)
+            rows.add(row)
+            rows.note(row.id, now, [LogLine(row.state.value)])
+
+        try:
+            await self._database.write(write)
+        except IntegrityError:
+            if await self._database.read(lambda connection: ParticipantRows(connection).is_there(row.id)):
+                return False
+            raise
+        if member.record != record:  # whoever changed it then found no row
+            await self.changed(member)
+        return True
 
     async def connected(self, member: Member) -> None:
-        async with self._database.transaction() as tx:
-            conferences = ConferenceRepository(tx)
-            await conferences.describe(member.participant_id, member.record.to_json())
-            await conferences.set_participant_state(
-                member.participant_id, ParticipantState.JOINED, self._clock.now()
-            )
+        """The same for one who has a row."""
+        description, now = member.record.to_json(), self._clock.now()
+
+        def write(connection: Connection) -> None:
+            rows = ParticipantRows(connection)
+            rows.describe(member.participant_id, description)
+            rows.move(member.participant_id, ParticipantState.JOINED, now)
+
+        await self._database.write(write)
 
     async def changed(self, member: Member) -> None:
         """Anything that recovery needs is different now."""
-        async with self._database.transaction() as tx:
-            await ConferenceRepository(tx).describe(member.participant_id, member.record.to_json())
+        whose, description = member.participant_id, member.record.to_json()
+        await self._database.write(
+            lambda connection: ParticipantRows(connection).describe(whose, description)
+        )
 
-    async def left(self, participant_id: str, reason: str, quality: CallQuality | None = None) -> None:
+    async def left(self, member: Member, reason: str, quality: CallQuality | None = None) -> None:
         """Final: failed for one who never joined, left for the others; reason and quality go to the log."""
         now = self._clock.now()
-        async with self._database.transaction() as tx:
-            conferences = ConferenceRepository(tx)
-            row = await conferences.participant(participant_id)
-            if row is None or row.state.final:
+        lines = [LogLine("reason", {"reason": reason})]
+        if quality is not None:
+            lines.insert(0, LogLine(QUALITY, msgspec.to_builtins(quality)))
+        whose = member.participant_id
+
+        def write(connection: Connection) -> None:
+            rows = ParticipantRows(connection)
+            if rows.leave(whose, now, lines) or rows.is_there(whose):
                 return
-            joined = row.state is ParticipantState.JOINED
-            state = ParticipantState.LEFT if joined else ParticipantState.FAILED
-            await conferences.set_participant_state(participant_id, state, now)
-            if quality is not None:
-                await conferences.log(participant_id, QUALITY, now, msgspec.to_builtins(quality))
-            await conferences.log(participant_id, "reason", now, {"reason": reason})
+            row = replace(_row(member, ParticipantState.FAILED), left_at=now)
+            rows.add(row)
+            rows.note(whose, now, [LogLine(row.state.value), *lines])
+
+        try:
+            await self._database.write(write)
+        except IntegrityError:  # where writers take no turns: it was written as joined between our two looks
+            await self._database.write(write)
+
+    async def interrupted(self, participant_id: str, reason: str) -> None:
+        """Final for one of whom there is nothing but its row."""
+        now, lines = self._clock.now(), [LogLine("reason", {"reason": reason})]
+        await self._database.write(
+            lambda connection: ParticipantRows(connection).leave(participant_id, now, lines)
+        )
 
     async def unfinished(self, conference_id: str) -> list[str]:
         """Participants whom the rows still hold to be in the meeting."""
@@ -149,6 +180,19 @@ class MeetingRows:
             rows = await ConferenceRepository(tx).participants(conference_id, present=True)
         found = (_member(row) for row in rows if row.state is ParticipantState.JOINED)
         return [member for member in found if member is not None]
+
+
+def _row(member: Member, state: ParticipantState) -> Participant:
+    return Participant(
+        id=member.participant_id,
+        conference_id=member.conference_id,
+        name=member.caller.name,
+        address=member.caller.address,
+        created_at=member.since,
+        site_id=member.caller.site_id,
+        state=state,
+        description=member.record.to_json(),
+    )
 
 
 def _meeting(row: Conference) -> Meeting:
@@ -172,6 +216,7 @@ def _member(row: Participant) -> Member | None:
         record.access,
         record.wanted,
         record.budget,
+        since=row.created_at,
         state=MemberState.CONNECTED,
         muted=record.muted,
         budget_set=record.budget_set,

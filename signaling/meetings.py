@@ -2,8 +2,9 @@
 
 `Meetings` owns the running meetings of a node. Every change goes the same way: the ledger grants, the
 row is written, the worker's desk is asked, the event is announced; a step that fails undoes those
-before it. The protocols (SIP, browsers, H.323) bring callers in as a `Caller`, an offer and a `Line`, and
-hear nothing of one another. Commands of operators arrive here too, already permitted at the edge.
+before it. Who calls is answered by the desk at once: its row is written after that, whole. The protocols
+(SIP, browsers, H.323) bring callers in as a `Caller`, an offer and a `Line`, and hear nothing of one
+another. Commands of operators arrive here too, already permitted at the edge.
 """
 
 from __future__ import annotations
@@ -38,13 +39,14 @@ from signaling.admission import Admission
 from signaling.call_quality import LastReports
 from signaling.control.controller import MeetingControl
 from signaling.control.orders import Command, Order
+from signaling.departures import Departures
 from signaling.floors import Floors
 from signaling.line import Line, NoLine
 from signaling.media_workers import MediaWorkers
 from signaling.meeting import Access, Caller, MediaRecord, Meeting, Member, MemberState
 from signaling.meeting_rows import MeetingRows
 from signaling.recovery import Recovery
-from signaling.roster import AlreadyIn, Roster, UnknownMeeting, UnknownMember, tolerant, written
+from signaling.roster import AlreadyIn, Roster, UnknownMeeting, UnknownMember, has_left, tolerant
 from signaling.site_budgets import SiteBudgets
 
 __all__ = ["AlreadyIn", "Meetings", "UnknownMeeting", "UnknownMember"]
@@ -54,6 +56,8 @@ log = structlog.get_logger(__name__)
 PROBE_SECONDS = 3.5
 HANG_UP_SECONDS = 4.0
 REOFFER_SECONDS = 5.0
+
+DialogMaker = Callable[[Member, MediaDescription], dict[str, object]]
 
 
 class Meetings:
@@ -71,6 +75,7 @@ class Meetings:
         self._roster = Roster(rows, bus, workers)
         self._budgets = SiteBudgets(self._roster, admission, site_budget)
         self._qualities = LastReports()
+        self._departures = Departures(rows)
         self.floors = Floors(self._roster)
         self._recovery = Recovery(self._roster, self._budgets, self.floors, self.leave)
         self.control = MeetingControl(self._roster, self.leave, self.end, self.floors.slides_changed)
@@ -172,25 +177,37 @@ class Meetings:
     # --- participants -----------------------------------------------------------------------------
 
     async def join(
-        self, conference_id: str, caller: Caller, offer: MediaDescription, access: Access, line: Line
+        self,
+        conference_id: str,
+        caller: Caller,
+        offer: MediaDescription,
+        access: Access,
+        line: Line,
+        dialog: DialogMaker | None = None,
     ) -> tuple[Member, MediaDescription]:
         """Admit a caller and answer its offer. Raises NotAdmitted, Refusal, UnknownMeeting.
 
-        A locked meeting takes no newcomers; where there is a lobby, they wait in it.
+        A locked meeting takes no newcomers; where there is a lobby, they wait in it. `dialog` makes the
+        protocol's own state of the call, as it will be with our answer, for the caller's row.
         """
         meeting = self._roster.meeting(conference_id)
         if meeting.control.locked:
             raise Refusal(RefusalKind.LOCKED, f"meeting {meeting.number} is locked, nobody can join it now")
         member, others = self._admitted(meeting, caller, self._budgets.wanted(caller, offer), access, line)
         try:
-            await self._roster.rows.joining(member)
             await self._budgets.share(others)
             await self.control.arriving(meeting, member)
             desk = await self._roster.desk(meeting)
             answer = await desk.admit(member.spec, offer)
             await self._roster.still_in(desk, member)
             told = self.floors.answered(member, offer, answer)
-            await self._connected(meeting, member, MediaRecord(answer, offer))
+            member.media, member.state = MediaRecord(answer, offer), MemberState.CONNECTED
+            if dialog is not None:
+                member.dialog = dialog(member, told)
+            if not await self._roster.rows.joined(member):
+                raise has_left(member)
+            await self._roster.still_in(desk, member)
+            self._announce_joined(meeting, member)
         except BaseException as error:
             await self._undo(meeting, member, error)
             raise
@@ -324,7 +341,7 @@ class Meetings:
             if member.media is not None:
                 quality = await self._qualities.of(desk, member.conference_id, participant_id)
             await tolerant(desk.drop(participant_id))
-        await written(self._roster.rows.left(participant_id, reason, quality))
+        await self._departures.write(member, reason, quality)
         self._roster.announce(member)
         await self._budgets.give_back(member.caller.site_id)
         if meeting is not None:
@@ -349,6 +366,7 @@ class Meetings:
         """The service stops: hang everybody up. Meetings, and cameras in them, go on when it runs again."""
         callers = [m.participant_id for m in self._roster.members.values() if m.camera is None]
         await asyncio.gather(*(self.leave(participant_id, "service stopped") for participant_id in callers))
+        await self._departures.aclose()
         await self.control.aclose()
 
     # --- what workers tell ------------------------------------------------------------------------
@@ -409,7 +427,8 @@ class Meetings:
         """The new member, and the budgets of those at its site who had to make room."""
         participant_id = new_id()
         conference_id = meeting.conference_id
-        member = Member(participant_id, conference_id, caller, access, wanted, wanted, line=line)
+        member = Member(participant_id, conference_id, caller, access, wanted, wanted, line)
+        member.since = self._roster.rows.moment()
         member.muted = meeting.control.mutes_newcomers
         grant = self._budgets.grant(meeting, member)
         member.budget = grant.budget
@@ -425,9 +444,7 @@ class Meetings:
         desk = self._roster.placed_desk(meeting.conference_id)
         if desk is not None:
             await asyncio.shield(tolerant(desk.drop(member.participant_id)))
-        await asyncio.shield(
-            written(self._roster.rows.left(member.participant_id, str(error) or "cancelled"))
-        )
+        await asyncio.shield(self._departures.write(member, str(error) or "cancelled"))
         await asyncio.shield(self._budgets.give_back(member.caller.site_id))
         await asyncio.shield(self.control.departed(meeting, member.participant_id))
 
@@ -435,6 +452,9 @@ class Meetings:
         member.media = media
         member.state = MemberState.CONNECTED
         await self._roster.rows.connected(member)
+        self._announce_joined(meeting, member)
+
+    def _announce_joined(self, meeting: Meeting, member: Member) -> None:
         self._roster.announce(member)
         log.info("joined", meeting=meeting.number, participant=member.participant_id, name=member.caller.name)
 

@@ -57,7 +57,7 @@ class Recovery:
                 await self._roster.rows.view(meeting.conference_id, meeting.view)
             for participant_id in await self._roster.rows.unfinished(meeting.conference_id):
                 if participant_id not in meeting.members:
-                    await self._roster.rows.left(participant_id, "service restarted")
+                    await self._roster.rows.interrupted(participant_id, "service restarted")
             if meeting.members:
                 self._roster.workers.await_all(SETTLE_SECONDS)
             self._roster.bus.publish(ConferenceOpened(meeting.conference_id))

@@ -83,8 +83,7 @@ class Roster:
         participant_id = member.participant_id
         if self.members.get(participant_id) is not member:
             await asyncio.shield(tolerant(desk.drop(participant_id)))
-            detail = f"participant {participant_id} has left meanwhile"
-            raise Refusal(RefusalKind.UNKNOWN_PARTICIPANT, detail)
+            raise has_left(member)
 
     async def set_state(self, member: Member, state: MemberState) -> None:
         member.state = state
@@ -118,6 +117,12 @@ class Roster:
         if self.workers.worker_of(conference_id) is None:
             return None
         return self.workers.place(conference_id)
+
+
+def has_left(member: Member) -> Refusal:
+    """What a step for somebody who is gone is refused with."""
+    detail = f"participant {member.participant_id} has left meanwhile"
+    return Refusal(RefusalKind.UNKNOWN_PARTICIPANT, detail)
 
 
 async def tolerant(call: Awaitable[None]) -> None:

@@ -8,7 +8,7 @@ import structlog
 
 from foundation.database import DatabaseError
 from foundation.desk_client import DeskFailed
-from foundation.desks import Dialled, Refusal, RefusalKind
+from foundation.desks import Dialled, MediaDescription, Refusal, RefusalKind
 from foundation.telemetry import log_context
 from protocols.sip.digest import Outcome, Verdict
 from protocols.sip.uri import SipUri
@@ -21,9 +21,10 @@ from signaling.registrar import Registrar
 from signaling.sip_claims import claim_of_call
 from signaling.sip_conversations import STATUS, SipConversations
 from signaling.sip_dialling import CallFailed, DialledNetworks, SipDialler
+from signaling.sip_dialog_record import DialogRecord
 from signaling.sip_endpoint import SipEndpoint
 from signaling.sip_events import CallCancelled, CallOver
-from signaling.sip_incoming import IncomingCall
+from signaling.sip_incoming import IncomingCall, PreparedAnswer
 from signaling.sip_line import PendingLine, SdpSession, SipLine
 from signaling.sip_lobby import SipLobby, Visit
 from signaling.sip_referrals import SipReferrals
@@ -160,17 +161,23 @@ class SipCalls:
         self, call: IncomingCall, meeting: Meeting, caller: Caller, offer: bytes
     ) -> SipLine:
         session = SdpSession()
-        pending = PendingLine()
-        member, answer = await self._meetings.join(
-            meeting.conference_id, caller, read_sdp(offer), Access.DIALLED_IN, pending
+        prepared: PreparedAnswer | None = None
+
+        def dialog(member: Member, answer: MediaDescription) -> dict[str, object]:
+            nonlocal prepared
+            prepared = call.prepare(session.write(answer))
+            return DialogRecord.planned(prepared.snapshot).to_json()
+
+        member, _answer = await self._meetings.join(
+            meeting.conference_id, caller, read_sdp(offer), Access.DIALLED_IN, PendingLine(), dialog
         )
+        assert prepared is not None, "a join makes the dialog"
         try:
-            line = SipLine(call.accept(session.write(answer)), session, member.participant_id)
+            line = SipLine(prepared.send(), session, member.participant_id)
         except CallCancelled:
             await self._meetings.leave(member.participant_id, "the caller gave up", hang_up=False)
             raise
         member.line = line
-        await self.conversations.remember(line)
         return line
 
     async def _answer_offerless(self, call: IncomingCall, meeting: Meeting, caller: Caller) -> SipLine | None:

@@ -27,7 +27,11 @@ Fields = Iterable[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class SipPolicy:
-    """Times in seconds, and bounds. ``session_interval`` None: we do not ask for session timers."""
+    """Times in seconds, and bounds. ``session_interval`` None: we do not ask for session timers.
+
+    ``max_pending`` calls to us wait for an answer at the most; who comes then is sent away at once (503 with
+    Retry-After) rather than kept waiting for what cannot be done in time.
+    """
 
     product: str = "Anshi"
     focus: bool = False
@@ -37,7 +41,7 @@ class SipPolicy:
     ring_timeout: float = 180.0
     reinvite_answer: float = 15.0
     max_calls: int = 4000
-    max_pending: int = 1000
+    max_pending: int = 200
     max_transactions: int = 50_000
     timing: Timing = field(default_factory=Timing)
     challenges: ChallengePolicy = field(default_factory=ChallengePolicy)

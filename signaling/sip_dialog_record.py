@@ -34,6 +34,11 @@ class DialogRecord:
     def of(cls, line: SipLine) -> DialogRecord:
         return cls(line.call.snapshot(), time.time(), line.trunk, line.session.picture_bps)
 
+    @classmethod
+    def planned(cls, call: CallSnapshot) -> DialogRecord:
+        """Of a call whose answer is about to be sent."""
+        return cls(call, time.time())
+
     def to_json(self) -> dict[str, Any]:
         encoded: dict[str, Any] = msgspec.to_builtins(self)
         return encoded

@@ -174,8 +174,7 @@ class SipEndpoint:
             return
         self._closing = True
         for incoming in list(self._ringing):
-            if not incoming.is_answered:
-                incoming.reject(503, "Shutting down")
+            incoming.reject(503, "Shutting down")
         for outgoing in list(self._outgoing):
             outgoing.cancel()
         byes = [asyncio.create_task(call.bye("shutting down")) for call in self.calls()]
@@ -437,6 +436,7 @@ class SipEndpoint:
             return
         incoming = IncomingCall(core, transaction, request, session, certified, self._authentication)
         self._ringing.add(incoming)
+        incoming.on_settled(self._ringing.discard)
         self._spawn("call", self._run_call(incoming))
 
     async def _run_call(self, incoming: IncomingCall) -> None:
@@ -453,7 +453,6 @@ class SipEndpoint:
         except Exception as error:
             _log.error("a call was lost to a fault of ours", call=incoming.call_id, exc_info=error)
         finally:
-            self._ringing.discard(incoming)
             if not incoming.is_answered:
                 incoming.reject(500)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 from protocols.sip.body import SDP, sdp_of
 from protocols.sip.dialog import Dialog, DialogId, target_is_secure
@@ -12,13 +12,13 @@ from protocols.sip.digest import Outcome, Verdict
 from protocols.sip.headers import NameAddress
 from protocols.sip.message import Request, Response
 from protocols.sip.reliability import wants_reliable
-from protocols.sip.session_timer import SessionAnswer
+from protocols.sip.session_timer import SessionAgreement, SessionAnswer
 from protocols.sip.uri import SipUri, Uri
 from protocols.sip.validation import Refusal
 from signaling.sip_authentication import SipAuthentication
 from signaling.sip_call import Call
 from signaling.sip_core import SipCore, new_tag
-from signaling.sip_events import CallCancelled
+from signaling.sip_events import CallCancelled, CallSnapshot
 from signaling.sip_listener import Flow
 from signaling.sip_provisionals import ReliableProvisionals, answer_prack
 from signaling.sip_transactions import FlowTransaction
@@ -56,6 +56,27 @@ class IncomingRequest:
         return Reply(401, headers=tuple(self.authentication.challenge(self.request, self.verdict)))
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedAnswer:
+    """A 200 that is ready: `snapshot` is the call as it will be once `send` has sent it."""
+
+    call: Call
+    headers: tuple[tuple[str, str], ...]
+    sdp: bytes
+    agreement: SessionAgreement | None
+    _send: Callable[[PreparedAnswer], Call]
+
+    @property
+    def snapshot(self) -> CallSnapshot:
+        agreement = self.agreement
+        left = None if agreement is None else agreement.expires_at(0.0)
+        return replace(self.call.snapshot(), session=agreement, session_left=left)
+
+    def send(self) -> Call:
+        """The call is live from now on. Raises CallCancelled."""
+        return self._send(self)
+
+
 class IncomingCall:
     """An INVITE that waits for its answer; handed to the endpoint's call handler.
 
@@ -78,6 +99,7 @@ class IncomingCall:
         self._authentication = authentication
         self._tag = new_tag()
         self._done = False
+        self._settled: Callable[[IncomingCall], object] | None = None
         self._reliable: ReliableProvisionals | None = None
         self._cancelled = asyncio.Event()
         self.request = request
@@ -133,6 +155,15 @@ class IncomingCall:
         """Whether a final response went out."""
         return self._done
 
+    def on_settled(self, then: Callable[[IncomingCall], object]) -> None:
+        """Call ``then`` once a final response went out."""
+        self._settled = then
+
+    def _settle(self) -> None:
+        self._done = True
+        if self._settled is not None:
+            self._settled(self)
+
     async def wait_cancelled(self) -> None:
         """Return when the caller has given up."""
         await self._cancelled.wait()
@@ -169,9 +200,9 @@ class IncomingCall:
             self._cancelled.set()
             self._finish(504, "No PRACK came", ())
 
-    def accept(self, sdp: bytes, headers: Fields = ()) -> Call:
-        """Answer 200 with our answer (or, to an offerless INVITE, our offer). The call is live at once;
-        ``call.wait_established()`` waits for the ACK and gives the SDP in it."""
+    def prepare(self, sdp: bytes, headers: Fields = ()) -> PreparedAnswer:
+        """Our 200 with our answer, not sent yet: whoever keeps calls can keep this one before anybody hears
+        of it."""
         self._check()
         request, core = self.request, self._core
         contact = self._contact()
@@ -180,15 +211,25 @@ class IncomingCall:
         call = Call(core, dialog, self.flow, adjacent=adjacent, peer=request)
         call.local_sdp, call.remote_sdp = sdp, self.offer
         fields = [("Contact", contact), *core.own.fields(), *self._session.headers, *headers]
-        response = core.respond(
-            self._transaction, 200, None, [*fields, ("Content-Type", SDP)], sdp, self._tag
+        return PreparedAnswer(
+            call, (*fields, ("Content-Type", SDP)), sdp, self._session.agreement, self._send_200
         )
-        self._done = True
+
+    def accept(self, sdp: bytes, headers: Fields = ()) -> Call:
+        """Answer 200 with our answer (or, to an offerless INVITE, our offer). The call is live at once;
+        ``call.wait_established()`` waits for the ACK and gives the SDP in it."""
+        return self.prepare(sdp, headers).send()
+
+    def _send_200(self, answer: PreparedAnswer) -> Call:
+        self._check()
+        core, call = self._core, answer.call
+        response = core.respond(self._transaction, 200, None, answer.headers, answer.sdp, self._tag)
+        self._settle()
         if self._reliable is not None:
             self._reliable.close()
             call.provisionals = self._reliable
         core.dialogs[call.id] = call
-        call.start_answered(self._transaction, response, self._session.agreement)
+        call.start_answered(self._transaction, response, answer.agreement)
         return call
 
     def reject(self, status: int, reason: str | None = None, headers: Fields = ()) -> None:
@@ -212,7 +253,7 @@ class IncomingCall:
         return self._core.contact(self.flow, user, secure=target_is_secure(self.request))
 
     def _finish(self, status: int, reason: str | None, headers: Fields) -> None:
-        self._done = True
+        self._settle()
         if self._reliable is not None:
             self._reliable.close()
         if self._core.dialogs.get(self.id) is self:

@@ -7,15 +7,22 @@ ConferenceRepository(tx): add, get, by_number, all, set_state, set_layout, set_c
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy import ColumnElement, delete, select, update
 
 from foundation.database import Transaction
+from foundation.repositories.participants import (
+    LogLine,
+    Participant,
+    ParticipantEvent,
+    ParticipantRows,
+    ParticipantState,
+)
 from foundation.schema import ConferenceRow, ParticipantLogRow, ParticipantRow
 
 __all__ = [
@@ -28,25 +35,13 @@ __all__ = [
     "ParticipantState",
 ]
 
+_Result = TypeVar("_Result")
+
 
 class ConferenceState(StrEnum):
     SCHEDULED = "scheduled"
     RUNNING = "running"
     ENDED = "ended"
-
-
-class ParticipantState(StrEnum):
-    """Where a participant stands; LEFT and FAILED are final."""
-
-    INVITED = "invited"
-    CALLING = "calling"
-    JOINED = "joined"
-    LEFT = "left"
-    FAILED = "failed"
-
-    @property
-    def final(self) -> bool:
-        return self in (ParticipantState.LEFT, ParticipantState.FAILED)
 
 
 class NumberTaken(ValueError):
@@ -68,36 +63,6 @@ class Conference:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     control: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Participant:
-    """A site, or a guest when `site_id` is None. `address` is a URI (sip:, h323:, tel:, camera: ...).
-
-    `description` is what picks the call up again after a crash: media, dialog and worker as plain JSON values
-    (`msgspec.to_builtins(value, str_keys=True)` makes them, `msgspec.convert(..., strict=False)` reads them).
-    """
-
-    id: str
-    conference_id: str
-    name: str
-    address: str
-    created_at: datetime
-    site_id: str | None = None
-    state: ParticipantState = ParticipantState.INVITED
-    description: dict[str, Any] | None = None
-    joined_at: datetime | None = None
-    left_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ParticipantEvent:
-    """One line of a participant's log."""
-
-    participant_id: str
-    at: datetime
-    event: str
-    detail: dict[str, Any]
 
 
 class ConferenceRepository:
@@ -182,21 +147,7 @@ class ConferenceRepository:
         return (await self._tx.execute(gone)).first() is not None
 
     async def add_participant(self, participant: Participant) -> None:
-        self._tx.add(
-            ParticipantRow(
-                id=participant.id,
-                conference_id=participant.conference_id,
-                site_id=participant.site_id,
-                name=participant.name,
-                address=participant.address,
-                state=participant.state,
-                description=participant.description,
-                created_at=participant.created_at,
-                joined_at=participant.joined_at,
-                left_at=participant.left_at,
-            )
-        )
-        await self._tx.flush()
+        await self._step(lambda rows: rows.add(participant))
 
     async def participant(self, participant_id: str) -> Participant | None:
         row = await self._tx.get(ParticipantRow, participant_id, populate_existing=True)
@@ -216,43 +167,16 @@ class ConferenceRepository:
 
     async def set_participant_state(self, participant_id: str, state: ParticipantState, at: datetime) -> bool:
         """Set the state and its time, and log it; False when the participant is gone or already final."""
-        values: dict[str, Any] = {"state": state}
-        if state is ParticipantState.JOINED:
-            values["joined_at"] = func.coalesce(ParticipantRow.joined_at, at)
-        elif state.final:
-            values["left_at"] = at
-        changed = await self._tx.execute(
-            update(ParticipantRow)
-            .where(
-                ParticipantRow.id == participant_id,
-                ParticipantRow.state.not_in([s for s in ParticipantState if s.final]),
-            )
-            .values(values)
-            .returning(ParticipantRow.id)
-            .execution_options(synchronize_session=False)
-        )
-        if changed.first() is None:
-            return False
-        await self.log(participant_id, state, at)
-        return True
+        return await self._step(lambda rows: rows.move(participant_id, state, at))
 
     async def describe(self, participant_id: str, description: dict[str, Any] | None) -> bool:
         """Replace what recovery needs."""
-        changed = await self._tx.execute(
-            update(ParticipantRow)
-            .where(ParticipantRow.id == participant_id)
-            .values(description=description)
-            .returning(ParticipantRow.id)
-        )
-        return changed.first() is not None
+        return await self._step(lambda rows: rows.describe(participant_id, description))
 
     async def log(
         self, participant_id: str, event: str, at: datetime, detail: dict[str, Any] | None = None
     ) -> None:
-        self._tx.add(
-            ParticipantLogRow(participant_id=participant_id, at=at, event=str(event), detail=detail or {})
-        )
-        await self._tx.flush()
+        await self._step(lambda rows: rows.note(participant_id, at, [LogLine(str(event), detail or {})]))
 
     async def log_of(self, participant_id: str) -> tuple[ParticipantEvent, ...]:
         """What happened to the participant, in order."""
@@ -262,6 +186,10 @@ class ConferenceRepository:
             .order_by(ParticipantLogRow.id)
         )
         return tuple(ParticipantEvent(row.participant_id, row.at, row.event, row.detail) for row in rows)
+
+    async def _step(self, step: Callable[[ParticipantRows], _Result]) -> _Result:
+        connection = await self._tx.connection()
+        return await connection.run_sync(lambda plain: step(ParticipantRows(plain)))
 
     async def _change(
         self, conference_id: str, values: dict[str, Any], *conditions: ColumnElement[bool]

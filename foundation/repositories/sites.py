@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, select
 
 from foundation.database import Transaction
+from foundation.repositories.site_callers import site_calling
 from foundation.schema import LinkRow, SipAccountRow, SiteAddressRow, SiteRow
 from foundation.secrets import Cell, SecretsError, secrets_of
 from foundation.site_tree import SiteTree
@@ -159,20 +160,9 @@ class SiteRepository:
 
     async def site_at(self, network: str, address: str) -> str | None:
         """The site that calls from `address` on `network`: that of the longest prefix, None when unknown."""
-        host = ipaddress.ip_address(address)
-        if isinstance(host, ipaddress.IPv6Address) and host.ipv4_mapped:
-            host = host.ipv4_mapped
-        widest_last = [
-            ipaddress.ip_network((host, length), strict=False).with_prefixlen
-            for length in range(host.max_prefixlen, -1, -1)
-        ]
-        found = await self._tx.execute(
-            select(SiteAddressRow.prefix, SiteAddressRow.site_id).where(
-                SiteAddressRow.network == network, SiteAddressRow.prefix.in_(widest_last)
-            )
-        )
-        sites = {row[0]: row[1] for row in found}
-        return next((sites[prefix] for prefix in widest_last if prefix in sites), None)
+        connection = await self._tx.connection()
+        found = await connection.run_sync(site_calling, network, address)
+        return None if found is None else found.id
 
     async def addresses(self) -> tuple[SiteAddress, ...]:
         order = (SiteAddressRow.network, SiteAddressRow.prefix)

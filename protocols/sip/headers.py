@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 from protocols.sip.grammar import (
@@ -22,6 +23,8 @@ from protocols.sip.grammar import (
 from protocols.sip.uri import SipUri, Uri, parse_host, parse_uri, print_host
 
 BRANCH_COOKIE = "z9hG4bK"
+_KEPT = 256
+"""Characters of the longest value that is remembered as parsed: a stranger's long ones would fill memory."""
 _VIA = re.compile(r"SIP\s*/\s*2\.0\s*/\s*([^\s/]+)\s+(.+)", re.IGNORECASE | re.DOTALL)
 
 
@@ -34,8 +37,12 @@ class Via:
     port: int | None = None
     parameters: Parameters = NO_PARAMETERS
 
+    @staticmethod
+    def parse(text: str) -> Via:
+        return _known_via(text) if len(text) <= _KEPT else Via._parse(text)
+
     @classmethod
-    def parse(cls, text: str) -> Via:
+    def _parse(cls, text: str) -> Via:
         match = _VIA.fullmatch(text.strip())
         if match is None or not is_token(match.group(1)):
             raise SipSyntaxError(f"not a Via: {excerpt(text)}")
@@ -89,8 +96,12 @@ class NameAddress:
     display_name: str = ""
     parameters: Parameters = NO_PARAMETERS
 
+    @staticmethod
+    def parse(text: str) -> NameAddress:
+        return _known_address(text) if len(text) <= _KEPT else NameAddress._parse(text)
+
     @classmethod
-    def parse(cls, text: str) -> NameAddress:
+    def _parse(cls, text: str) -> NameAddress:
         text = text.strip()
         left = find_outside(text, "<")
         if left < 0:
@@ -127,6 +138,11 @@ class NameAddress:
     def __str__(self) -> str:
         display = f"{quote(self.display_name)} " if self.display_name else ""
         return f"{display}<{self.uri}>{self.parameters}"
+
+
+# The same values are asked for again and again while a message is handled, and come back in the next ones.
+_known_via = lru_cache(1024)(Via._parse)
+_known_address = lru_cache(1024)(NameAddress._parse)
 
 
 def parse_addresses(values: Iterable[str]) -> tuple[NameAddress, ...]:

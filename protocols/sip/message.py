@@ -54,13 +54,16 @@ class Headers:
 
     def get(self, name: str) -> str | None:
         """The first value of the header, or None."""
-        wanted = name.lower()
-        return next((value for key, value in self.fields if key.lower() == wanted), None)
+        wanted, length = name.lower(), len(name)
+        for key, value in self.fields:  # asked for very often: lengths tell most names apart
+            if len(key) == length and key.lower() == wanted:
+                return value
+        return None
 
     def all(self, name: str) -> list[str]:
         """The value of each line of that header."""
-        wanted = name.lower()
-        return [value for key, value in self.fields if key.lower() == wanted]
+        wanted, length = name.lower(), len(name)
+        return [value for key, value in self.fields if len(key) == length and key.lower() == wanted]
 
     def items(self, name: str) -> list[str]:
         """Every item of a comma-separated header, over all its lines."""

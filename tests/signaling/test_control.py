@@ -139,7 +139,7 @@ async def test_control_survives_a_restart_without_those_who_did_not(
     await house.give(Command.LOCK)
     await house.give(Command.DEAFEN, c)
     await house.give(Command.BROADCAST, b)
-    await house.rows.left(c, "gone while nobody looked")
+    await house.rows.interrupted(c, "gone while nobody looked")
     again = House(database, clock)
     await again.meetings.restore()
     (meeting,) = again.meetings.running

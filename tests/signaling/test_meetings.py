@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from sqlalchemy import Connection
 
 from foundation.database import DatabaseBusy
 from foundation.desk_client import DeskFailed
-from foundation.desks import Refusal, RefusalKind, View, ViewMode
+from foundation.desks import MediaDescription, Refusal, RefusalKind, View, ViewMode
 from foundation.event_bus import Subscription
 from foundation.events import ConferenceChanged, ConferenceEnded, ConferenceOpened, Event, ParticipantChanged
 from foundation.repositories.conferences import ConferenceState, ParticipantState
 from foundation.repositories.sites import Link
 from signaling.admission import NotAdmitted
 from signaling.control.orders import Command
-from signaling.meeting import Access, MemberState
+from signaling.meeting import Access, Caller, Member, MemberState
 from signaling.roster import UnknownMeeting, UnknownMember
 from tests.signaling.house import ANSWER, FULL, MBIT, OFFER, OURS, House, description, locked
 from tests.signaling.recording_desk import RecordingLine
@@ -45,6 +46,38 @@ async def test_a_caller_joins_ledger_row_desk_event(house: House) -> None:
     assert list(house.meeting.members) == [second.participant_id]
     await house.meetings.leave(member.participant_id, "again")
     assert await house.reason(member.participant_id) == "hung up"
+
+
+async def test_a_caller_is_written_whole_and_once_and_once_more_when_it_leaves(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits = 0
+    write = house.database.write
+
+    async def counted(work: Callable[[Connection], object]) -> object:
+        nonlocal commits
+        commits += 1
+        return await write(work)
+
+    def no_session() -> None:
+        raise AssertionError("a call needs no other transaction")
+
+    monkeypatch.setattr(house.database, "write", counted)
+    monkeypatch.setattr(house.database, "transaction", no_session)
+    caller = Caller("room", "nanning", "lan", "sip:room@192.0.2.1")
+    member, _ = await house.meetings.join(
+        house.meeting.conference_id, caller, OFFER, Access.DIALLED_IN, RecordingLine(), _dialog
+    )
+    assert commits == 1
+    record, row = await house.record(member.participant_id), await house.row(member.participant_id)
+    assert record.dialog == {"of": member.participant_id, "with": 40_000}
+    assert row.joined_at is not None
+    await house.meetings.leave(member.participant_id, "hung up", hang_up=False)
+    assert commits == 2
+
+
+def _dialog(member: Member, answer: MediaDescription) -> dict[str, object]:
+    return {"of": member.participant_id, "with": answer.sections[0].port}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,17 @@ from signaling.sip_core import SipPolicy
 from signaling.sip_endpoint import SipEndpoint
 from signaling.sip_incoming import IncomingCall, IncomingRequest, Reply
 from signaling.sip_listener import ListenerSettings
-from tests.signaling.sip_raw import OFFER, QUICK, RawPeer, call_in, compose, endpoint, take_call
+from tests.signaling.sip_raw import (
+    ANSWER,
+    OFFER,
+    QUICK,
+    RawPeer,
+    call_in,
+    compose,
+    endpoint,
+    inside,
+    take_call,
+)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +122,28 @@ async def test_too_many_calls_are_503_with_retry_after() -> None:
         peer.send(peer.compose(body=OFFER, branch="z9hG4bK2", Call_ID="raw-2"))
         refused = await peer.response(503)
         assert refused.headers.get("Retry-After") == "10"
+
+
+async def test_who_would_wait_too_long_is_sent_away_at_once_with_retry_after() -> None:
+    answer_now = asyncio.Event()
+
+    async def on_call(incoming: IncomingCall) -> None:
+        await answer_now.wait()
+        await incoming.accept(ANSWER).wait_ended()
+
+    policy = SipPolicy(timing=QUICK, max_pending=1)
+    async with endpoint(on_call, policy) as one, RawPeer(one) as peer:
+        peer.send(peer.compose(body=OFFER))
+        peer.send(peer.compose(body=OFFER, branch="z9hG4bK2", Call_ID="raw-2"))
+        refused = await peer.response(503)
+        assert (refused.call_id, refused.headers.get("Retry-After")) == ("raw-2", "10")
+        answer_now.set()
+        answer = await peer.response(200)
+        peer.send(inside(peer, answer, "ACK", 1))
+        peer.send(peer.compose(body=OFFER, branch="z9hG4bK3", Call_ID="raw-3"))
+        while (await peer.response(200)).call_id != "raw-3":  # the first may be repeated
+            pass
+        assert len(one.calls()) == 2, "one that is answered keeps nobody out"
 
 
 async def test_closing_hangs_up_every_call_and_refuses_ringing_ones() -> None:

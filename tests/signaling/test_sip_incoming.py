@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 import pytest
 
 from protocols.sip.digest import Outcome
 from protocols.sip.message import Response
-from signaling.sip_events import CallCancelled, EndCause, Ended
+from signaling.sip_events import CallCancelled, CallSnapshot, EndCause, Ended
 from signaling.sip_incoming import IncomingCall
 from tests.signaling.sip_raw import ANSWER, HASTY, OFFER, RawPeer, call_in, ended, endpoint, inside, take_call
 
@@ -40,6 +41,27 @@ async def test_a_call_comes_is_answered_and_goes() -> None:
         assert incoming.offer == OFFER
         assert str(incoming.called) == "sip:8001@127.0.0.1"
         assert incoming.verdict.outcome is Outcome.ABSENT
+
+
+async def test_a_call_can_be_kept_as_it_will_be_before_its_200_is_sent() -> None:
+    kept: list[CallSnapshot] = []
+
+    async def on_call(incoming: IncomingCall) -> None:
+        prepared = incoming.prepare(ANSWER)
+        kept.append(prepared.snapshot)
+        assert one.calls() == [], "nobody has heard of it"
+        call = prepared.send()
+        kept.append(call.snapshot())
+        await call.wait_ended()
+
+    async with endpoint(on_call) as one, RawPeer(one) as peer:
+        peer.send(peer.compose(body=OFFER, Supported="timer", Session_Expires="1800;refresher=uac"))
+        answer = await peer.response(200)
+        planned, live = kept
+        assert planned.session is not None
+        assert planned.session_left == planned.session.expires_at(0.0)
+        assert replace(planned, session_left=None) == replace(live, session_left=None)
+        peer.send(inside(peer, answer, "ACK", 1))
 
 
 async def test_a_repeated_invite_is_one_call_and_200_is_repeated_until_the_ack() -> None:
