@@ -400,7 +400,7 @@ class RtspConnection(asyncio.Protocol):
             # Only ever to whoever asked: a "destination" would aim us at others (RFC 2326 16).
             peer = self._socket_address("peername")
             rtp_socket.set_remote((peer, rtp), (peer, rtcp))
-        outlet = self._server.outlet(stream, number)
+        outlet = self._server.outlet(stream, number, tcp=wanted.tcp)
         self._lines[outlet] = _Line(outlet, url, channel, rtp_socket)
         agreed = Transport(
             tcp=wanted.tcp,

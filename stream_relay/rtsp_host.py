@@ -92,8 +92,8 @@ class RtspHost(Protocol):
         """Whether a request from this address may pass, and as whose."""
         ...
 
-    def outlet(self, stream: Stream, index: int) -> RtspOutlet:
-        """The stream's outlet, made for its first player; given back by `leave`."""
+    def outlet(self, stream: Stream, index: int, *, tcp: bool) -> RtspOutlet:
+        """The stream's outlet for this transport, made for its first player; given back by `leave`."""
         ...
 
     def leave(self, outlet: RtspOutlet, connection: RtspClient) -> None: ...

@@ -10,10 +10,14 @@ from media.frame_packets import FramePackets
 from media.packet import Kind, Packet
 from media.rtp_sender import RtpSender, SenderSettings
 from media.stream import GOP_BYTES, Stream
+from protocols.rtp.packet import HEADER_SIZE
 from protocols.rtsp.framing import interleaved_headers
 from stream_relay.track_formats import packetizer_for, payload_type
 
-MAX_PAYLOAD = 1400
+MAX_DATAGRAM_PAYLOAD = 1400
+MAX_INTERLEAVED_PAYLOAD = 8192 - HEADER_SIZE
+"""The fewer packets, the less a frame costs us and its players. TCP knows no MTU, but players have bounds:
+ffmpeg is made for packets of 8192 bytes, ZLMediaKit drops those above 10240."""
 _SEQUENCE, _TIMESTAMP = slice(2, 4), slice(4, 8)
 
 
@@ -55,18 +59,22 @@ class OutletPlayer(Protocol):
 
 class RtspOutlet:
     """Follows the stream until `close`. A player that joins gets the current group of pictures at once.
+    With `tcp` its packets are of a size for interleaving (RFC 2326 10.12), else for datagrams.
 
     All players share sequence numbers and SSRC: to each it is one ordinary RTP stream. `damaged` counts
     frames that were left out because bytes of them, or of those they refer to, were missing, `refused` those
     that no payload can carry.
     """
 
-    def __init__(self, stream: Stream, index: int) -> None:
+    def __init__(self, stream: Stream, index: int, *, tcp: bool) -> None:
         self.stream = stream
+        self.tcp = tcp
         self.damaged = 0
         self.refused = 0
         number = payload_type(stream.format, index)
-        self._packetizer = packetizer_for(stream.format, MAX_PAYLOAD)
+        self._packetizer = packetizer_for(
+            stream.format, MAX_INTERLEAVED_PAYLOAD if tcp else MAX_DATAGRAM_PAYLOAD
+        )
         self._sender = RtpSender(
             SenderSettings(secrets.randbits(32), "anshi", number, stream.format.clock_rate)
         )

@@ -61,7 +61,7 @@ class RtspServer:
         self._attempts = attempts
         self._digest = DigestServer(realm, secrets.token_bytes(32))
         self._connections: dict[RtspClient, asyncio.Task[None]] = {}
-        self._outlets: dict[Stream, tuple[RtspOutlet, int]] = {}
+        self._outlets: dict[tuple[Stream, bool], tuple[RtspOutlet, int]] = {}
         self._server: asyncio.Server | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._clock: PacingClock | None = None
@@ -158,17 +158,19 @@ class RtspServer:
         elif outcome is Outcome.WRONG:
             self._attempts.attempt(key)
 
-    def outlet(self, stream: Stream, index: int) -> RtspOutlet:
-        """The stream's outlet, made for its first player; given back by `leave`."""
-        outlet, users = self._outlets.get(stream) or (RtspOutlet(stream, index), 0)
-        self._outlets[stream] = (outlet, users + 1)
+    def outlet(self, stream: Stream, index: int, *, tcp: bool) -> RtspOutlet:
+        """The stream's outlet for this transport, made for its first player; given back by `leave`."""
+        known = self._outlets.get((stream, tcp))
+        outlet, users = known or (RtspOutlet(stream, index, tcp=tcp), 0)
+        self._outlets[stream, tcp] = (outlet, users + 1)
         return outlet
 
     def leave(self, outlet: RtspOutlet, connection: RtspClient) -> None:
         outlet.leave(connection)
-        _, users = self._outlets.pop(outlet.stream)
+        key = (outlet.stream, outlet.tcp)
+        _, users = self._outlets.pop(key)
         if users > 1:
-            self._outlets[outlet.stream] = (outlet, users - 1)
+            self._outlets[key] = (outlet, users - 1)
         else:
             outlet.close()
 
