@@ -3,7 +3,7 @@ players, how soon a new player sees a whole frame, and what 20 that read nothing
 
 import asyncio
 import json
-import resource
+import os
 import statistics
 import sys
 import tempfile
@@ -15,7 +15,6 @@ from pathlib import Path
 import uvloop
 
 from benchmarks._hls_server import key_frame
-from benchmarks.hls_parts import cpu_seconds
 from benchmarks.result import Result
 from media.packet import Format, Packet
 from media.stream import Stream
@@ -87,9 +86,9 @@ async def _nginx_relay() -> float:
             )
             assert players.stdout is not None, "asked for as a pipe"
             await players.stdout.readline()
-            before = cpu_seconds(nginx.pid)
+            before = _cpu_seconds(nginx.pid)
             received = int(await players.stdout.readline())
-            spent = cpu_seconds(nginx.pid) - before
+            spent = _cpu_seconds(nginx.pid) - before
             await players.wait()
             for task in (push, publisher):
                 task.cancel()
@@ -123,9 +122,9 @@ async def _relay(stalled: int) -> Relayed:
     try:
         assert players.stdout is not None, "asked for as a pipe"
         first = json.loads(await players.stdout.readline())
-        before = resource.getrusage(resource.RUSAGE_SELF)
+        before = _cpu_seconds(os.getpid())
         received, lost = json.loads(await players.stdout.readline())
-        after = resource.getrusage(resource.RUSAGE_SELF)
+        spent = _cpu_seconds(os.getpid()) - before
         await players.wait()
     finally:
         if players.returncode is None:
@@ -136,5 +135,10 @@ async def _relay(stalled: int) -> Relayed:
         await server.aclose()
     if stalled and not server.dropped:
         raise RuntimeError("the stalled players did not stall: nothing was measured")
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Relayed(cpu, received * 8 / 1e9, statistics.median(first), lost)
+    return Relayed(spent, received * 8 / 1e9, statistics.median(first), lost)
+
+
+def _cpu_seconds(pid: int) -> float:
+    """User and system time of a process in nanosecond steps, as clock_getcpuclockid(3) finds it: /proc tells
+    steps of 10 ms, a sixth of what nginx uses here."""
+    return time.clock_gettime(~pid << 3 | 2)
