@@ -1,7 +1,12 @@
-"""Our requests inside one dialog: sent where the peer is, challenges answered, 2xx acknowledged."""
+"""Our requests inside one dialog: sent where the peer is, challenges answered, 2xx acknowledged.
+
+Nothing but a BYE overtakes an offer that the peer has not answered in any way: where the offer was lost, its
+repetition would come after a higher CSeq and be refused as out of order (RFC 3261 12.2.2).
+"""
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Iterable
 from functools import partial
@@ -29,27 +34,41 @@ class DialogClient:
         self._way = way
         self._credentials = Credentials(login)
         self._acks: dict[int, tuple[bytes, Flow]] = {}
+        self._offer_reached = asyncio.Event()
+        self._offer_reached.set()
 
     async def ask(self, method: str, headers: Fields, body: bytes) -> Response:
         """One request (not INVITE) and its final response. Raises NoAnswer."""
         extra = list(headers)
-        while True:
-            request = self._dialog.request(method, extra, body)
-            response = await self._core.ask(request, await self._flow_for(body))
-            answer = self._credential(response, request)
-            if answer is None:
-                return response
-            extra = [*headers, answer]
+        if method != "BYE":
+            await self._offer_reached.wait()
+        if method == "UPDATE":
+            self._offer_reached.clear()
+        try:
+            while True:
+                flow = await self._flow_for(body)
+                request = self._dialog.request(method, extra, body)
+                response = await self._core.ask(request, flow)
+                answer = self._credential(response, request)
+                if answer is None:
+                    return response
+                extra = [*headers, answer]
+        finally:
+            if method == "UPDATE":
+                self._offer_reached.set()
 
     async def invite(self, headers: Fields, sdp: bytes) -> Response:
         """A re-INVITE and its final response, a 2xx acknowledged. Raises NoAnswer."""
         headers = [*headers, ("Allow", ", ".join(self._core.own.methods))]
         extra = headers
         while True:
+            flow = await self._flow_for(sdp)
             request = self._dialog.request("INVITE", extra, sdp)
             number = request.cseq.number
-            waiter = OurReinvite(AckDuty(partial(self.send_ack, number), partial(self.repeat_ack, number)))
-            self._core.transactions.start(request, await self._flow_for(sdp), waiter)
+            self._offer_reached.clear()
+            duty = AckDuty(partial(self.send_ack, number), partial(self.repeat_ack, number))
+            waiter = OurReinvite(duty, self._offer_reached)
+            self._core.transactions.start(request, flow, waiter)
             response = await waiter.wait()
             answer = self._credential(response, request)
             if answer is None:

@@ -75,14 +75,19 @@ class AckDuty:
 
 
 class OurReinvite:
-    """The client user of our re-INVITE: every 2xx is acknowledged in the turn that brings it."""
+    """The client user of our re-INVITE: every 2xx is acknowledged in the turn that brings it.
 
-    def __init__(self, duty: AckDuty) -> None:
+    `reached` is set by the first response, or when none will come.
+    """
+
+    def __init__(self, duty: AckDuty, reached: asyncio.Event) -> None:
         self._duty = duty
+        self._reached = reached
         self._acknowledged = False
         self._response: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
 
     def on_response(self, response: Response) -> None:
+        self._reached.set()
         if response.status < 200:
             return
         if response.status < 300:
@@ -93,6 +98,7 @@ class OurReinvite:
             self._response.set_result(response)
 
     def on_failure(self, trouble: Trouble) -> None:
+        self._reached.set()
         if not self._response.done():
             self._response.set_exception(NoAnswer(trouble))
 

@@ -89,3 +89,29 @@ async def test_a_reinvite_can_be_cancelled() -> None:
         )
         assert {(await peer.response()).status for _ in range(2)} == {200, 487}
         assert len(one.calls()) == 1
+
+
+async def test_nothing_overtakes_an_offer_that_may_be_lost() -> None:
+    """Repeated after a request with a higher CSeq, it would be refused as out of order."""
+    async with endpoint() as one, RawPeer(one) as peer:
+        await call_in(peer)
+        (call,) = one.calls()
+        offer = asyncio.create_task(call.reinvite(OFFER))
+        first = await peer.request("INVITE")
+        update = asyncio.create_task(call.info("application/media_control+xml", b"<media_control/>"))
+        again = await peer.next()
+        assert isinstance(again, Request)
+        assert again == first, "repeated, and nothing else came"
+        peer.reply(again, 100)
+        info = await peer.request("INFO")
+        assert info.cseq.number > again.cseq.number
+        peer.reply(info, 200)
+        assert await update == 200
+        peer.reply(again, 200, body=ANSWER)
+        assert await offer == ANSWER
+        hurry = asyncio.create_task(call.update(OFFER))
+        late = await peer.request("UPDATE")
+        bye = asyncio.create_task(call.bye())
+        assert (await peer.request("BYE")).cseq.number > late.cseq.number, "a BYE waits for nobody"
+        hurry.cancel()
+        bye.cancel()
