@@ -1,4 +1,4 @@
-"""One Stream as RTP, printed once a frame for all players, whichever transport they use."""
+"""One Stream as RTP, printed once a frame for all players of a transport."""
 
 from __future__ import annotations
 

@@ -181,3 +181,53 @@ async def test_a_closed_stream_takes_nothing_and_ends_its_readers() -> None:
     assert await read(stream.reader()) == []
     stream.request_keyframe()
     assert (stream.published, stream.readers, wanted) == (1, 0, [])
+
+
+def test_a_follower_is_given_the_group_of_pictures_then_each_packet_and_the_end_once() -> None:
+    stream = Stream("a", H264)
+    for number in range(3):
+        stream.publish(picture(number, key=number == 0))
+    told: list[int | str] = []
+    follower = stream.follow(lambda packet: told.append(packet.pts // 3600), lambda: told.append("end"))
+    assert told == [0, 1, 2]
+    stream.publish(picture(3))
+    assert told == [0, 1, 2, 3]
+    assert follower.queued == 0
+    stream.close()
+    stream.close()
+    follower.close()
+    assert told == [0, 1, 2, 3, "end"]
+
+
+def test_a_follower_waits_for_a_key_frame_and_leaves_out_what_is_shown_before_it() -> None:
+    asked: list[bool] = []
+    stream = Stream("a", H264, on_keyframe_wanted=lambda: asked.append(True))
+    stream.publish(picture(0))
+    told: list[int] = []
+    stream.follow(lambda packet: told.append(packet.pts // 3600), lambda: None)
+    assert asked
+    stream.publish(picture(1))
+    stream.publish(picture(4, key=True))
+    stream.publish(picture(3))
+    stream.publish(picture(5))
+    assert told == [4, 5]
+
+
+def test_a_follower_that_closed_is_told_nothing_not_even_the_end() -> None:
+    stream = Stream("a", OPUS)
+    told: list[object] = []
+    follower = stream.follow(told.append, lambda: told.append("end"))
+    stream.publish(sound(1))
+    follower.close()
+    stream.publish(sound(2))
+    stream.close()
+    assert told == [sound(1)]
+    assert stream.readers == 0
+
+
+def test_who_follows_a_closed_stream_is_told_so() -> None:
+    stream = Stream("a", OPUS)
+    stream.close()
+    told: list[object] = []
+    stream.follow(told.append, lambda: told.append("end"))
+    assert told == ["end"]
