@@ -86,7 +86,8 @@ class StreamFragments:
     """One stream of pictures, and one of sound beside it, as fragments of at most `fragment_seconds`.
 
     `index_room`: bytes kept in each init for closing a file. A key frame begins a fragment, if the one before
-    has `least_seconds` or `cut_at_key` is set. Raises UnsupportedFormat.
+    has `least_seconds` or `cut_at_key` is set. `live`: fragments are played as they are made, so that sound
+    that begins after its pictures has silence before it. Raises UnsupportedFormat.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class StreamFragments:
         jump_seconds: float = JUMP_SECONDS,
         index_room: int = 0,
         least_seconds: float = 0.0,
+        live: bool = False,
     ) -> None:
         if pictures.codec != "H264":
             raise UnsupportedFormat(f"{pictures.codec} pictures cannot be put in MP4 as they are; H264 can")
@@ -111,6 +113,7 @@ class StreamFragments:
         self._restart = None if restart_seconds is None else round(restart_seconds * VIDEO_TIMESCALE)
         self._jump = round(jump_seconds * VIDEO_TIMESCALE)
         self._index_room = index_room
+        self._live = live
         self._track: AvcTrack | None = None
         self._fragmenter: Fragmenter | None = None
         self._waiting_for_key = True
@@ -245,7 +248,7 @@ class StreamFragments:
         self._track = track
         self._begin = self._latest = packet.pts
         self._began_arrival, self.held_up = packet.arrival, 0.0
-        self._fragmenter = Fragmenter(track, self._sound, self._limit, least=self._least)
+        self._fragmenter = Fragmenter(track, self._sound, self._limit, least=self._least, live=self._live)
         for data, time, duration in later:
             self._fragmenter.push_sound(data, time, duration)
         if self._heard_until:

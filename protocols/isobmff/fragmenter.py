@@ -85,16 +85,26 @@ class Fragmenter:
     """Cuts pictures, with the sound of the same time, into fragments of at most `limit` 1/90000 s.
 
     A key frame begins a fragment, if the one before has at least `least` or `cut_at_key` says so.
+    `live`: who plays has what went out already, and waits for the sound that belongs to it.
     `dropped_sound` counts sound beyond what may wait, or that came too late.
     """
 
-    def __init__(self, pictures: AvcTrack, sound: SoundTrack | None, limit: int, *, least: int = 0) -> None:
+    def __init__(
+        self,
+        pictures: AvcTrack,
+        sound: SoundTrack | None,
+        limit: int,
+        *,
+        least: int = 0,
+        live: bool = False,
+    ) -> None:
         self.dropped_sound = 0
         self.cut_at_key = False
         self.least = least
         self._pictures = pictures
         self._sound = sound
         self.limit = limit
+        self.live = live
         self._times = DecodeTimes()
         self._untimed: deque[_Frame] = deque()
         self._pending: tuple[_Frame, int] | None = None
@@ -129,6 +139,8 @@ class Fragmenter:
         if self._sound is None or time <= last or len(self._heard) >= SOUND_WAITING:
             self.dropped_sound += 1
             return
+        if self.live and self._sequence and not self._sounding:
+            self._fill_until(time)
         self._heard.append((data, time, duration))
         self._sounding, self.silent = True, False
 
@@ -183,7 +195,7 @@ class Fragmenter:
 
     def _fill(self, end: int) -> None:
         """Silence up to `end` where sound has stopped."""
-        if self._sound is None or not self._sounding:
+        if self._sound is None or not (self._sounding or self.live):
             return
         data, duration = self._sound.silence
         at = self._heard[-1][1] + self._heard[-1][2] if self._heard else self._sound_end
@@ -193,6 +205,13 @@ class Fragmenter:
         while at < end and len(self._heard) < SOUND_WAITING:
             self._heard.append((data, at, duration))
             at += duration
+
+    def _fill_until(self, time: int) -> None:
+        """Silence from the first picture to the first sound, where pictures went out without any: a player
+        that is told of sound shows none of them before it has some."""
+        data, duration = self._sound.silence if self._sound is not None else (b"", 0)
+        if data and time // duration < SOUND_WAITING:
+            self._heard.extend((data, at, duration) for at in range(0, max(time - duration, 0) + 1, duration))
 
     def _sound_run(self, all_sound: bool) -> Run:
         """The sound before the end of the pictures; a gap is bridged by the packet before it."""

@@ -69,6 +69,7 @@ class LiveBroadcast:
             fragment_seconds=target,
             jump_seconds=JUMP_SECONDS,
             least_seconds=LEAST_PART * target,
+            live=True,
         )
         self.counts = fragments.counts
         self._part_began = self._clock.monotonic()

@@ -82,6 +82,21 @@ def test_without_wall_clocks_arrival_ties_sound_to_pictures() -> None:
     assert sound_times(only)[0] == 24_000
 
 
+@pytest.mark.parametrize("codec", ["libopus", "aac"])
+@pytest.mark.parametrize("late", [0.5, 1.3, 60.0])
+def test_who_watches_live_does_not_wait_for_sound_that_begins_late(codec: str, late: float) -> None:
+    """Pictures that went out without sound get silence: players show none of them before it is there."""
+    heard, config = sound(codec, 4.0, arrival=100.0 + late)
+    form = OPUS if codec == "libopus" else Format("MPEG4-GENERIC", 48_000, 2, {"config": config.hex()})
+    fragments = StreamFragments(H264, form, fragment_seconds=0.5, live=True)
+    (only,) = periods(coded([RED] * 100), [one for one in heard if one.arrival < 104], fragments)
+    times = sound_times(only)
+    assert times[0] == 0
+    assert max(after - one for one, after in pairwise(times)) <= 2100, "no hole"
+    assert times[-1] > 3.4 * 48_000
+    assert fragments.counts.sound == 0
+
+
 def test_nothing_begins_before_a_key_frame_with_parameter_sets() -> None:
     packets = coded([RED] * 10)
     bare = Packet(b"\0\0\0\1\x65\x88", 0, 100.0, keyframe=True)
