@@ -6,7 +6,7 @@
     await server.aclose()
 
 A frame is printed once for all players of a transport and leaves in one write a player. A player that is too
-slow is dropped to the next key frame, and after `stalled_after` seconds disconnected; nobody else waits for it.
+slow is dropped to the next key frame, after `stalled_after` seconds disconnected; nobody else waits for it.
 """
 
 from __future__ import annotations
