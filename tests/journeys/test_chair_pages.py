@@ -69,7 +69,7 @@ def line_of(page: Page, participant_id: str) -> Locator:
 
 
 async def test_the_chair_is_asked_for_and_presides(hall: Hall) -> None:
-    """Asked for from the room, granted by the operator; then pictures and sound follow the drawer's buttons."""
+    """Asked for from the room, granted by the operator; pictures and sound follow the drawer's buttons."""
     page = hall.page
     await expect(page.get_by_test_id("room-preside")).to_have_count(0)
     await page.get_by_test_id("room-view").click()
