@@ -14,9 +14,11 @@ export interface PlayerListener {
 
 const BEHIND = 8; // seconds behind the newest picture that count as "not live any more"
 const TEND_EVERY = 250;
-const THERE = 0.6; // seconds of picture that are there and not played
+const THERE = 0.9; // seconds of picture that are there and not played
 const JUMP_AFTER = 900; // a picture that stands although there is more jumps to where live is ...
-const ANEW_AFTER = 2400; // ... and if that does not help is fetched anew
+const LEAST_JUMP = 0.1; // ... over a hole at least ...
+const ANEW_AFTER = 2400; // ... and if that does not help is fetched anew,
+const SLOW_LOAD = 8000; // unless more of it is on its way
 const FAR = 4; // seconds behind after an interruption that are jumped over ...
 const JUMP_AGAIN = 6000; // ... once in so long
 const RELOAD_AFTER = 400;
@@ -32,6 +34,7 @@ export class Player {
   private movedAt = 0;
   private jumpedAt = 0;
   private jumped = false;
+  private loadingSince = 0;
 
   constructor(
     private readonly video: HTMLVideoElement,
@@ -89,11 +92,14 @@ export class Player {
       this.reloads = 0;
       if (!data.details.live) this.listener.ended();
     });
+    hls.on(Events.FRAG_LOADING, () => (this.loadingSince = performance.now()));
+    hls.on(Events.FRAG_LOADED, () => (this.loadingSince = 0));
     hls.loadSource(address);
     hls.attachMedia(this.video);
     this.position = this.video.currentTime;
     this.movedAt = this.jumpedAt = performance.now();
     this.jumped = false;
+    this.loadingSince = 0;
     this.tending = window.setInterval(() => this.tend(), TEND_EVERY);
   }
 
@@ -125,8 +131,9 @@ export class Player {
       this.movedAt = now;
       this.jumped = false;
       if (this.behind > FAR && now - this.jumpedAt > JUMP_AGAIN) this.jump(now);
-    } else if (this.behind > THERE) {
-      if (this.jumped && now - this.movedAt > ANEW_AFTER) this.fail();
+    } else if ((this.hls?.latestLevelDetails?.edge ?? 0) - currentTime > THERE) {
+      const loads = this.loadingSince > 0 && now - this.loadingSince < SLOW_LOAD;
+      if (this.jumped && !loads && now - this.movedAt > ANEW_AFTER) this.fail();
       else if (!this.jumped && now - this.movedAt > JUMP_AFTER) this.jump(now);
     }
     this.position = this.video.currentTime;
@@ -135,7 +142,7 @@ export class Player {
   private jump(now: number): void {
     this.jumped = true;
     this.jumpedAt = now;
-    this.toLive();
+    this.video.currentTime = Math.max(this.hls?.liveSyncPosition ?? 0, this.video.currentTime + LEAST_JUMP);
   }
 
   private mend(hls: Hls, error: ErrorData): void {
