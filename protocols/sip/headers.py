@@ -141,8 +141,8 @@ class NameAddress:
 
 
 # The same values are asked for again and again while a message is handled, and come back in the next ones.
-_known_via = lru_cache(1024)(Via._parse)
-_known_address = lru_cache(1024)(NameAddress._parse)
+_known_via = lru_cache(256)(Via._parse)
+_known_address = lru_cache(256)(NameAddress._parse)
 
 
 def parse_addresses(values: Iterable[str]) -> tuple[NameAddress, ...]:
