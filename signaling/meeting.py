@@ -133,6 +133,11 @@ class Member:
         return self.media is not None and has_slides(self.media.ours) and has_slides(self.media.theirs)
 
     @property
+    def placed(self) -> bool:
+        """A worker knows it: it has answered it or made an offer to it, or holds its stream."""
+        return self.state is not MemberState.CALLING or self.offered is not None
+
+    @property
     def camera(self) -> str | None:
         """The id of the camera that the member is; None for one who calls."""
         return self.caller.address.removeprefix(CAMERA) if self.access is Access.STREAM else None

@@ -198,7 +198,8 @@ class Meetings:
             await self._budgets.share(others)
             await self.control.arriving(meeting, member)
             desk = await self._roster.desk(meeting)
-            answer = await desk.admit(member.spec, offer)
+            spec = member.spec
+            answer = await desk.admit(spec, offer)
             await self._roster.still_in(desk, member)
             told = self.floors.answered(member, offer, answer)
             member.media, member.state = MediaRecord(answer, offer), MemberState.CONNECTED
@@ -207,6 +208,7 @@ class Meetings:
             if not await self._roster.rows.joined(member):
                 raise has_left(member)
             await self._roster.still_in(desk, member)
+            await self._budgets.settle(member, spec.budget)
             self._announce_joined(meeting, member)
         except BaseException as error:
             await self._undo(meeting, member, error)
@@ -245,8 +247,10 @@ class Meetings:
             await self._roster.rows.joining(member)
             await self._budgets.share(others)
             desk = await self._roster.desk(meeting)
-            offer = member.offered = await desk.offer(member.spec, dialled)
+            spec = member.spec
+            offer = member.offered = await desk.offer(spec, dialled)
             await self._roster.still_in(desk, member)
+            await self._budgets.settle(member, spec.budget)
         except BaseException as error:
             await self._undo(meeting, member, error)
             raise

@@ -101,8 +101,15 @@ class SiteBudgets:
             if member is not None:
                 await self._apply_budget(member, budget)
 
+    async def settle(self, member: Member, told: Budget) -> None:
+        """The worker knows the member now, with the budget of when it was told."""
+        if member.budget != told:
+            await self._apply_budget(member, member.budget)
+
     async def _apply_budget(self, member: Member, budget: Budget) -> None:
         member.budget = budget
+        if not member.placed:
+            return  # `settle` follows
         desk = self._roster.placed_desk(member.conference_id)
         if desk is not None:
             await tolerant(desk.set_budget(member.participant_id, budget))

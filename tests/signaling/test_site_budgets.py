@@ -29,6 +29,18 @@ async def test_a_newcomer_lowers_its_mates_and_its_end_gives_back(house: House) 
     assert house.admission.held(room.participant_id) == FULL
 
 
+@pytest.mark.parametrize("called", [False, True])
+async def test_what_a_newcomer_loses_while_it_comes_reaches_its_worker(house: House, called: bool) -> None:
+    """Once the worker knows it, and once."""
+    await house.join("nobody's mate")
+    house.desk.meanwhile["offer" if called else "admit"] = lambda: house.join("desk", "guangxi")
+    room = await (house.dial("room") if called else house.join("room", "guangxi"))
+    assert room.budget == HALF
+    assert house.desk.participants[room.participant_id].budget == FULL, "told before"
+    assert house.desk.named("set_budget") == [(room.participant_id, HALF)]
+    assert (await house.record(room.participant_id)).budget == HALF
+
+
 @pytest.mark.parametrize("busy", [False, True])
 async def test_a_newcomer_that_fails_gives_back_too(house: House, busy: bool) -> None:
     room = await house.join("room", "guangxi")
