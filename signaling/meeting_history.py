@@ -10,7 +10,7 @@ import msgspec
 
 from foundation.audit import AuditEntry, AuditTrail
 from foundation.clock import Clock
-from foundation.database import Database, Transaction
+from foundation.database import Database
 from foundation.desks import View
 from foundation.repositories.conferences import Conference, ConferenceRepository, Participant
 from signaling.meeting import CallRecord
@@ -67,13 +67,18 @@ class MeetingHistory:
     async def participants(self, conference_id: str) -> list[ParticipantEntry]:
         """All who were ever called or came, in the order they were added."""
         async with self._database.reading() as tx:
-            rows = await ConferenceRepository(tx).participants(conference_id)
-            return [await _participant(tx, row) for row in rows]
+            conferences = ConferenceRepository(tx)
+            rows = await conferences.participants(conference_id)
+            reasons = await conferences.reasons(conference_id)
+        return [_participant(row, reasons.get(row.id)) for row in rows]
 
     async def participant(self, participant_id: str) -> ParticipantEntry | None:
         async with self._database.reading() as tx:
-            row = await ConferenceRepository(tx).participant(participant_id)
-            return None if row is None else await _participant(tx, row)
+            conferences = ConferenceRepository(tx)
+            row = await conferences.participant(participant_id)
+            if row is None:
+                return None
+            return _participant(row, (await conferences.reasons(row.conference_id, row.id)).get(row.id))
 
     async def audit(self, entry: AuditEntry) -> None:
         async with self._database.transaction() as tx:
@@ -94,12 +99,7 @@ def _conference(row: Conference) -> ConferenceEntry:
     )
 
 
-async def _participant(tx: Transaction, row: Participant) -> ParticipantEntry:
-    reason = None
-    if row.state.final:
-        log = await ConferenceRepository(tx).log_of(row.id)
-        reasons = [str(line.detail.get("reason")) for line in log if line.event == "reason"]
-        reason = reasons[-1] if reasons else None
+def _participant(row: Participant, reason: str | None) -> ParticipantEntry:
     return ParticipantEntry(
         id=row.id,
         name=row.name,
@@ -108,5 +108,5 @@ async def _participant(tx: Transaction, row: Participant) -> ParticipantEntry:
         record=None if row.description is None else CallRecord.from_json(row.description),
         joined_at=row.joined_at,
         left_at=row.left_at,
-        reason=reason,
+        reason=reason if row.state.final else None,
     )

@@ -2,7 +2,7 @@
 
 ConferenceRepository(tx): add, get, by_number, all, set_state, set_layout, set_control, rename, remove;
                           add_participant, participant, participants, set_participant_state, describe,
-                          log, log_of
+                          log, log_of, reasons
 """
 
 from __future__ import annotations
@@ -186,6 +186,18 @@ class ConferenceRepository:
             .order_by(ParticipantLogRow.id)
         )
         return tuple(ParticipantEvent(row.participant_id, row.at, row.event, row.detail) for row in rows)
+
+    async def reasons(self, conference_id: str, participant_id: str | None = None) -> dict[str, str]:
+        """The last reason that the log has of each participant, or of one: why it left, or could not come."""
+        wanted = (
+            select(ParticipantLogRow.participant_id, ParticipantLogRow.detail)
+            .join(ParticipantRow, ParticipantRow.id == ParticipantLogRow.participant_id)
+            .where(ParticipantRow.conference_id == conference_id, ParticipantLogRow.event == "reason")
+            .order_by(ParticipantLogRow.id)
+        )
+        if participant_id is not None:
+            wanted = wanted.where(ParticipantRow.id == participant_id)
+        return {whose: str(detail.get("reason")) for whose, detail in await self._tx.execute(wanted)}
 
     async def _step(self, step: Callable[[ParticipantRows], _Result]) -> _Result:
         connection = await self._tx.connection()

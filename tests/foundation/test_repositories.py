@@ -220,6 +220,12 @@ async def test_participant_comes_goes_and_can_be_picked_up_again(
         assert [each.id for each in await conferences.participants(meeting.id, present=True)] == [guest.id]
         assert len(await conferences.participants(meeting.id)) == 2
         log = await conferences.log_of(who.id)
+        assert await conferences.reasons(meeting.id) == {}
+        for reason in ("busy", "hung up"):
+            await conferences.log(who.id, "reason", clock.now(), {"reason": reason})
+        assert await conferences.reasons(meeting.id) == {who.id: "hung up"}
+        assert await conferences.reasons(meeting.id, guest.id) == {}
+        assert await conferences.reasons("another") == {}
         assert [each.event for each in log] == ["calling", "joined", "left", "muted"]
         assert log[-1].detail == {"by": "liu"}
         assert log[-1].at == clock.now()
