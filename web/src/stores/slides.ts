@@ -63,7 +63,8 @@ export function useSlides({ conferenceId, participantId, control, send }: Place)
       await send(track);
       if (await attempt(() => orderAs(conferenceId, id, { command: "present" }))) {
         await control.refresh();
-        confirmed = mine.value && screen.value === track;
+        if (screen.value === track) confirmed = mine.value;
+        else if (mine.value) await giveUp(id); // stopped before the service had told that it is us
       } else {
         await release();
       }
@@ -75,9 +76,12 @@ export function useSlides({ conferenceId, participantId, control, send }: Place)
 
   async function stop() {
     const id = participantId.value;
-    const presenting = mine.value;
+    const presenting = mine.value && !busy.value; // who has only begun to share gives up when that is through
     await release();
-    if (id === null || !presenting) return;
+    if (id !== null && presenting) await giveUp(id);
+  }
+
+  async function giveUp(id: string) {
     await attempt(() => orderAs(conferenceId, id, { command: "stop-presenting" }));
     await control.refresh();
   }
