@@ -133,9 +133,41 @@ class SenderStats:
 class RtpSender:
     """See the module's head. First sequence number and timestamp are random (RFC 3550 5.1)."""
 
+    # A worker has hundreds, each for a moment of every frame: what lies close together is read quicker.
+    __slots__ = (
+        "_captured",
+        "_description",
+        "_extensions",
+        "_fir_numbers",
+        "_granted",
+        "_header_size",
+        "_history",
+        "_octets",
+        "_offset",
+        "_packets",
+        "_random",
+        "_rate",
+        "_remote",
+        "_repeat_rate",
+        "_repeated",
+        "_repeated_at",
+        "_repeats_refused",
+        "_report_due",
+        "_report_gap",
+        "_reports_sent",
+        "_rtx_sequence",
+        "_sent_at",
+        "_sequence",
+        "_settings",
+        "_ssrc",
+        "_timestamp",
+        "payload_type",
+    )
+
     def __init__(self, settings: SenderSettings, random: Random | None = None) -> None:
         random = random or SystemRandom()
         self._settings = settings
+        self._ssrc = settings.ssrc
         self._random = random
         self.payload_type = settings.payload_type
         self._sequence = random.getrandbits(15)  # RFC 3711 3.3.1: SRTP receivers that miss the first packets
@@ -157,7 +189,7 @@ class RtpSender:
         self._fir_numbers: dict[int, int] = {}
         self._granted: tuple[BitrateEntry, ...] | None = None
         self._remote = RemoteReport(0.0, 0, 0.0, None)
-        self._packets = self._octets = self._bytes = self._repeated = self._repeats_refused = 0
+        self._packets = self._octets = self._repeated = self._repeats_refused = 0
 
     @property
     def ssrc(self) -> int:
@@ -191,11 +223,10 @@ class RtpSender:
         size = sum(map(len, payloads))
         self._packets += count
         self._octets += size
-        self._bytes += size + count * self._header_size
         self._rate.add(size + count * self._header_size, now)
         if self._history is not None:
             self._history.add(SentFrame(first, self.payload_type, wire, marker, payloads, now))
-        return headers(self.payload_type, marker, first, count, wire, self._settings.ssrc, self._extensions)
+        return headers(self.payload_type, marker, first, count, wire, self._ssrc, self._extensions)
 
     def packets(
         self,
@@ -382,7 +413,7 @@ class RtpSender:
     def stats(self, now: float) -> SenderStats:
         return SenderStats(
             packets=self._packets,
-            bytes=self._bytes,
+            bytes=self._octets + self._packets * self._header_size,
             repeated=self._repeated,
             repeats_refused=self._repeats_refused,
             bitrate=self._rate.bitrate(now),

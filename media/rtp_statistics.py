@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from enum import Enum, auto
 
 MAX_DROPOUT = 3000
 """RFC 3550 A.1: a larger step forward is a restart."""
 MAX_MISORDER = 512
 """A packet this far behind is late; RFC 3550 A.1 has 100, which retransmissions at high rates exceed."""
+_TENTHS = 10
 
 
 class Step(Enum):
@@ -99,27 +101,26 @@ class ReceptionStatistics:
 class RateMeter:
     """Bits a second over the last second, in tenths."""
 
-    _SLOTS = 10
+    __slots__ = ("_before", "_bytes", "_tenth")
 
     def __init__(self) -> None:
-        self._bytes = [0] * self._SLOTS
+        self._bytes = 0
         self._tenth = 0
+        self._before: deque[int] = deque([0] * (_TENTHS - 1), maxlen=_TENTHS - 1)
 
     def add(self, size: int, now: float) -> None:
         """`size` bytes at `now` (monotonic seconds)."""
-        self._advance(now)
-        self._bytes[self._tenth % self._SLOTS] += size
+        if int(now * 10) != self._tenth:
+            self._advance(now)
+        self._bytes += size
 
     def bitrate(self, now: float) -> int:
         self._advance(now)
-        return 8 * sum(self._bytes)
+        return 8 * (sum(self._before) + self._bytes)
 
     def _advance(self, now: float) -> None:
         tenth = int(now * 10)
-        if tenth == self._tenth:
-            return
-        for old in range(self._tenth + 1, min(tenth, self._tenth + self._SLOTS) + 1):
-            self._bytes[old % self._SLOTS] = 0
-        if tenth - self._tenth > self._SLOTS:
-            self._bytes = [0] * self._SLOTS
+        for _passed in range(min(tenth - self._tenth, _TENTHS)):
+            self._before.append(self._bytes)
+            self._bytes = 0
         self._tenth = max(tenth, self._tenth)

@@ -87,7 +87,11 @@ async def dialled(service: SipService, house: House, address: str, site: str | N
 
 async def ended(house: House, member: Member) -> str:
     """Why the call came to nothing, as the operator reads it."""
-    await until_true(lambda: member.state is MemberState.LEFT, "the call to be over", 10)
+
+    async def closed() -> bool:
+        return (await house.row(member.participant_id)).state.final
+
+    await until_true(closed, "the call to be over, and written down", 10)
     return str(await house.reason(member.participant_id))
 
 
