@@ -176,6 +176,7 @@ def _prepare(connection: sqlite3.Connection, _record: object) -> None:
         "synchronous=NORMAL",  # a killed process loses nothing; a power cut may cost the last moments' rows
         "foreign_keys=ON",
         "journal_size_limit=67108864",
+        "cache_size=-512",  # KiB a connection: each of ten would keep a copy of what the system keeps anyway
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
