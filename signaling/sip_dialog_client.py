@@ -68,7 +68,11 @@ class DialogClient:
             self._offer_reached.clear()
             duty = AckDuty(partial(self.send_ack, number), partial(self.repeat_ack, number))
             waiter = OurReinvite(duty, self._offer_reached)
-            self._core.transactions.start(request, flow, waiter)
+            try:
+                self._core.transactions.start(request, flow, waiter)
+            except BaseException:
+                self._offer_reached.set()  # it is not under way at all
+                raise
             response = await waiter.wait()
             answer = self._credential(response, request)
             if answer is None:
