@@ -251,18 +251,26 @@ async def _before_sealing(url: str) -> None:
         await SiteRepository(tx).save(Site("nanning", "南宁", "administration"))
         for camera, password in (("gate", "s3cret-camera"), ("open", ""), ("odd", "sealed1:not-yet")):
             await tx.execute(
-                text("INSERT INTO cameras VALUES (:id, 'nanning', '门', 'rtsp://h/1', 'admin', :password, "
-                     ":no, :yes, '2026-05-01 12:00:00')"),
+                text(
+                    "INSERT INTO cameras VALUES (:id, 'nanning', '门', 'rtsp://h/1', 'admin', :password, "
+                    ":no, :yes, '2026-05-01 12:00:00')"
+                ),
                 {"id": camera, "password": password, "no": False, "yes": True},
-            )  # fmt: skip
+            )
         await tx.execute(
-            text("INSERT INTO rules VALUES ('r1', 'gate', 'black', '遮挡', '[]', '{}', '[]', :yes, "
-                 "'2026-05-01 12:00:00')"), {"yes": True}
-        )  # fmt: skip
+            text(
+                "INSERT INTO rules VALUES ('r1', 'gate', 'black', '遮挡', '[]', '{}', '[]', :yes, "
+                "'2026-05-01 12:00:00')"
+            ),
+            {"yes": True},
+        )
         await tx.execute(
-            text("INSERT INTO broadcasts VALUES ('b1', 'show', '会商', 'camera', 'gate', 'nanning', :yes, 0, "
-                 "'rtmp://h/a/s3cret-key', 'wei', '2026-05-01 12:00:00', NULL)"), {"yes": True}
-        )  # fmt: skip
+            text(
+                "INSERT INTO broadcasts VALUES ('b1', 'show', '会商', 'camera', 'gate', 'nanning', :yes, 0, "
+                "'rtmp://h/a/s3cret-key', 'wei', '2026-05-01 12:00:00', NULL)"
+            ),
+            {"yes": True},
+        )
         await tx.execute(
             text("INSERT INTO sip_accounts VALUES ('room1', 'gx', :md5, :sha256, 'nanning')"),
             {"md5": ROOM.ha1_md5, "sha256": ROOM.ha1_sha256},

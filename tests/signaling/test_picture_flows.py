@@ -54,11 +54,21 @@ class PictureDesk(MirrorDesk):
     async def report(self, conference_id: str) -> ConferenceReport:
         legs = tuple(
             LegReport(
-                participant, SectionKind.VIDEO, False, "H264", 0, 0, 0, 0.0, None, 0,
-                granted_bps=TRICKLE if participant in self.held else OWN, held=participant in self.held,
+                participant,
+                SectionKind.VIDEO,
+                False,
+                "H264",
+                0,
+                0,
+                0,
+                0.0,
+                None,
+                0,
+                granted_bps=TRICKLE if participant in self.held else OWN,
+                held=participant in self.held,
             )
             for participant in self.participants
-        )  # fmt: skip
+        )
         return ConferenceReport(conference_id, 1, legs=legs)
 
 

@@ -24,10 +24,23 @@ from tests.signaling.floors.floor_stage import FLOOR, GROUP_STYLE, STREAM_STYLE,
 pytestmark = requires("tshark")
 
 NAMES = (
-    "primitive", "conference_id", "transaction_id", "user_id", "hdr_r_bit", "attribute_type", "floor_id",
-    "floorrequest_id", "request_status", "beneficiary_id", "error_code", "error_specific_details",
-    "error_info_text", "status_info_text", "supp_primitive", "supp_attr",
-)  # fmt: skip
+    "primitive",
+    "conference_id",
+    "transaction_id",
+    "user_id",
+    "hdr_r_bit",
+    "attribute_type",
+    "floor_id",
+    "floorrequest_id",
+    "request_status",
+    "beneficiary_id",
+    "error_code",
+    "error_specific_details",
+    "error_info_text",
+    "status_info_text",
+    "supp_primitive",
+    "supp_attr",
+)
 FAULTS = ("_ws.malformed", "bfcp.attribute_length.too_small", "_ws.expert.severity")
 GRANTED, DENIED, RELEASED, REVOKED = "3", "4", "6", "7"
 
