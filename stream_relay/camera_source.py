@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 import structlog
@@ -29,6 +29,7 @@ from media.rtp_statistics import RateMeter
 from media.stream import Stream
 from protocols.rtsp.description import Address, Track
 from stream_relay.camera_pull import CameraFault, CameraPull, CameraSettings, Cause
+from stream_relay.rejoiner import Rejoiner
 from stream_relay.track_formats import CodedPicture, sound_format
 
 __all__ = ["CameraCounts", "CameraFault", "CameraSettings", "CameraSource", "CameraState", "Cause"]
@@ -65,31 +66,6 @@ class CameraCounts:
     format_changes: int = 0
 
 
-class _Rejoiner:
-    """Carries the time stamps of one pull after another over to one line of time."""
-
-    def __init__(self, clock_rate: int) -> None:
-        self.clock_rate = clock_rate
-        self._offset: int | None = 0
-        self._highest: int | None = None
-        self._arrival = 0.0
-
-    def break_off(self) -> None:
-        """The next packet is another pull's."""
-        self._offset = None
-
-    def carry(self, packet: Packet) -> Packet:
-        if self._offset is None:
-            self._offset = 0
-            if self._highest is not None:
-                passed = max(1, round((packet.arrival - self._arrival) * self.clock_rate))
-                self._offset = self._highest + passed - packet.pts
-        pts = packet.pts + self._offset
-        self._highest = pts if self._highest is None else max(self._highest, pts)
-        self._arrival = packet.arrival
-        return packet if not self._offset else replace(packet, pts=pts)
-
-
 class CameraSource:
     """See the module's head. Made and used inside one event loop. Raises ValueError for a wrong address."""
 
@@ -124,7 +100,7 @@ class CameraSource:
         self._pull: CameraPull | None = None
         self._locked_until = 0.0
         self._frame_meter = RateMeter()
-        self._rejoiners: dict[str, _Rejoiner] = {}
+        self._rejoiners: dict[str, Rejoiner] = {}
         self._changed = asyncio.Event()
         self._closed = False
 
@@ -212,7 +188,7 @@ class CameraSource:
         self.counts.damaged += packet.damaged
         rejoiner = self._rejoiners.get(track.media)
         if rejoiner is None or rejoiner.clock_rate != track.clock_rate:
-            rejoiner = self._rejoiners[track.media] = _Rejoiner(track.clock_rate)
+            rejoiner = self._rejoiners[track.media] = Rejoiner(track.clock_rate)
         packet = rejoiner.carry(packet)
         if track.media == "video":
             self._frame_meter.add(1, packet.arrival)
