@@ -30,6 +30,7 @@ from protocols.sip.message import Headers
 
 RESPONSE_TIMEOUT = 5.0
 _KEEP_ALIVE_SHARE = 0.4
+_LONGEST_REASON = 300
 _UNKNOWN_METHOD = frozenset({404, 405, 451, 455, 501, 551})
 """How servers refuse a keep-alive by GET_PARAMETER that they cannot do; 454 means: no such session."""
 
@@ -304,7 +305,8 @@ class ClientSession:
                     Fault.REFUSED, f"{said}: it lives at {excerpt(response.headers.get('Location') or '')}"
                 )
             case _:
-                self._fail(Fault.REFUSED, said)
+                told = _printable(response.headers.get("X-Reason") or "")  # as nodes of ours say why
+                self._fail(Fault.REFUSED, f"{said}: {told}" if told else said)
 
     def _options_answered(self, response: Response, now: float) -> None:
         self._public = Public.parse(response.headers.all("Public"))
@@ -373,3 +375,8 @@ _ANSWERED: Mapping[State, Callable[[ClientSession, Response, float], None]] = {
     State.TEARDOWN: ClientSession._torn_down,
 }
 """What a successful answer leads to, by what was asked for."""
+
+
+def _printable(text: str) -> str:
+    """What a server says to people, in one line of bounded length."""
+    return "".join(character if character.isprintable() else "?" for character in text[:_LONGEST_REASON])

@@ -90,6 +90,16 @@ def test_a_refused_keep_alive_falls_back_to_options_and_a_lost_session_ends() ->
     assert events == [Failed(Fault.REFUSED, "454 x to OPTIONS")]
 
 
+def test_why_another_node_refuses_is_told() -> None:
+    script = Script()
+    script.answer(200)
+    told = "X-Reason", "camera gate: the password was refused\x1b 东门" + "!" * 400
+    (failed,) = script.answer(503, told)
+    assert isinstance(failed, Failed)
+    assert failed.reason.startswith("503 x to DESCRIBE: camera gate: the password was refused? 东门!!")
+    assert len(failed.reason) < 350
+
+
 def test_without_get_parameter_options_keep_alive() -> None:
     script = Script()
     script.play(public="OPTIONS, PLAY")
