@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import av
 from playwright.async_api import Page
 
 from tests.journeys.wire import RTP_HEADER, datagrams
@@ -55,6 +56,22 @@ def slices(access_unit: bytes) -> list[str]:
     """Digests of the coded slices of one access unit in a byte stream (H.264 B.1)."""
     units = access_unit.replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1")
     return [_digest(unit) for unit in units if unit and unit[0] & 0x1F in (SLICE, IDR)]
+
+
+def sent_slices(url: str, seconds: float) -> list[str]:
+    """What the camera sends to another player of the same encoder."""
+    found: list[str] = []
+    with av.open(url, options={"rtsp_transport": "tcp"}) as player:
+        began: float | None = None
+        for packet in player.demux(player.streams.video[0]):
+            if packet.pts is None:
+                continue
+            at = float(packet.pts * packet.time_base)
+            began = at if began is None else began
+            found += slices(bytes(packet))
+            if at - began > seconds:
+                break
+    return found
 
 
 async def forwarded_slices(capture: Capture, display_filter: str) -> list[str]:

@@ -17,7 +17,7 @@ import av
 import pytest
 import pytest_asyncio
 
-from tests.journeys.cameras import WATCHED, camera, forwarded_slices, slices, watch
+from tests.journeys.cameras import WATCHED, camera, forwarded_slices, sent_slices, watch
 from tests.journeys.scene import FULL_TILE, NANNING, TWO_TILES, WUMING, sees_all
 from tests.journeys.wire import node_port
 from tests.peers.baresip import Baresip
@@ -211,22 +211,6 @@ async def test_a_camera_in_the_mosaic_and_untouched_on_the_full_screen(
         await meeting.command("mosaic")
         await meeting.command("drop", row["id"])
         await sees_all(room, (FULL_TILE,), BLUE, timeout=15.0)
-
-
-def sent_slices(url: str, seconds: float) -> list[str]:
-    """What the camera sends to another player of the same encoder."""
-    found: list[str] = []
-    with av.open(url, options={"rtsp_transport": "tcp"}) as player:
-        began: float | None = None
-        for packet in player.demux(player.streams.video[0]):
-            if packet.pts is None:
-                continue
-            at = float(packet.pts * packet.time_base)
-            began = at if began is None else began
-            found += slices(bytes(packet))
-            if at - began > seconds:
-                break
-    return found
 
 
 async def test_a_killed_worker_and_a_killed_main_keep_the_camera_in_its_meeting(
