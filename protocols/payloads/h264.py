@@ -10,6 +10,7 @@ from enum import IntEnum
 
 START_CODE = b"\x00\x00\x00\x01"
 DEFAULT_MAX_PAYLOAD = 1200
+_FU_START, _FU_END = 0x80, 0x40
 
 
 class NalType(IntEnum):
@@ -75,6 +76,8 @@ def packetize(access_unit: bytes, mode: int, max_payload: int = DEFAULT_MAX_PAYL
         return nal_units
     if mode != 1:
         raise ValueError(f"packetization mode {mode} is not supported")
+    if len(nal_units) == 1:
+        return nal_units if len(nal_units[0]) <= max_payload else fragment(nal_units[0], max_payload)
     payloads: list[bytes] = []
     gathered: list[bytes] = []
     gathered_size = 1
@@ -94,18 +97,20 @@ def packetize(access_unit: bytes, mode: int, max_payload: int = DEFAULT_MAX_PAYL
 
 def fragment(nal: bytes, max_payload: int) -> list[bytes]:
     """FU-A packets of a NAL unit (RFC 6184 5.8), all of `max_payload` bytes but the last."""
-    indicator = nal[0] & 0xE0 | NalType.FU_A
-    kind = nal[0] & 0x1F
+    indicator, kind = nal[0] & 0xE0 | NalType.FU_A, nal[0] & 0x1F
     step = max_payload - 2
     if step < 1:
         raise ValueError(f"no room for a fragment in {max_payload} bytes")
-    middle = bytes([indicator, kind])
-    pieces = [middle + nal[at : at + step] for at in range(1, len(nal), step)]
-    if len(pieces) < 2:
+    if len(nal) - 1 <= step:
         raise ValueError("a NAL unit that fits one packet must not be fragmented (RFC 6184 5.8)")
-    pieces[0] = bytes([indicator, kind | 0x80]) + pieces[0][2:]
-    pieces[-1] = bytes([indicator, kind | 0x40]) + pieces[-1][2:]
-    return pieces
+    octets = memoryview(nal)  # each is copied once
+    last = 1 + (len(nal) - 2) // step * step
+    middle = bytes((indicator, kind))
+    return [
+        b"".join((bytes((indicator, kind | _FU_START)), octets[1 : 1 + step])),
+        *[b"".join((middle, octets[at : at + step])) for at in range(1 + step, last, step)],
+        b"".join((bytes((indicator, kind | _FU_END)), octets[last:])),
+    ]
 
 
 class H264Packetizer:
