@@ -9,8 +9,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import uvloop
@@ -77,8 +77,7 @@ class _Shelf:
 async def _nginx_relay() -> float:
     """CPU seconds a gigabit that nginx-rtmp spends on the same picture, pushed to it and played from it."""
     stream = Stream("bench", Format("H264", 90_000))
-    publisher = asyncio.create_task(_publish(stream, key_frame()))
-    with tempfile.TemporaryDirectory() as folder, PortBlock() as ports:
+    with tempfile.TemporaryDirectory() as folder, PortBlock() as ports, _published(stream, key_frame()):
         port = ports.take()
         async with nginx_rtmp(Path(folder) / "nginx", port) as nginx:
             push = asyncio.create_task(RtmpPush(f"rtmp://127.0.0.1:{port}/live/bench").run(stream, None))
@@ -92,30 +91,41 @@ async def _nginx_relay() -> float:
             received = int(await players.stdout.readline())
             spent = _cpu_seconds(nginx.pid) - before
             await players.wait()
-            for task in (push, publisher):
-                task.cancel()
-            await asyncio.gather(push, publisher, return_exceptions=True)
+            push.cancel()
+            await asyncio.gather(push, return_exceptions=True)
     if received * 8 < 0.9 * READERS * SECONDS * 3e6:
         raise RuntimeError(f"nginx-rtmp relayed {received} bytes only: nothing was measured")
     return spent / (received * 8 / 1e9)
 
 
-async def _publish(stream: Stream, parameter_sets: bytes = b"") -> None:
+@contextmanager
+def _published(stream: Stream, parameter_sets: bytes = b"") -> Iterator[None]:
+    """Pictures on the stream until the block is left, from as cheap a source as can be: what is measured is
+    the relay."""
     key = parameter_sets + START_CODE + b"\x65" + b"\xa5" * KEY_FRAME
     other = START_CODE + b"\x41" + b"\xa5" * FRAME
-    began, number = time.monotonic(), 0
-    while True:
+    loop = asyncio.get_running_loop()
+    began, number = loop.time(), 0
+    timer: asyncio.TimerHandle
+
+    def publish() -> None:
+        nonlocal number, timer
         keyframe = number % FRAME_RATE == 0
         stream.publish(Packet(key if keyframe else other, 3600 * number, time.monotonic(), keyframe))
         number += 1
-        await asyncio.sleep(max(0.0, began + number / FRAME_RATE - time.monotonic()))
+        timer = loop.call_at(began + number / FRAME_RATE, publish)
+
+    publish()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 async def _relay(stalled: int) -> Relayed:
     stream = Stream("bench", Format("H264", 90_000))
     server = RtspServer(_Shelf(stream))
     await server.start("127.0.0.1", 0)
-    publisher = asyncio.create_task(_publish(stream))
     players = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks._rtsp_players", str(server.port)),
         *(str(READERS), str(stalled), str(SECONDS)),
@@ -123,17 +133,16 @@ async def _relay(stalled: int) -> Relayed:
     )
     try:
         assert players.stdout is not None, "asked for as a pipe"
-        first = json.loads(await players.stdout.readline())
-        before = _cpu_seconds(os.getpid())
-        received, lost = json.loads(await players.stdout.readline())
-        spent = _cpu_seconds(os.getpid()) - before
+        with _published(stream):
+            first = json.loads(await players.stdout.readline())
+            before = _cpu_seconds(os.getpid())
+            received, lost = json.loads(await players.stdout.readline())
+            spent = _cpu_seconds(os.getpid()) - before
         await players.wait()
     finally:
         if players.returncode is None:
             players.kill()
             await players.wait()
-        publisher.cancel()
-        await asyncio.gather(publisher, return_exceptions=True)
         await server.aclose()
     if stalled and not server.dropped:
         raise RuntimeError("the stalled players did not stall: nothing was measured")

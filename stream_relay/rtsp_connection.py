@@ -88,6 +88,8 @@ class RtspConnection(asyncio.Protocol):
         self._playing = False
         self._finished = False
         self._transport: asyncio.Transport | None = None
+        self._socket: socket.socket | None = None
+        """The transport's, once more."""
         self._task: asyncio.Task[None] | None = None
         self.opened: tuple[str, str | None] | None = None
         """Path and user of what is held."""
@@ -132,11 +134,13 @@ class RtspConnection(asyncio.Protocol):
             self._queued_bytes -= len(data)
             self._write(data)
         for line in self._lines.values():
-            self._write_straight(line)
+            self._send_straight(line)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._finished = True
         self._want_to_be_asked()
+        if self._socket is not None:
+            self._socket.close()
         if self._task is not None:
             self._task.cancel()
 
@@ -160,10 +164,14 @@ class RtspConnection(asyncio.Protocol):
         data = frame.interleaved(line.channel)
         if self._paused_since is None:
             self._write(data)
-            self._write_straight(line)
+            self._send_straight(line)
         else:
             self._queue.append((data, now))
             self._queued_bytes += len(data)
+
+    def take_rest(self, outlet: RtspOutlet, rest: bytes) -> None:
+        self._want_to_be_asked()
+        self._write(rest)
 
     def take_report(self, outlet: RtspOutlet, datagram: bytes) -> None:
         line = self._lines[outlet]
@@ -219,11 +227,19 @@ class RtspConnection(asyncio.Protocol):
 
     # -- frames
 
-    def _write_straight(self, line: _Line) -> None:
-        """While the socket takes everything there is nothing to decide."""
-        ready = self._playing and self._paused_since is None and not line.awaits_keyframe
-        if ready and line.channel is not None and self._transport is not None:
-            line.outlet.write_straight(self, line.channel, self._transport.write)
+    def _send_straight(self, line: _Line) -> None:
+        """While the socket takes everything there is nothing to decide: the outlet sends, past the transport,
+        which must hold nothing then."""
+        ready = self._playing and not self._finished and self._paused_since is None
+        if not ready or line.awaits_keyframe or line.channel is None or self._transport is None:
+            return
+        if self._transport.get_write_buffer_size() or self._transport.is_closing():
+            return
+        if self._socket is None:
+            tcp = self._transport.get_extra_info("socket")
+            self._socket = socket.fromfd(tcp.fileno(), tcp.family, tcp.type)
+            self._socket.setblocking(False)
+        line.outlet.send_straight(self, line.channel, self._socket.send)
 
     def _want_to_be_asked(self) -> None:
         for outlet in self._lines:
@@ -232,6 +248,8 @@ class RtspConnection(asyncio.Protocol):
     def _write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
+            if self._transport.get_write_buffer_size():  # and nothing may be sent past that
+                self._want_to_be_asked()
 
     def _send_datagrams(self, port: RtpSocket, kind: Kind, frame: OutletFrame) -> None:
         """Paced: a group of pictures at once would be more than a player's socket holds. The pacer itself

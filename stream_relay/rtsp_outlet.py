@@ -49,7 +49,11 @@ class OutletPlayer(Protocol):
     """Takes what an outlet prints, and never makes it wait."""
 
     def take_frame(self, outlet: RtspOutlet, frame: OutletFrame) -> None:
-        """Not called while the player has the outlet write straight to it."""
+        """Not called while the player has the outlet send straight to it."""
+        ...
+
+    def take_rest(self, outlet: RtspOutlet, rest: bytes) -> None:
+        """What its socket did not take of a frame that was sent straight: the player is to be asked again."""
         ...
 
     def take_report(self, outlet: RtspOutlet, datagram: bytes) -> None: ...
@@ -79,7 +83,7 @@ class RtspOutlet:
             SenderSettings(secrets.randbits(32), "anshi", number, stream.format.clock_rate)
         )
         self._asked: dict[OutletPlayer, None] = {}
-        self._straight: dict[int, dict[OutletPlayer, Callable[[bytes], None]]] = {}
+        self._straight: dict[int, dict[OutletPlayer, Callable[[bytes], int]]] = {}
         self._group: list[OutletFrame] = []
         self._group_bytes = 0
         self._source = stream.follow(self._print, self._ended)
@@ -109,19 +113,19 @@ class RtspOutlet:
         self.ask(player)
         self._asked.pop(player, None)
 
-    def write_straight(self, player: OutletPlayer, channel: int, write: Callable[[bytes], None]) -> None:
-        """A player that has joined takes whatever comes, by one `write` a frame, until it wants to be asked:
-        to ask each of many costs nearly as much as to write to it."""
+    def send_straight(self, player: OutletPlayer, channel: int, send: Callable[[bytes], int]) -> None:
+        """A player that has joined takes whatever comes, by one `send` a frame (socket.send), until it wants
+        to be asked: to ask each of many, or its transport, costs nearly as much as to send to it."""
         if player in self._asked:
             del self._asked[player]
-            self._straight.setdefault(channel, {})[player] = write
+            self._straight.setdefault(channel, {})[player] = send
 
     def ask(self, player: OutletPlayer) -> None:
         """Its frames go through `take_frame` again; nothing where they do anyhow."""
-        for channel, writes in tuple(self._straight.items()):
-            if writes.pop(player, None) is not None:
+        for channel, sends in tuple(self._straight.items()):
+            if sends.pop(player, None) is not None:
                 self._asked[player] = None
-            if not writes:
+            if not sends:
                 del self._straight[channel]
 
     def close(self) -> None:
@@ -155,16 +159,29 @@ class RtspOutlet:
         frame = OutletFrame(FramePackets(headers, payloads), packet.keyframe)
         if self.stream.format.kind is Kind.VIDEO:
             self._remember(frame)
-        asked = tuple(self._asked)  # before any write: whoever is paused by it has the frame
-        for channel, writes in tuple(self._straight.items()):
-            data = frame.interleaved(channel)
-            for write in tuple(writes.values()):
-                write(data)
+        asked = tuple(self._asked)  # before anything is sent: whoever is asked again has the frame
+        for player, rest in self._send(frame) if self._straight else ():
+            player.take_rest(self, rest)
         for player in asked:
             player.take_frame(self, frame)
 
+    def _send(self, frame: OutletFrame) -> list[tuple[OutletPlayer, bytes]]:
+        """Straight to whom it may be; who did not take all of it, and what is left."""
+        left = []
+        for channel, sends in self._straight.items():
+            data = frame.interleaved(channel)
+            size = len(data)
+            for player, send in sends.items():
+                try:
+                    sent = send(data)
+                except OSError:  # it would block; or the connection is gone, which its transport finds out
+                    sent = 0
+                if sent != size:
+                    left.append((player, data[sent:]))
+        return left
+
     def _all(self) -> tuple[OutletPlayer, ...]:
-        return (*self._asked, *(player for writes in self._straight.values() for player in writes))
+        return (*self._asked, *(player for sends in self._straight.values() for player in sends))
 
     def _remember(self, frame: OutletFrame) -> None:
         if frame.keyframe:

@@ -1,9 +1,11 @@
-"""An outlet and its players: who is asked, who is written to straight, and in packets of what size."""
+"""An outlet and its players: who is asked, who is sent to straight, and in packets of what size."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass, field
+
+import pytest
 
 from media.packet import Format, Packet
 from media.stream import Stream
@@ -28,16 +30,21 @@ def packets(data: bytes) -> list[RtpPacket]:
 
 @dataclass(eq=False)
 class Player:
-    """Takes frames as a connection does; `on_write` runs inside a straight write, as a pause may."""
+    """Takes frames as a connection does, and as much of one that is sent straight as its socket has room."""
 
     asked: list[OutletFrame] = field(default_factory=list)
-    written: list[bytes] = field(default_factory=list)
+    sent: list[bytes] = field(default_factory=list)
+    rests: list[bytes] = field(default_factory=list)
+    room: float = math.inf
     reports: int = 0
     ended: int = 0
-    on_write: Callable[[], None] | None = None
 
     def take_frame(self, outlet: RtspOutlet, frame: OutletFrame) -> None:
         self.asked.append(frame)
+
+    def take_rest(self, outlet: RtspOutlet, rest: bytes) -> None:
+        outlet.ask(self)
+        self.rests.append(rest)
 
     def take_report(self, outlet: RtspOutlet, datagram: bytes) -> None:
         self.reports += 1
@@ -45,10 +52,12 @@ class Player:
     def outlet_ended(self, outlet: RtspOutlet) -> None:
         self.ended += 1
 
-    def write(self, data: bytes) -> None:
-        self.written.append(data)
-        if self.on_write is not None:
-            self.on_write()
+    def send(self, data: bytes) -> int:
+        if not self.room:
+            raise BlockingIOError
+        taken = data[: int(min(self.room, len(data)))]
+        self.sent.append(taken)
+        return len(taken)
 
 
 def test_packets_over_tcp_are_large_and_datagrams_are_not() -> None:
@@ -63,27 +72,34 @@ def test_packets_over_tcp_are_large_and_datagrams_are_not() -> None:
         outlet.close()
 
 
-def test_who_is_written_to_straight_gets_each_frame_once_whole_and_in_order() -> None:
+@pytest.mark.parametrize("room", [0, 1, 20_000])
+def test_who_is_sent_to_straight_gets_each_frame_once_whole_and_in_order(room: int) -> None:
     stream = Stream("camera", H264)
     outlet = RtspOutlet(stream, 0, tcp=True)
     player, asked = Player(), Player()
     for one in (player, asked):
         outlet.join(one)
     stream.publish(picture(0))
-    outlet.write_straight(player, CHANNEL, player.write)
+    outlet.send_straight(player, CHANNEL, player.send)
     stream.publish(picture(1))
-    player.on_write = lambda: outlet.ask(player)  # paused by this frame
+    player.room = room
     stream.publish(picture(2))
     stream.publish(picture(3))
     assert outlet.players == 2
     assert len(asked.asked) == 4
-    frames = [player.asked[0].interleaved(CHANNEL), *player.written, player.asked[1].interleaved(CHANNEL)]
+    assert len(player.rests) == 1
+    got = [
+        player.asked[0].interleaved(CHANNEL),
+        *player.sent,
+        *player.rests,
+        player.asked[1].interleaved(CHANNEL),
+    ]
     assert len(player.asked) == 2
-    assert frames == [frame.interleaved(CHANNEL) for frame in asked.asked]
-    got = packets(b"".join(frames))
-    first = got[0].sequence_number
-    assert [one.sequence_number for one in got] == [(first + n) & 0xFFFF for n in range(len(got))]
-    assert sum(one.marker for one in got) == 4
+    assert b"".join(got) == b"".join(frame.interleaved(CHANNEL) for frame in asked.asked)
+    numbers = packets(b"".join(got))
+    first = numbers[0].sequence_number
+    assert [one.sequence_number for one in numbers] == [(first + n) & 0xFFFF for n in range(len(numbers))]
+    assert sum(one.marker for one in numbers) == 4
 
 
 def test_reports_and_the_end_reach_everybody_and_who_left_nothing() -> None:
@@ -92,13 +108,13 @@ def test_reports_and_the_end_reach_everybody_and_who_left_nothing() -> None:
     straight, asked, gone = Player(), Player(), Player()
     for one in (straight, asked, gone):
         outlet.join(one)
-    outlet.write_straight(straight, CHANNEL, straight.write)
-    outlet.write_straight(gone, CHANNEL, gone.write)
+    outlet.send_straight(straight, CHANNEL, straight.send)
+    outlet.send_straight(gone, CHANNEL, gone.send)
     outlet.leave(gone)
-    outlet.write_straight(gone, CHANNEL, gone.write)  # who has left is not let in again
+    outlet.send_straight(gone, CHANNEL, gone.send)  # who has left is not let in again
     stream.publish(picture(0))
     outlet.report(1.0, 1.0)
     stream.close()
     assert [(one.reports, one.ended) for one in (straight, asked, gone)] == [(1, 1), (1, 1), (0, 0)]
-    assert (len(straight.written), len(gone.written)) == (1, 0)
+    assert (len(straight.sent), len(gone.sent)) == (1, 0)
     assert outlet.players == 2
