@@ -1,8 +1,8 @@
 """`python -m benchmarks._rtsp_players PORT READERS STALLED SECONDS`: RTSP/TCP players that count what comes.
 
 STALLED of them more play and read nothing. Prints one JSON line when all play (milliseconds from each
-reader's PLAY to its first whole frame), then, SECONDS later, the bytes that came and, beside stalled ones, the
-RTP packets missing. Without them the players only read, as those of `_rtmp_players` do.
+reader's PLAY to its first whole frame), then, SECONDS later, the bytes that came and, beside stalled ones,
+the RTP packets missing. Without them the players only read, as those of `_rtmp_players` do.
 """
 
 import json
