@@ -4,51 +4,48 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from datetime import timedelta
 
 from foundation.clock import Clock
+from foundation.database import Database
 from foundation.http_edge import Guest
+from foundation.repositories.guest_passes import GuestPassRepository, StoredPass
 
 PREFIX = "guest."
 """Tells a pass from the token of a session, which never holds a full stop."""
-LIFETIME = 12 * 3600.0
+LIFETIME = timedelta(hours=12)
 MAX_PASSES = 10_000
 
 
 class GuestPasses:
-    """Kept in memory only: a restart asks guests for the PIN again."""
+    """Kept in the database: who is in a meeting stays in it while main starts anew."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
         self._clock = clock
-        self._passes: dict[str, tuple[Guest, float]] = {}
 
-    def __len__(self) -> int:
-        return len(self._passes)
-
-    def issue(self, guest: Guest) -> str:
+    async def issue(self, guest: Guest) -> str:
         """A new token. When there are too many, the oldest pass ends."""
-        self._forget_expired()
-        while len(self._passes) >= MAX_PASSES:
-            del self._passes[next(iter(self._passes))]
-        token = PREFIX + secrets.token_urlsafe(32)
-        self._passes[_hash(token)] = (guest, self._clock.monotonic() + LIFETIME)
+        token, now = PREFIX + secrets.token_urlsafe(32), self._clock.now()
+        async with self._database.transaction() as tx:
+            passes = GuestPassRepository(tx)
+            await passes.remove_expired(now)
+            await passes.add(
+                StoredPass(_hash(token), guest.conference_id, guest.id, guest.name, now + LIFETIME)
+            )
+            await passes.remove_oldest(MAX_PASSES)
         return token
 
-    def resolve(self, token: str) -> Guest | None:
-        found = self._passes.get(_hash(token))
-        if found is None or found[1] <= self._clock.monotonic():
+    async def resolve(self, token: str) -> Guest | None:
+        async with self._database.reading() as tx:
+            found = await GuestPassRepository(tx).get(_hash(token))
+        if found is None or found.expires_at <= self._clock.now():
             return None
-        return found[0]
+        return Guest(found.conference_id, found.name, found.guest_id)
 
-    def end(self, token: str) -> None:
-        self._passes.pop(_hash(token), None)
-
-    def _forget_expired(self) -> None:
-        """All live equally long, so the oldest are the first to go."""
-        now = self._clock.monotonic()
-        for key, (_guest, ends) in tuple(self._passes.items()):
-            if ends > now:
-                return
-            del self._passes[key]
+    async def end(self, token: str) -> None:
+        async with self._database.transaction() as tx:
+            await GuestPassRepository(tx).remove(_hash(token))
 
 
 def _hash(token: str) -> str:

@@ -184,7 +184,7 @@ class SessionRoutes:
     async def sign_out(self, exchange: Exchange) -> web.Response:
         token = exchange.token or ""
         if exchange.guest is not None:
-            self._guests.end(token)
+            await self._guests.end(token)
         else:
             await self._identity.sign_out(token, exchange.address)
         self._sessions_changed()
@@ -216,7 +216,7 @@ class SessionRoutes:
         guest = Guest(meeting.conference_id, wanted.name.strip())
         exchange.guest = guest
         await self._audit(exchange, wanted, "done")
-        token = self._guests.issue(guest)
+        token = await self._guests.issue(guest)
         body = SessionOut(
             token=None if "Origin" in exchange.request.headers else token,
             csrf=self._identity.csrf_token(token),

@@ -54,7 +54,7 @@ class MainHttp:
             parts.passwords,
             limits=SessionLimits(timedelta(seconds=limits.idle), timedelta(seconds=limits.absolute)),
         )
-        self._guests = GuestPasses(parts.clock)
+        self._guests = GuestPasses(parts.database, parts.clock)
         self._history = MeetingHistory(parts.database, parts.clock)
         self._edge = Edge(
             settings=parts.settings,

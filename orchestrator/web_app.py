@@ -136,7 +136,7 @@ class Edge:
         if exchange.token is None:
             return None
         if exchange.token.startswith(PREFIX):
-            exchange.guest = self._guests.resolve(exchange.token)
+            exchange.guest = await self._guests.resolve(exchange.token)
             if exchange.guest is None:
                 raise Problem(401, "Not signed in", "the guest pass is over; join again")
             return kind

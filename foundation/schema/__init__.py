@@ -23,7 +23,7 @@ from foundation.schema.recordings import RecordingOrderRow, RecordingRow
 from foundation.schema.schedules import MeetingPlanRow, ScheduleRow
 from foundation.schema.service import AuditRow, JobRow
 from foundation.schema.sites import LinkRow, SipAccountRow, SipBindingRow, SiteAddressRow, SiteRow
-from foundation.schema.users import SessionRow, UserGrantRow, UserRow
+from foundation.schema.users import GuestPassRow, SessionRow, UserGrantRow, UserRow
 
 __all__ = [
     "AuditRow",
@@ -31,6 +31,7 @@ __all__ = [
     "BroadcastRow",
     "CameraRow",
     "ConferenceRow",
+    "GuestPassRow",
     "JobRow",
     "LinkRow",
     "MeetingPlanRow",

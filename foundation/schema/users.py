@@ -1,4 +1,4 @@
-"""Users, their grants and their sessions."""
+"""Users, their grants and their sessions; guests' passes."""
 
 from __future__ import annotations
 
@@ -46,3 +46,15 @@ class SessionRow(Base):
     seen_at: Mapped[datetime]
     idle_expires_at: Mapped[datetime] = mapped_column(index=True)
     expires_at: Mapped[datetime]
+
+
+class GuestPassRow(Base):
+    """Who knows a meeting's PIN; the token itself is never stored."""
+
+    __tablename__ = "guest_passes"
+
+    token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    conference_id: Mapped[str] = mapped_column(ForeignKey("conferences.id", ondelete="CASCADE"), index=True)
+    guest_id: Mapped[str] = mapped_column(String(32))
+    name: Mapped[str] = mapped_column(String(64))
+    expires_at: Mapped[datetime] = mapped_column(index=True)

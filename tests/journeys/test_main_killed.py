@@ -22,7 +22,7 @@ from tests.journeys.scene import FOUR_TILES, FULL_TILE, NANNING, WUMING, falls_s
 from tests.peers.baresip import Baresip
 from tests.peers.chromium import Chromium, Person
 from tests.peers.node import PASSWORD, MeetingHandle, Node
-from tests.peers.picture import BLUE, CYAN, GREEN, RED
+from tests.peers.picture import BLUE, CYAN, GREEN, RED, YELLOW
 from tests.peers.requirement import requires
 from tests.peers.waiting import until
 
@@ -213,3 +213,38 @@ async def test_those_who_hang_up_are_out_at_once(hall: Hall) -> None:
     # Its connection died with the process: our BYE finds the way to its contact by a new one.
     await meeting.api.delete(f"{meeting.path}/participants/{hall.ids[BY_TCP.user]}")
     await hall.by_tcp.closed(timeout=5.0)
+
+
+async def test_a_guest_s_page_stays_and_still_may(node: Node, tmp_path: Path) -> None:
+    meeting = await node.meeting(pin="482913")
+    async with (
+        Baresip(tmp_path / "room", replace(ROOM, user="guests-room", tone=520)) as room,
+        Chromium(tmp_path / "guest", Person(YELLOW, 1320)) as browser,
+    ):
+        await room.dial(meeting.uri)
+        await room.established()
+        page = await browser.open(f"{node.url}/sign-in?meeting={meeting.number}")
+        await page.get_by_test_id("guest-name").fill("王工")
+        await page.get_by_test_id("guest-pin").fill("482913")
+        await page.get_by_test_id("guest-pin").press("Enter")
+        await page.get_by_test_id("join-enter").click()
+        guest = await meeting.joined("王工", timeout=15.0)
+        await room.hears(1320)
+
+        await node.kill("main")
+
+        async def in_meeting() -> str | None:
+            if await node.health() is None:
+                return None
+            row = await meeting.participant("王工")
+            return None if row is None or row["state"] != "connected" else str(row["id"])
+
+        assert (
+            await until(in_meeting, lambda found: found is not None, "the guest", BACK_WITHIN, LOOK) == guest
+        )
+        await room.hears(1320)
+        await browser.hears(page, 520, PROGRAMME)
+        await expect(page.get_by_test_id("room")).to_have_attribute("data-state", "connected")
+        await page.get_by_test_id("room-leave").click()
+        await meeting.left("王工")
+    await meeting.command("end")

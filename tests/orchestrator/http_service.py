@@ -342,7 +342,7 @@ async def serving(
         site_budget=book.budget,
     )
     await meetings.worker_ready("media-0", 4711)
-    identity, guests = Identity(database, clock, passwords), GuestPasses(clock)
+    identity, guests = Identity(database, clock, passwords), GuestPasses(database, clock)
     edge = Edge(settings=settings, identity=identity, authorisation=book.authorisation, guests=guests)
     history = MeetingHistory(database, clock)
     live = LiveEvents(
