@@ -28,6 +28,7 @@ from protocols.sip.grammar import SipSyntaxError
 from protocols.sip.telephone import is_dialled
 from protocols.sip.uri import SipUri
 from signaling.camera_calls import CameraCalls
+from signaling.control.state import Lobby
 from signaling.meeting import CAMERA
 from signaling.meeting_history import MeetingHistory
 from signaling.meetings import Meetings, UnknownMeeting
@@ -174,6 +175,7 @@ class ScheduleRoutes:
             auto_dial=wanted.auto_dial,
             ends_by_itself=wanted.ends_by_itself,
             redials=wanted.redials,
+            lobby=wanted.lobby,
         )
         schedule = _in_state(schedule)
         await self._scheduler.add(schedule)
@@ -325,7 +327,7 @@ class ScheduleRoutes:
             await AuditTrail(tx, self._clock).append(entry)
 
 
-_PLAIN = ("title", "duration_minutes", "auto_record", "auto_dial", "ends_by_itself", "redials")
+_PLAIN = ("title", "duration_minutes", "auto_record", "auto_dial", "ends_by_itself", "redials", "lobby")
 
 
 def _in_state(schedule: Schedule) -> Schedule:
@@ -349,6 +351,7 @@ def _out(schedule: Schedule) -> ScheduleOut:
         auto_dial=schedule.auto_dial,
         ends_by_itself=schedule.ends_by_itself,
         redials=schedule.redials,
+        lobby=Lobby(schedule.lobby).value,
         state=schedule.state.value,
         detail=schedule.detail,
         conference_id=schedule.conference_id,

@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, Field, model_validator
 from foundation.http_edge import Wanted
 
 Repeats = Literal["none", "daily", "weekly"]
+Lobbies = Literal["off", "guests", "all"]
 MOST_PARTICIPANTS = 500
 
 
@@ -45,6 +46,7 @@ class NewSchedule(Wanted):
     auto_dial: bool = True
     ends_by_itself: bool = Field(default=True, description="false: warned of the end only")
     redials: int = Field(default=3, ge=0, le=10, description="further calls to one who is absent")
+    lobby: Lobbies = Field(default="off", description="who waits outside, from the start, to be admitted")
 
 
 class SchedulePatch(Wanted):
@@ -62,6 +64,7 @@ class SchedulePatch(Wanted):
     auto_dial: bool | None = None
     ends_by_itself: bool | None = None
     redials: int | None = Field(default=None, ge=0, le=10)
+    lobby: Lobbies | None = None
 
 
 class PlannedOut(BaseModel):
@@ -87,6 +90,7 @@ class ScheduleOut(BaseModel):
     auto_dial: bool
     ends_by_itself: bool
     redials: int
+    lobby: Lobbies
     state: str
     detail: str
     conference_id: str | None

@@ -39,6 +39,8 @@ from foundation.repositories.schedules import (
     ScheduleRepository,
     ScheduleState,
 )
+from signaling.control.orders import Command, Order
+from signaling.control.state import Lobby
 from signaling.meeting import Meeting
 from signaling.meetings import Meetings, UnknownMeeting
 from signaling.planned_calls import CALL, SCHEDULER, PlannedCalls
@@ -233,6 +235,9 @@ class Scheduler:
                 pin_hash=schedule.pin_hash,
                 conference_id=conference_id,
             )
+        if schedule.lobby != Lobby.OFF:  # before anybody is called
+            order = Order(Command.LOBBY, SCHEDULER, lobby=Lobby(schedule.lobby))
+            await self._meetings.control.give(conference_id, order)
         plan = MeetingPlan(
             conference_id,
             schedule.id,

@@ -76,7 +76,7 @@ class PlannedParticipant:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """See ScheduleRow. `version` grows with each change."""
+    """See ScheduleRow. `version` grows with each change; `lobby` is a word of meeting control."""
 
     id: str
     title: str
@@ -93,6 +93,7 @@ class Schedule:
     auto_dial: bool = True
     ends_by_itself: bool = True
     redials: int = 3
+    lobby: str = "off"
     state: ScheduleState = ScheduleState.TEMPLATE
     detail: str = ""
     conference_id: str | None = None
@@ -216,6 +217,7 @@ def _values(schedule: Schedule) -> dict[str, Any]:
         "auto_dial": schedule.auto_dial,
         "ends_by_itself": schedule.ends_by_itself,
         "redials": schedule.redials,
+        "lobby": schedule.lobby,
         "state": str(schedule.state),
         "detail": schedule.detail[:500],
         "conference_id": schedule.conference_id,
@@ -241,6 +243,7 @@ def _schedule(row: ScheduleRow) -> Schedule:
         auto_dial=row.auto_dial,
         ends_by_itself=row.ends_by_itself,
         redials=row.redials,
+        lobby=row.lobby,
         state=ScheduleState(row.state),
         detail=row.detail,
         conference_id=row.conference_id,

@@ -15,7 +15,8 @@ class ScheduleRow(Base):
     """A meeting that is to be held: once, every day or every week; without `starts_at` it is a template.
 
     `participants` are {"address", "site_id", "name", "on_screen"}. `state`: template, waiting, done or
-    missed; `detail` is the last word on it. `conference_id` is the meeting that was opened last.
+    missed; `detail` is the last word on it. `conference_id` is the meeting that was opened last. `lobby`: who
+    waits outside from the start (off, guests, all).
     """
 
     __tablename__ = "schedules"
@@ -33,6 +34,7 @@ class ScheduleRow(Base):
     auto_dial: Mapped[bool]
     ends_by_itself: Mapped[bool]
     redials: Mapped[int]
+    lobby: Mapped[str] = mapped_column(String(8), server_default="off")
     state: Mapped[str] = mapped_column(String(16))
     detail: Mapped[str] = mapped_column(String(500))
     conference_id: Mapped[str | None] = mapped_column(String(32))

@@ -51,8 +51,11 @@ async def test_a_schedule_from_first_to_last(service: Service, operator: Signed)
     one = f"{SCHEDULES}/{made['id']}"
     assert await asked(service, operator, "GET", one) == made
     assert await asked(service, operator, "GET", SCHEDULES) == [made]
-    changed = await asked(service, operator, "PATCH", one, {"version": 1, "title": "月例会", "pin": None})
+    assert made["lobby"] == "off"
+    wanted = {"version": 1, "title": "月例会", "pin": None, "lobby": "all"}
+    changed = await asked(service, operator, "PATCH", one, wanted)
     assert (changed["title"], changed["has_pin"], changed["version"]) == ("月例会", False, 2)
+    assert changed["lobby"] == "all"
     assert changed["number"] == "8001"
     late = await service.client.patch(one, json={"version": 1, "redials": 0}, headers=operator.bearer)
     assert "the present version is 2" in (await problem(late, 409))["detail"]
@@ -72,6 +75,8 @@ async def test_a_schedule_from_first_to_last(service: Service, operator: Signed)
     await asked(service, operator, "DELETE", one, status=204)
     await problem(await service.client.get(one, headers=operator.bearer), 404)
     assert (await asked(service, operator, "GET", meeting))["state"] == "running"
+    control = await asked(service, operator, "GET", f"{meeting}/control")
+    assert control["lobby"] == "all"
     actions = [row.action for row in await service.audited() if "schedule" in row.action + row.subject]
     assert actions == [
         "add-schedule",
@@ -99,6 +104,7 @@ async def test_a_schedule_from_first_to_last(service: Service, operator: Signed)
             "participant 2: cenxi is there twice",
         ),
         ({"repeat": "hourly"}, 422, "repeat"),
+        ({"lobby": "some"}, 422, "lobby"),
         ({"redial": 3}, 422, "redial"),
     ],
 )

@@ -32,14 +32,14 @@ from foundation.repositories.schedules import (
 from foundation.repositories.sites import SiteRepository, sip_account
 from foundation.schema import new_id
 from signaling.camera_calls import CameraCalls, KnownCamera
-from signaling.meeting import Caller, Member
+from signaling.meeting import Access, Caller, Member
 from signaling.meetings import UnknownMeeting
 from signaling.planned_calls import CALL, CALLS_AT_ONCE, PlannedCalls
 from signaling.schedules import END, OPEN, WARN, NoPlan, Scheduler, TooLong
 from signaling.sip_dialling import CallFailed
 from tests.keys import BOX
 from tests.peers.waiting import until_true
-from tests.signaling.house import ANSWER, House
+from tests.signaling.house import ANSWER, OFFER, House
 from tests.signaling.recording_desk import RecordingLine
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
@@ -194,6 +194,26 @@ async def hearing(house: House) -> AsyncIterator[list[Event]]:
         task = asyncio.create_task(listen())
         yield heard
         task.cancel()
+
+
+@pytest.mark.parametrize(
+    ("lobby", "waiting"), [("off", []), ("guests", ["guest"]), ("all", ["guest", "site"])]
+)
+async def test_from_the_start_newcomers_wait_outside(office: Office, lobby: str, waiting: list[str]) -> None:
+    await office.schedule(lobby=lobby)
+    office.pass_time(3600)
+    await until_true(office.open, "the meeting to open", 5)
+    await office.calm()
+    meetings = office.house.meetings
+    meeting = meetings.by_number("900")
+    came = {}
+    for name, site in (("guest", None), ("site", "nanning")):
+        caller = Caller(name, site, "lan", f"sip:{name}@192.0.2.1")
+        member, _answer = await meetings.join(
+            meeting.conference_id, caller, OFFER, Access.DIALLED_IN, RecordingLine()
+        )
+        came[member.participant_id] = name
+    assert [came[wish.participant_id] for wish in meeting.control.waiting] == waiting
 
 
 async def test_a_meeting_opens_warns_is_extended_and_ends_by_the_clock(office: Office) -> None:

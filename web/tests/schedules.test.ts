@@ -20,6 +20,7 @@ const schedule: Schedule = {
   auto_dial: true,
   ends_by_itself: true,
   redials: 3,
+  lobby: "guests",
   state: "waiting",
   detail: "",
   conference_id: null,
@@ -50,6 +51,7 @@ test("a meeting after a template has its values, a start and no secret", () => {
   expect(form.start!.getTime()).toBeGreaterThan(Date.now());
   const body = newSchedule({ ...form, host: "" });
   expect(body.participants).toEqual(schedule.participants);
+  expect(body.lobby).toBe("guests");
   expect(body).not.toHaveProperty("pin");
   expect(body).not.toHaveProperty("host_site_id");
 });

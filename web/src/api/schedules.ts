@@ -1,6 +1,7 @@
 import { call } from "./http";
 
 export type Repeat = "none" | "daily" | "weekly";
+export type Lobby = "off" | "guests" | "all";
 export type ScheduleState = "template" | "waiting" | "done" | "missed";
 
 /** Who is to be called: an address, or a site by its SIP account, or both. */
@@ -27,6 +28,8 @@ export interface ScheduleBody {
   /** False: its end is announced only. */
   ends_by_itself: boolean;
   redials: number;
+  /** Who waits outside, from the start, to be admitted. */
+  lobby: Lobby;
 }
 
 export interface Schedule extends ScheduleBody {

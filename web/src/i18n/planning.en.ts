@@ -53,7 +53,6 @@ export const planningEn: typeof planningZh = {
       repeatHint: "At the same hour in the time zone of the service",
       pinKept: "It has a PIN; leave empty to keep it",
       dropPin: "Take the PIN away",
-      lobbyHint: "The lobby is set by meeting control once the meeting runs.",
       options: "Options",
       autoDial: "Call the sites of the list at the start",
       redials: "Further calls to one that is absent",

@@ -53,7 +53,6 @@ export const planningZh = {
       repeatHint: "按服务所在时区的钟点重复",
       pinKept: "已有密码，留空则不变",
       dropPin: "取消密码",
-      lobbyHint: "等候室在会议开始后由会控设置。",
       options: "选项",
       autoDial: "开始时自动呼叫名单上的会场",
       redials: "无应答时重呼次数",

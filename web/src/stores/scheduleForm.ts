@@ -1,6 +1,6 @@
 /** What a person fills in for a scheduled meeting, and what is wrong with it. Pure. */
 
-import type { NewSchedule, Planned, Repeat, Schedule, ScheduleChange } from "@/api/schedules";
+import type { Lobby, NewSchedule, Planned, Repeat, Schedule, ScheduleChange } from "@/api/schedules";
 
 import { nextHalfHour } from "./times";
 
@@ -19,6 +19,7 @@ export interface ScheduleForm {
   participants: Planned[];
   autoDial: boolean;
   redials: string;
+  lobby: Lobby;
   autoRecord: boolean;
   endsByItself: boolean;
 }
@@ -49,6 +50,7 @@ export function formOf(schedule: Schedule | null): ScheduleForm {
     participants: (schedule?.participants ?? []).map((one) => ({ ...one })),
     autoDial: schedule?.auto_dial ?? true,
     redials: String(schedule?.redials ?? 3),
+    lobby: schedule?.lobby ?? "off",
     autoRecord: schedule?.auto_record ?? false,
     endsByItself: schedule?.ends_by_itself ?? true,
   };
@@ -89,6 +91,7 @@ function common(form: ScheduleForm) {
     auto_dial: form.autoDial,
     ends_by_itself: form.endsByItself,
     redials: whole(form.redials),
+    lobby: form.lobby,
   };
 }
 
