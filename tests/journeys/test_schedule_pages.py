@@ -104,10 +104,13 @@ async def test_a_meeting_is_scheduled_in_the_time_of_the_browser_changed_and_can
     }
     await card.get_by_test_id("schedule-edit").click()
     await page.get_by_test_id("schedule-minutes").fill("120")
+    await page.get_by_test_id("schedule-lobby").click()
+    await page.get_by_role("option", name="仅凭密码加入者").click()
     await page.get_by_test_id("schedule-submit").click()
     await expect(card.get_by_test_id("schedule-when")).to_have_text("2030-05-06 09:30–11:30", timeout=SLOW)
+    await expect(card).to_contain_text("等候室: 仅凭密码加入者")
     [changed] = await operator.get("/schedules")
-    assert changed["starts_at"] == row["starts_at"]
+    assert (changed["starts_at"], changed["lobby"]) == (row["starts_at"], "guests")
     assert changed["has_pin"]
     await card.get_by_test_id("schedule-remove").click()
     await page.locator(".confirm-danger").click()
