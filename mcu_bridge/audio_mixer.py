@@ -6,7 +6,7 @@
     mixer.push(source, samples); mixer.push_lost(source, count)      48 kHz mono int16, any length
     mixer.rest(source) -> bool                       what it sends now is quiet and need not be decoded
     mixer.announce(samples, listener | None); mixer.stop_announcing()
-    mixer.set_gain(source, decibels); mixer.set_muted(source, on); mixer.set_deafened(listener, on)
+    mixer.set_gain(source, decibels); mixer.set_muted(source, on); mixer.set_hearing(listener, Hearing)
     mixer.tick(now) -> MixedTick                                     every 20 ms
         .mixes: Mix(key, samples, listeners, silent)   one for all who are not mixed in, one for each who is,
                                                        one for each who alone hears an announcement
@@ -22,8 +22,9 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,10 +90,18 @@ class _Source:
     frame: Samples | None = None
 
 
+class Hearing(Enum):
+    """What a listener hears: the meeting; only what is announced to it alone; nothing."""
+
+    MEETING = auto()
+    ASIDE = auto()
+    NOTHING = auto()
+
+
 @dataclass(slots=True)
 class _Listener:
     own: str | None
-    deafened: bool = False
+    hearing: Hearing = Hearing.MEETING
 
 
 class AudioMixer:
@@ -185,9 +194,9 @@ class AudioMixer:
         with self._lock:
             self._announcements.stop_all()
 
-    def set_deafened(self, listener: str, on: bool) -> None:
+    def set_hearing(self, listener: str, hearing: Hearing) -> None:
         with self._lock:
-            self._listeners[listener].deafened = on
+            self._listeners[listener].hearing = hearing
             self._grouped_for = None
 
     def counts(self, source: str) -> PlayoutCounts:
@@ -264,8 +273,7 @@ class AudioMixer:
             if key == SILENCE:
                 yield Mix(key, np.zeros(FRAME, np.int16), listeners, True)
                 continue
-            own = parts.get(self._listeners[listeners[0]].own or "") if key != ALL else None
-            sound = total if own is None else total - own
+            own, sound = self._heard_in(key, listeners, total, parts)
             aside = said.to_some.get(listeners[0]) if key == mix_aside(listeners[0]) else None
             if aside is not None:
                 sound = sound + aside
@@ -274,15 +282,28 @@ class AudioMixer:
             yield Mix(key, samples, listeners, not announced and len(parts) == (0 if own is None else 1))
         self._limiters = limiters
 
+    def _heard_in(
+        self, key: str, listeners: Sequence[str], total: Sum, parts: Mapping[str, Sum]
+    ) -> tuple[Sum | None, Sum]:
+        """The listeners' own part, and what they hear of the meeting."""
+        if key == ALL:
+            return None, total
+        listener = self._listeners[listeners[0]]
+        if listener.hearing is Hearing.ASIDE:
+            return None, np.zeros(FRAME, np.int32)
+        own = parts.get(listener.own or "")
+        return own, total if own is None else total - own
+
     def _group(self, mixed: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
         """Listeners by the key of the mix they hear; kept while nobody comes, goes or starts to speak."""
         if self._grouped_for == mixed:
             return self._groups
         groups: dict[str, list[str]] = {}
         for name, listener in self._listeners.items():
-            if listener.deafened:
+            told = name in self._told_aside
+            if listener.hearing is Hearing.NOTHING or (listener.hearing is Hearing.ASIDE and not told):
                 key = SILENCE
-            elif name in self._told_aside:
+            elif told:
                 key = mix_aside(name)
             elif listener.own in mixed:
                 key = mix_without(listener.own)

@@ -32,6 +32,7 @@ from foundation.events import (
     SpeakersChanged,
 )
 from mcu_bridge.access import MediaAccess
+from mcu_bridge.audio_mixer import Hearing
 from mcu_bridge.captions import CaptionPainter
 from mcu_bridge.load import WorkerLoad
 from mcu_bridge.meeting_picture import MeetingPicture
@@ -202,7 +203,9 @@ class Conference:
         outside = participant_id in staging.prompts
         self.sound.set_muted(participant_id, participant.spec.muted or outside)
         self.sound.set_gain(participant_id, staging.gains_db.get(participant_id, 0.0))
-        self.sound.set_deafened(participant_id, outside or participant_id in staging.deafened)
+        deafened = participant_id in staging.deafened
+        hearing = Hearing.NOTHING if deafened else Hearing.ASIDE if outside else Hearing.MEETING
+        self.sound.set_hearing(participant_id, hearing)
 
     # --- what streams tell ------------------------------------------------------------------------
 

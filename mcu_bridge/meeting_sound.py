@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from mcu_bridge.audio_mixer import AudioMixer, Mix, MixedTick
+from mcu_bridge.audio_mixer import AudioMixer, Hearing, Mix, MixedTick
 from mcu_bridge.playout import PATIENT, SITE
 from mcu_bridge.quiet_sound import QuietSound
 from mcu_bridge.speakers import NO_SOUND
@@ -131,10 +131,9 @@ class MeetingSound:
         if participant_id in self._sources:
             self.mixer.set_gain(participant_id, decibels)
 
-    def set_deafened(self, participant_id: str, deafened: bool) -> None:
-        """A listener hears nothing, or hears again."""
+    def set_hearing(self, participant_id: str, hearing: Hearing) -> None:
         if participant_id in self._listening:
-            self.mixer.set_deafened(participant_id, deafened)
+            self.mixer.set_hearing(participant_id, hearing)
 
     def announce(self, samples: Samples, listener: str | None) -> None:
         """Play a sound to everybody, or to one; who hears nothing does not hear it either."""

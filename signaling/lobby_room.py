@@ -1,8 +1,10 @@
-"""Where callers of the general number wait: a meeting without rows on a media worker, which shows a text.
+"""Where callers of the general number wait: a meeting without rows on a media worker, which shows a text and
+says it.
 
 room = LobbyRoom(workers)
 answer = await room.enter(visitor, offer)            # raises Refusal
-await room.prompt(visitor, "请输入会议号 ...")         # what the visitor sees from now on
+await room.speak(visitor)                            # what the prompt says, again and again, until cancelled
+await room.prompt(visitor, PIN_PROMPT)               # what the visitor sees and hears from now on
 await room.leave(visitor)
 
 Nobody sees or hears another there. Keys of telephone events (RFC 4733) are told to the visitor by `pressed`;
@@ -11,6 +13,7 @@ when its worker is lost it is given the same ports on another one, or told that 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -38,6 +41,18 @@ LOBBY = "lobby:"
 """What the ids of these meetings begin with, and of no others."""
 BUDGET = Budget(to_site_bps=256_000, from_site_bps=128_000)
 """A text that stands still and silence: no site's budget is asked for it."""
+CHIME = "chime"
+"""The announcement that every worker has."""
+SAID_AGAIN = 8.0
+"""Seconds after which a caller that pressed nothing is told again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a caller is shown, and the announcement that says it; without a file of that name, the chime."""
+
+    text: str
+    sound: str
 
 
 def _nobody(_what: str) -> None:
@@ -49,7 +64,7 @@ class Visitor:
     """A caller who waits. `pressed` gets each key, `lost` why there are no media any more."""
 
     network: str
-    text: str
+    prompt: Prompt
     sound_only: bool = False
     pressed: Callable[[str], None] = _nobody
     lost: Callable[[str], None] = _nobody
@@ -57,6 +72,8 @@ class Visitor:
     theirs: MediaDescription | None = None
     ours: MediaDescription | None = None
     worker: str = ""
+    prompted: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when there is something else to say."""
 
     @property
     def conference_id(self) -> str:
@@ -82,7 +99,7 @@ class LobbyRoom:
     # --- visitors ---------------------------------------------------------------------------------
 
     async def enter(self, visitor: Visitor, offer: MediaDescription) -> MediaDescription:
-        """Take a caller in, who sees `visitor.text`; the answer to its offer. Raises Refusal."""
+        """Take a caller in, who sees `visitor.prompt`; the answer to its offer. Raises Refusal."""
         desk = await self._seated(visitor)
         try:
             answer = await desk.admit(visitor.spec, offer)
@@ -112,14 +129,37 @@ class LobbyRoom:
         visitor.theirs, visitor.ours = offer, answer
         return answer
 
-    async def prompt(self, visitor: Visitor, text: str) -> None:
-        """Show another text."""
-        visitor.text = text
+    async def prompt(self, visitor: Visitor, prompt: Prompt) -> None:
+        """Show, and say, something else."""
+        visitor.prompt = prompt
+        visitor.prompted.set()
         if visitor.visitor_id in self._visitors:
             try:
                 await self._desk(visitor).open(self._spec(visitor.worker))
             except (Refusal, DeskFailed) as error:
                 log.warning("prompt_not_shown", why=str(error))
+
+    async def speak(self, visitor: Visitor) -> None:
+        """Say what is shown: at once, after each change, and every SAID_AGAIN. Until it is cancelled."""
+        while True:
+            visitor.prompted.clear()
+            await self._say(visitor)
+            try:
+                async with asyncio.timeout(SAID_AGAIN):
+                    await visitor.prompted.wait()
+            except TimeoutError:
+                continue
+
+    async def _say(self, visitor: Visitor) -> None:
+        try:
+            desk = self._desk(visitor)
+            try:
+                await desk.announce(visitor.conference_id, visitor.prompt.sound, visitor.visitor_id)
+            except Refusal as refusal:
+                if refusal.kind is RefusalKind.UNKNOWN_ANNOUNCEMENT:
+                    await desk.announce(visitor.conference_id, CHIME, visitor.visitor_id)
+        except (Refusal, DeskFailed) as error:
+            log.info("prompt_not_said", why=str(error))  # the worker is lost, or the caller is about to leave
 
     async def leave(self, visitor: Visitor) -> None:
         """Let a caller go; the last one closes the room."""
@@ -135,7 +175,7 @@ class LobbyRoom:
             await tolerant(desk.close(visitor.conference_id))
 
     async def _seated(self, visitor: Visitor) -> ConferenceDesk:
-        """The desk of a ready worker, its room open and with the visitor's text."""
+        """The desk of a ready worker, its room open and with the visitor's prompt."""
         ready = self._workers.ready
         if not ready:
             raise Refusal(RefusalKind.WORKER_LOST, "no media worker is ready", retry_after=2)
@@ -157,7 +197,7 @@ class LobbyRoom:
 
     def _spec(self, worker: str) -> ConferenceSpec:
         prompts = {
-            visitor.visitor_id: visitor.text
+            visitor.visitor_id: visitor.prompt.text
             for visitor in self._visitors.values()
             if visitor.worker == worker
         }

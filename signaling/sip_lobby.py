@@ -3,9 +3,9 @@
     lobby = SipLobby(meetings, callers, LobbyRoom(workers), number="8000")
     line = await lobby.take(call, Visit(claim, known))      # None: the call is over
 
-Until they are in a meeting they are no participants: a media worker shows them what to key in and reads the
-telephone events of their media (RFC 4733); keys by INFO count too. Of a terminal that sends both, the kind
-that came first counts. The meeting's media come with a re-INVITE.
+Until they are in a meeting they are no participants: a media worker shows and tells them what to key in and
+reads the telephone events of their media (RFC 4733); keys by INFO count too. Of a terminal that sends both,
+the kind that came first counts. The meeting's media come with a re-INVITE.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from protocols.sip.dtmf import parse_key
 from signaling.admission import NotAdmitted
 from signaling.callers import CallerDirectory, Claim, Unidentified
 from signaling.dial_plan import DialPlan
-from signaling.lobby_room import LobbyRoom, Visitor
+from signaling.lobby_room import LobbyRoom, Prompt, Visitor
 from signaling.media_description import read_sdp
 from signaling.meeting import Caller
 from signaling.meetings import Meetings, UnknownMeeting
@@ -44,9 +44,9 @@ from signaling.sip_moves import bring_in
 log = structlog.get_logger(__name__)
 
 MOST_CALLERS = 50
-NUMBER_PROMPT = "请输入会议号，按 # 结束\nMeeting number, then #"
-PIN_PROMPT = "请输入会议密码，按 # 结束\nMeeting PIN, then #"
-AGAIN_PROMPT = "会议号或密码有误，请重新输入\nNot found or wrong PIN: try again"
+NUMBER_PROMPT = Prompt("请输入会议号，按 # 结束\nMeeting number, then #", "lobby-number")
+PIN_PROMPT = Prompt("请输入会议密码，按 # 结束\nMeeting PIN, then #", "lobby-pin")
+AGAIN_PROMPT = Prompt("会议号或密码有误，请重新输入\nNot found or wrong PIN: try again", "lobby-again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +111,22 @@ class SipLobby:
         return line
 
     async def _listen_well(self, line: SipLine, talk: _Talk) -> SipLine | None:
+        speaking = asyncio.create_task(self._speak(line, talk.visitor), name="lobby.speak")
         try:
             return await self._listen(line, talk)
         except Exception:
             line.call.hang_up("fault of ours", status=500)
             raise
+        finally:
+            speaking.cancel()
+            await asyncio.wait([speaking])
+
+    async def _speak(self, line: SipLine, visitor: Visitor) -> None:
+        try:
+            await line.call.wait_established()  # before its ACK a caller may not listen yet
+        except CallOver:
+            return
+        await self.room.speak(visitor)
 
     async def _listen(self, line: SipLine, talk: _Talk) -> SipLine | None:
         events = line.call.events()
@@ -164,9 +175,9 @@ class SipLobby:
                 return True
             talk.given_up = not talk.plan.failed(now())
             prompt = AGAIN_PROMPT
-        elif key not in "#*" and talk.visitor.text == AGAIN_PROMPT:
+        elif key not in "#*" and talk.visitor.prompt == AGAIN_PROMPT:
             prompt = AGAIN_PROMPT  # until the next entry is whole
-        if prompt != talk.visitor.text and not talk.given_up:
+        if prompt != talk.visitor.prompt and not talk.given_up:
             await self.room.prompt(talk.visitor, prompt)
         return False
 
@@ -235,5 +246,5 @@ def _connected(line: SipLine, visitor: Visitor) -> SipLine:
     return line
 
 
-def _prompt(plan: DialPlan) -> str:
+def _prompt(plan: DialPlan) -> Prompt:
     return PIN_PROMPT if plan.awaits_pin else NUMBER_PROMPT

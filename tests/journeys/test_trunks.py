@@ -11,6 +11,7 @@ import pytest_asyncio
 from tests.journeys.scene import FULL_TILE, NANNING, WUMING, sees_all
 from tests.peers.baresip import Baresip, Room
 from tests.peers.kamailio import Kamailio
+from tests.peers.media import write_tone
 from tests.peers.node import NOBODY, MeetingHandle, Node
 from tests.peers.requirement import requires
 from tests.peers.waiting import until
@@ -19,6 +20,8 @@ pytestmark = [requires("baresip", "kamailio"), pytest.mark.asyncio(loop_scope="m
 
 PASSWORD = "a-providers-secret"
 OURS, THEIRS = "07715861234", "13800138000"
+NUMBER_TONE, PIN_TONE = 520.0, 1320.0
+"""What the files say that ask for a meeting's number and PIN."""
 TELEPHONE = Room(
     user=THEIRS,
     password=PASSWORD,
@@ -51,7 +54,11 @@ async def node(tmp_path_factory: pytest.TempPathFactory, provider: Kamailio) -> 
         "expires": 60,
         "prefixes": ["1", "0"],
     }
-    settings: dict[str, Any] = {"trunks": [trunk], "meetings": {"lobby_number": "8000"}}
+    sounds = tmp_path_factory.mktemp("sounds")
+    for name, hertz in (("lobby-number", NUMBER_TONE), ("lobby-pin", PIN_TONE)):
+        write_tone(sounds / f"{name}.wav", hertz)
+    meetings = {"lobby_number": "8000", "announcements": str(sounds)}
+    settings: dict[str, Any] = {"trunks": [trunk], "meetings": meetings}
     async with Node(tmp_path_factory.mktemp("node"), settings=settings) as running:
         await until(lambda: trunk_of(running), lambda row: row["state"] == "registered", "the trunk", 10.0)
         yield running
@@ -101,7 +108,11 @@ async def test_a_telephone_calls_and_keys_in_the_meeting_and_its_pin(
         await meeting.joined(WUMING.user)
         await caller.dial(f"sip:{OURS}@{provider.address}:{provider.port}")
         await caller.established(30.0)
-        for key in "8123#4711#":
+        await caller.hears(NUMBER_TONE)
+        for key in "8123#":
+            await caller.command("sndcode", key)
+        await caller.hears(PIN_TONE)
+        for key in "4711#":
             await caller.command("sndcode", key)
         joined = await meeting.in_state(THEIRS, "connected", timeout=30.0)
         assert (joined["name"], joined["site_id"]) == (THEIRS, None)

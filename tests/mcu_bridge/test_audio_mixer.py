@@ -8,6 +8,7 @@ from mcu_bridge.audio_mixer import (
     ALL,
     SILENCE,
     AudioMixer,
+    Hearing,
     MixedTick,
     level_of,
     limit,
@@ -100,7 +101,7 @@ def test_an_announcement_to_one_is_heard_by_that_one_only() -> None:
 
 def test_who_is_deafened_or_gone_hears_no_announcement() -> None:
     meeting = Meeting(["nation", "city"])
-    meeting.mixer.set_deafened("city", True)
+    meeting.mixer.set_hearing("city", Hearing.NOTHING)
     meeting.mixer.announce(told(TONES["mine"], 1.0), "city")
     meeting.mixer.announce(told(TONES["works"], 1.0))
     meeting.run(30, [])
@@ -109,6 +110,23 @@ def test_who_is_deafened_or_gone_hears_no_announcement() -> None:
     meeting.mixer.announce(told(TONES["mine"], 1.0), "nation")
     meeting.mixer.remove_listener("nation")
     assert all("nation" not in mix.listeners for mix in meeting.mixer.tick(9.0).mixes)
+
+
+def test_who_waits_outside_hears_only_what_is_told_to_it() -> None:
+    meeting = Meeting(["nation", "city"])
+    meeting.mixer.set_hearing("city", Hearing.ASIDE)
+    meeting.mixer.announce(told(TONES["works"], 1.0))
+    meeting.run(30, ["nation"])
+    assert meeting.hears("city") == set()
+    meeting.mixer.announce(told(TONES["mine"], 1.0), "city")
+    mixed = meeting.run(30, ["nation"])
+    assert meeting.hears("city") == {"mine"}
+    assert not next(mix.silent for mix in mixed.mixes if mix.listeners == ("city",))
+    meeting.run(60, ["nation"])
+    assert meeting.hears("city") == set(), "it has ended"
+    meeting.mixer.set_hearing("city", Hearing.MEETING)
+    meeting.run(30, ["nation"])
+    assert meeting.hears("city") == {"nation"}
 
 
 def test_everybody_hears_the_others_and_not_himself() -> None:
@@ -187,7 +205,7 @@ def test_a_muted_site_is_not_heard_nor_counted_as_speaker() -> None:
 
 def test_a_deafened_site_hears_nothing_and_is_still_heard() -> None:
     meeting = Meeting()
-    meeting.mixer.set_deafened("city", True)
+    meeting.mixer.set_hearing("city", Hearing.NOTHING)
     mixed = meeting.run(40, ["city", "mine"])
     assert meeting.hears("city") == set()
     assert meeting.hears("mine") == {"city"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 
@@ -11,7 +12,7 @@ from foundation.clock import FakeClock
 from foundation.desks import Refusal, RefusalKind
 from foundation.passwords import Passwords
 from protocols.sip.message import Request, Response
-from signaling import dial_plan
+from signaling import dial_plan, lobby_room
 from signaling.lobby_room import LOBBY as ROOM
 from signaling.sip_lobby import AGAIN_PROMPT, NUMBER_PROMPT, PIN_PROMPT
 from signaling.sip_service import SipService
@@ -109,9 +110,9 @@ async def test_a_stranger_with_the_pin_is_put_into_the_meeting(service: SipServi
         answer = await caller.dial()
         assert re.search(rb"m=audio 40000 RTP/AVP 8\r", answer.body), "answered by a worker"
         assert not house.meeting.members
-        assert prompts(house) == [NUMBER_PROMPT]
+        assert prompts(house) == [NUMBER_PROMPT.text]
         await caller.press("8001#")
-        await shows(house, PIN_PROMPT)
+        await shows(house, PIN_PROMPT.text)
         await caller.press("4711#")
         await caller.enters()
         await members(house, 1)
@@ -121,6 +122,50 @@ async def test_a_stranger_with_the_pin_is_put_into_the_meeting(service: SipServi
         caller.send(inside(caller, caller.answer, "BYE", 99))
         await caller.response(200)
         await members(house, 0)
+
+
+async def said(house: House, *sounds: str) -> None:
+    """Wait until these were played, and to the caller alone."""
+
+    def played() -> list[str]:
+        found = []
+        for conference_id, sound, listener in worker(house).named("announce"):  # type: ignore[misc]  # of its call
+            assert conference_id == f"{ROOM}media-0"
+            assert listener is not None
+            found.append(sound)
+        return found
+
+    await until_true(lambda: played() == list(sounds), f"the prompts {sounds}", 3.0)
+
+
+async def test_a_caller_is_told_what_it_is_shown(
+    service: SipService, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Caller(service) as caller:
+        await caller.dial()
+        await said(house, "lobby-number")
+        await caller.press("8001#")
+        await said(house, "lobby-number", "lobby-pin")
+        await caller.press("0000#")
+        await said(house, "lobby-number", "lobby-pin", "lobby-again")
+        monkeypatch.setattr(lobby_room, "SAID_AGAIN", 0.05)
+        await caller.press("8001#")
+        await until_true(lambda: len(worker(house).named("announce")) > 6, "the prompt once more", 3.0)
+        caller.send(inside(caller, caller.answer, "BYE", 99))
+        await caller.response(200)
+        await until_true(lambda: not len(service.lobby), "nobody to wait", 3.0)
+        told = len(worker(house).named("announce"))
+        await asyncio.sleep(0.2)
+        assert len(worker(house).named("announce")) == told, "who is gone is told nothing"
+
+
+async def test_without_a_file_it_is_the_chime(service: SipService, house: House) -> None:
+    worker(house).failures["announce"] = Refusal(RefusalKind.UNKNOWN_ANNOUNCEMENT, "there is none")
+    async with Caller(service) as caller:
+        await caller.dial()
+        await said(house, "lobby-number", lobby_room.CHIME)
+        await caller.press("8001#")  # and nothing else of the call suffers
+        await shows(house, PIN_PROMPT.text)
 
 
 async def test_a_site_needs_no_pin(service: SipService, house: House) -> None:
@@ -176,7 +221,7 @@ async def test_keys_in_the_media_count_as_those_by_info(service: SipService, hou
     async with Caller(service) as caller:
         await caller.dial()
         touch(service, house, "8001#4711")
-        await shows(house, PIN_PROMPT)
+        await shows(house, PIN_PROMPT.text)
         await caller.press("4711#")  # the same keys once more, by a terminal that sends both
         touch(service, house, "#")
         await caller.enters()
@@ -187,9 +232,9 @@ async def test_a_wrong_entry_is_told_and_may_be_made_again(service: SipService, 
     async with Caller(service) as caller:
         await caller.dial()
         touch(service, house, "9999#0000#")
-        await shows(house, AGAIN_PROMPT)
+        await shows(house, AGAIN_PROMPT.text)
         touch(service, house, "8001#")
-        await shows(house, PIN_PROMPT)
+        await shows(house, PIN_PROMPT.text)
 
 
 async def test_a_caller_without_an_offer_is_made_one(service: SipService, house: House) -> None:

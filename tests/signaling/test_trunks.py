@@ -325,7 +325,7 @@ async def test_a_telephone_keys_in_number_and_pin_and_is_a_guest(
         desk = house.desks["media-0"]
         (visitor_id,) = desk.participants
         assert desk.participants[visitor_id].sound_only
-        assert list(desk.conferences["lobby:media-0"].staging.prompts.values()) == [NUMBER_PROMPT]
+        assert list(desk.conferences["lobby:media-0"].staging.prompts.values()) == [NUMBER_PROMPT.text]
         for key in "8001#4711#":
             service.lobby.pressed(visitor_id, key)
         again = await provider.request("INVITE")
@@ -361,7 +361,7 @@ async def test_a_number_of_ours_leads_to_its_meeting(
         await provider.response(200)
         (visitor_id,) = service.lobby._visitors
         prompts = house.desks["media-0"].conferences["lobby:media-0"].staging.prompts
-        assert prompts == {visitor_id: PIN_PROMPT}
+        assert prompts == {visitor_id: PIN_PROMPT.text}
 
 
 async def test_a_named_source_may_call_any_number(
