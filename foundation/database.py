@@ -102,6 +102,8 @@ class Database:
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=busy_timeout,
+            # The last one given back first: in turn, each of ten would fill its caches for the few at work.
+            pool_use_lifo=True,
             pool_pre_ping=not self.is_sqlite,
             **driver,
         )
