@@ -17,6 +17,7 @@ from foundation.desks import CodecDescription, Direction, MediaDescription, Medi
 from mcu_bridge.aac_terms import AacTerms
 from mcu_bridge.cif_formats import cif_parameters
 from media.srtp import PROFILES
+from protocols.payloads.h264_fmtp import LEVELS, ProfileLevel
 
 AUDIO_CODECS = {"OPUS": 48_000, "G722": 8_000, "PCMA": 8_000, "PCMU": 8_000}
 """Clock rates in RTP; G.722 samples twice as often as its clock ticks (RFC 3551 4.5.2)."""
@@ -30,7 +31,7 @@ _H264_PROFILES = ("42", "4d", "64")  # profile_idc of baseline, main, high
 _RECEIVED_PROFILES = ("64", "f4", "4d", "42")
 """Best first, for who only receives. A decoder of High 4:4:4 Predictive takes high, main and constrained
 baseline (ITU-T H.264 A.2.7): Chromium without a decoder in hardware offers that and not high."""
-_OUR_LEVEL = "1f"  # 3.1: 1280x720 at 30
+_OUR_LEVEL = 31  # 3.1: 1280x720 at 30
 
 MID_EXTENSION = "urn:ietf:params:rtp-hdrext:sdes:mid"
 PICTURES = (SectionKind.VIDEO, SectionKind.SLIDES)
@@ -185,7 +186,8 @@ def _video_rank(codec: CodecDescription, *, profiles: Sequence[str]) -> tuple[in
 def _our_video_parameters(codec: CodecDescription) -> dict[str, str]:
     """The answer keeps the configuration point: profile and mode (RFC 6184 8.2.2).
 
-    With level asymmetry allowed we state our own level; without it, the offer's, which both keep.
+    With level asymmetry allowed we state our own level; without it, the offer's, which both keep: a lower
+    one than ours with what we take beyond it (max-mbps, max-fs of 8.1), as terminals do with theirs.
     """
     if codec.name in CIF_CODECS:
         return cif_parameters(codec)
@@ -193,13 +195,26 @@ def _our_video_parameters(codec: CodecDescription) -> dict[str, str]:
         return {}
     offered = profile_level_id(codec)
     asymmetric = codec.parameters.get("level-asymmetry-allowed") == "1"
-    parameters = {
-        "profile-level-id": offered[:4] + (_OUR_LEVEL if asymmetric else offered[4:]),
-        "packetization-mode": str(packetization_mode(codec)),
-    }
+    answered = offered[:4] + f"{_OUR_LEVEL:02x}" if asymmetric else offered
+    parameters = {"profile-level-id": answered, "packetization-mode": str(packetization_mode(codec))}
     if asymmetric:
         parameters["level-asymmetry-allowed"] = "1"
+    level, ours = ProfileLevel.parse(answered).limits, LEVELS[_OUR_LEVEL]
+    if level.max_mbps < ours.max_mbps:
+        parameters["max-mbps"] = str(ours.max_mbps)
+    if level.max_fs < ours.max_fs:
+        parameters["max-fs"] = str(ours.max_fs)
     return parameters
+
+
+def with_bit_rate(codec: CodecDescription, bits_per_second: int) -> CodecDescription:
+    """What we describe, with max-br where a budget leaves more than the level's own rate (RFC 6184 8.1)."""
+    if codec.name != "H264":
+        return codec
+    kilobits = bits_per_second // 1000
+    if kilobits <= ProfileLevel.parse(profile_level_id(codec)).limits.max_br:
+        return codec
+    return replace(codec, parameters={**codec.parameters, "max-br": str(kilobits)})
 
 
 def chosen_sections(description: MediaDescription) -> dict[SectionKind, int]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from foundation.desks import Budget, MediaDescription, SectionKind
+from foundation.desks import Budget, MediaDescription, MediaSection, SectionKind
+from mcu_bridge.negotiation import with_bit_rate
 from mcu_bridge.picture_leg import PictureLeg
 from mcu_bridge.rates import (
     FLOOR,
@@ -86,7 +87,10 @@ class PictureBudget:
             SectionKind.VIDEO: both.picture if self._slides_from_site else room,
             SectionKind.SLIDES: both.slides or room,
         }
-        sections = tuple(
-            replace(s, bandwidth_bps=most[s.kind]) if s.kind in most and s.port else s for s in ours.sections
-        )
+        sections = tuple(_bounded(s, most[s.kind]) if s.kind in most and s.port else s for s in ours.sections)
         return replace(ours, sections=sections, bandwidth_bps=from_site)
+
+
+def _bounded(section: MediaSection, most: int) -> MediaSection:
+    codecs = tuple(with_bit_rate(codec, most) for codec in section.codecs)
+    return replace(section, bandwidth_bps=most, codecs=codecs)

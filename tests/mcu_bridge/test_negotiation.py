@@ -11,6 +11,7 @@ from mcu_bridge.negotiation import (
     in_one_transport,
     packetization_mode,
     settle,
+    with_bit_rate,
 )
 from signaling.media_description import read_sdp, write_sdp
 
@@ -55,11 +56,28 @@ def test_chromium_gets_constrained_baseline_in_mode_1_with_its_retransmissions()
     assert agreed.answer[0].feedback == ("nack", "nack pli")
 
 
-def test_without_level_asymmetry_the_answer_keeps_the_offered_level() -> None:
+def test_without_level_asymmetry_the_answer_keeps_the_offered_level_and_says_what_we_take_beyond_it() -> None:
     agreed = agree(video(h264(96, "428014", None)))
     assert agreed is not None
-    assert agreed.answer[0].parameters == {"profile-level-id": "428014", "packetization-mode": "0"}
+    assert agreed.answer[0].parameters == {
+        "profile-level-id": "428014",
+        "packetization-mode": "0",
+        "max-mbps": "108000",
+        "max-fs": "3600",
+    }
     assert packetization_mode(agreed.main) == 0
+    for high_enough in ("42801f", "428020", "640028"):
+        agreed = agree(video(h264(96, high_enough, None)))
+        assert agreed is not None
+        assert agreed.answer[0].parameters == {"profile-level-id": high_enough, "packetization-mode": "0"}
+
+
+def test_a_budget_beyond_a_levels_bit_rate_is_named() -> None:
+    low = h264(96, "42800d", None)  # 768 kbit/s
+    assert with_bit_rate(low, 768_999) == low
+    assert with_bit_rate(low, 1_600_500).parameters == {"profile-level-id": "42800d", "max-br": "1600"}
+    assert with_bit_rate(h264(96, "42e01f", 1), 14_000_000) == h264(96, "42e01f", 1)
+    assert with_bit_rate(VP8, 50_000_000) == VP8
 
 
 def test_vp8_is_the_fallback_and_a_high_profile_is_taken_in() -> None:

@@ -90,6 +90,14 @@ async def test_sections_are_answered_in_order_and_the_rest_refused(stage: Stage)
     assert answer.sections[3].bandwidth_bps == int(room * INCOMING_SHARE)
 
 
+async def test_a_low_level_is_answered_with_the_bit_rate_that_the_budget_leaves(stage: Stage) -> None:
+    low = replace(H264, parameters={"profile-level-id": "42800c", "packetization-mode": "1"})  # 384 kbit/s
+    picture = stage.participant.admit(offer(video=low), None).sections[1]
+    assert picture.bandwidth_bps is not None
+    assert picture.codecs[0].parameters["max-br"] == str(picture.bandwidth_bps // 1000)
+    assert stage.participant.renegotiate(offer()).sections[1].codecs[0].parameters.get("max-br") is None
+
+
 async def test_a_refresh_keeps_legs_sockets_and_ssrcs(stage: Stage) -> None:
     participant = stage.participant
     first = participant.admit(offer(), None)

@@ -48,6 +48,9 @@ ANSWERS = {
     "aac": ["audio 102 101 sendrecv"],
     "floor_by_stream": ["audio 8 99 sendrecv", "video 106 sendrecv", "-", "video 106 sendrecv"],
     "two_pictures_unnamed": ["video 96 sendrecv", "audio 8 sendrecv", "-", "-", "-"],
+    "low_level_raised": ["audio 9 sendrecv", "video 109 sendrecv", "-"],
+    "levels_in_both_modes": ["audio 8 101 sendrecv", "video 98 sendrecv"],
+    "slides_of_low_level": ["audio 9 97 sendrecv", "video 107 sendrecv", "-", "-", "video 107 sendrecv"],
 }
 """What each medium's answer has: its payload types and direction, "-" for port 0."""
 
@@ -111,6 +114,24 @@ async def test_h263_without_a_map_keeps_its_sizes_whatever_parts_them(answerer: 
     slashed = offer("lines_by_lf").replace(b"CIF=1 QCIF=1", b"SQCIF=2/QCIF=2")
     (*_, video) = SessionDescription.parse(await answerer.answer(slashed)).media
     assert video.values("fmtp") == ["34 QCIF=1;SQCIF=1"]
+
+
+LEVELS = {
+    ("low_level_raised", 1): "42800d;packetization-mode=0;max-mbps=108000;max-fs=3600",
+    ("levels_in_both_modes", 1): "428016;packetization-mode=1;max-mbps=108000;max-fs=3600",
+    ("slides_of_low_level", 1): "428028;packetization-mode=0",
+    ("slides_of_low_level", 4): "42800d;packetization-mode=0;max-mbps=108000;max-fs=3600",
+    ("group_room", 1): "42801f;packetization-mode=1",
+}
+"""What a peer may send us (RFC 6184 8.1): no less than 1280x720 at 30, however low the level it offers."""
+
+
+@pytest.mark.parametrize(("name", "index"), list(LEVELS))
+async def test_an_offered_level_below_ours_is_answered_with_what_we_take_beyond_it(
+    answerer: Answerer, name: str, index: int
+) -> None:
+    video = (await answered(answerer, name))[index]
+    assert video.values("fmtp") == [f"{video.formats[0]} profile-level-id={LEVELS[name, index]}"]
 
 
 def test_limits_are_read_where_they_stand() -> None:
