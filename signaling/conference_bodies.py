@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from foundation.http_edge import Wanted
+
 
 class ViewOut(BaseModel):
     mode: Literal["mosaic", "full-screen"]
@@ -26,14 +28,14 @@ class ConferenceOut(BaseModel):
     ended_at: datetime | None = None
 
 
-class NewConference(BaseModel):
+class NewConference(Wanted):
     title: str = Field(min_length=1, max_length=200)
     number: str | None = Field(default=None, description="3 to 12 digits; a free one is chosen when absent")
     host_site_id: str | None = None
     pin: str | None = Field(default=None, pattern=r"^\d{4,12}$")
 
 
-class BudgetBody(BaseModel):
+class BudgetBody(Wanted):
     to_site_bps: int = Field(ge=100_000, le=1_000_000_000)
     from_site_bps: int = Field(ge=100_000, le=1_000_000_000)
 
@@ -59,18 +61,18 @@ class ParticipantOut(BaseModel):
     reason: str | None
 
 
-class NewParticipant(BaseModel):
+class NewParticipant(Wanted):
     address: str = Field(description="sip:room@host, tel:+867715861234 (or the bare number), or camera:ID")
     site_id: str | None = Field(default=None, description="whose terminal it is; a camera's site is known")
     name: str | None = Field(default=None, max_length=200)
 
 
-class ParticipantPatch(BaseModel):
+class ParticipantPatch(Wanted):
     muted: bool | None = None
     budget: BudgetBody | None = None
 
 
-class BrowserOffer(BaseModel):
+class BrowserOffer(Wanted):
     sdp: str = Field(max_length=100_000)
     participant_id: str | None = None
 

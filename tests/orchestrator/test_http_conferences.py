@@ -54,6 +54,22 @@ async def test_meeting_from_opening_to_end(service: Service, operator: Signed) -
     assert actions == ["open-conference", "end-conference"]
 
 
+async def test_no_body_has_fields_that_nobody_knows(service: Service, operator: Signed) -> None:
+    """What is misspelt is not passed over: a PIN that is not one opens a meeting to everybody."""
+    meeting = await service.meeting()
+    one = f"{CONFERENCES}/{meeting.conference_id}"
+    member = await join(service, meeting, operator)
+    budget = {"to_site_bps": 200_000, "from_site_bps": 200_000, "both": 1}
+    for method, path, body, named in (
+        ("POST", f"{one}/participants", {"address": "sip:room@127.0.0.1", "site": "nanning"}, "site"),
+        ("PATCH", f"{one}/participants/{member}", {"mute": True}, "mute"),
+        ("PATCH", f"{one}/participants/{member}", {"budget": budget}, "budget.both"),
+        ("POST", f"{one}/webrtc", {"sdp": OFFER, "participant": member}, "participant"),
+    ):
+        response = await service.client.request(method, path, json=body, headers=operator.bearer)
+        assert [fault["at"] for fault in (await problem(response, 422))["faults"]] == [named]
+
+
 @pytest.mark.parametrize(
     ("fields", "status", "words"),
     [
@@ -63,6 +79,7 @@ async def test_meeting_from_opening_to_end(service: Service, operator: Signed) -
         ({"title": ""}, 422, "title"),
         ({"pin": "12"}, 422, "pin"),
         ({"host_site_id": "guangdong"}, 403, "outside the jurisdiction"),
+        ({"Pin": "1234"}, 422, "Pin: Extra inputs are not permitted"),
     ],
 )
 async def test_meeting_that_cannot_be(
