@@ -22,7 +22,7 @@ from protocols.bfcp.floor_control_server import (
     Holder,
 )
 from protocols.bfcp.fragments import Reassembly
-from protocols.bfcp.message import StreamFramer, parse
+from protocols.bfcp.message import OVER_STREAMS, StreamFramer, parse
 from protocols.bfcp.transactions import WAITING
 
 CONFERENCE, FLOOR, USERS = 1111, 1, (21, 22)
@@ -72,7 +72,8 @@ def try_server(messages: list[bytes], chance: random.Random, reliable: bool) -> 
             raise AssertionError(f"{len(sent)} messages after one")
         for user, answer in sent:
             message = parse(answer)
-            if not reliable and not message.responder and message.user_id != user:
+            announced = message.version != OVER_STREAMS and not message.responder  # the R flag tells
+            if announced and message.user_id != user:
                 raise AssertionError("announced to another than it names")
         if server.holder is not None and server.holder.user_id not in (None, *USERS):
             raise AssertionError(f"the floor is with {server.holder}")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from foundation.desks import FloorDescription, MediaDescription, MediaSection, SectionKind
+from protocols.bfcp.message import OVER_DATAGRAMS, OVER_STREAMS, TAKEN_OVER_DATAGRAMS
 from signaling.meeting import FloorSeat
 
 FLOOR_ID = 1
@@ -51,6 +52,12 @@ def _is_usable(section: MediaSection, address: FloorAddress) -> bool:
     return not is_reliable(section) or floor.setup in (None, "active", "actpass")
 
 
+def described_version(section: MediaSection) -> int | None:
+    """The version that a peer's section names, if it is one that we take over datagrams (RFC 8856 5.5)."""
+    version = None if section.floor is None or is_reliable(section) else section.floor.version
+    return version if version in TAKEN_OVER_DATAGRAMS else None
+
+
 def may_have_slides(theirs: MediaDescription, ours: MediaDescription) -> bool:
     """Whether a floor makes sense: slides are agreed, or the peer has not offered any yet.
 
@@ -62,9 +69,17 @@ def may_have_slides(theirs: MediaDescription, ours: MediaDescription) -> bool:
 
 
 def with_floor(
-    ours: MediaDescription, index: int | None, seat: FloorSeat, address: FloorAddress, connection: str = "new"
+    ours: MediaDescription,
+    index: int | None,
+    seat: FloorSeat,
+    address: FloorAddress,
+    connection: str = "new",
+    version: int = OVER_DATAGRAMS,
 ) -> MediaDescription:
-    """Our description with its BFCP section filled, which is the one at `index`, or a new last one."""
+    """Our description with its BFCP section filled, which is the one at `index`, or a new last one.
+
+    `version` is that of datagrams (a=bfcpver).
+    """
     sections = list(ours.sections)
     label = _label_slides(sections)
     port = address.port(seat.reliable)
@@ -76,7 +91,7 @@ def with_floor(
         floors=((FLOOR_ID, () if label is None else (label,)),),
         setup="passive" if seat.reliable else None,
         connection=connection if seat.reliable else None,
-        version=1 if seat.reliable else 2,
+        version=OVER_STREAMS if seat.reliable else version,
     )
     protocol = STREAM if seat.reliable else DATAGRAMS
     if index is None:

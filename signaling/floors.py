@@ -37,11 +37,12 @@ from protocols.bfcp.floor_control_server import (
     error_to,
     is_request,
 )
-from protocols.bfcp.message import Header
+from protocols.bfcp.message import OVER_DATAGRAMS, Header
 from signaling.control.orders import Command, NotAllowed, NotNow, Order, Outdated
 from signaling.floor_sections import (
     FLOOR_ID,
     FloorAddress,
+    described_version,
     is_reliable,
     may_have_slides,
     usable_floor,
@@ -147,12 +148,12 @@ class Floors:
             self.left(member)
             return ours
         section = theirs.sections[index]
-        seat = self._seated(member, is_reliable(section), section.address, section.port)
+        version = described_version(section)
+        seat = self._seated(member, is_reliable(section), section.address, section.port, version)
         asked = "" if section.floor is None else section.floor.connection
         connected = self._place(member) is not None and self._stream(member) is not None
-        return with_floor(
-            ours, index, seat, door.address, "existing" if asked == "existing" and connected else "new"
-        )
+        connection = "existing" if asked == "existing" and connected else "new"
+        return with_floor(ours, index, seat, door.address, connection, version or OVER_DATAGRAMS)
 
     def offered(self, member: Member, ours: MediaDescription) -> MediaDescription:
         """Our offer with a BFCP section: the one that the call has, or a new last one."""
@@ -179,7 +180,8 @@ class Floors:
             self.left(member)
         else:
             section = answer.sections[index]
-            self._seated(member, member.floor.reliable, section.address, section.port)
+            version = described_version(section)
+            self._seated(member, member.floor.reliable, section.address, section.port, version)
         return replace(answer, sections=answer.sections[: len(ours.sections)])
 
     def left(self, member: Member) -> None:
@@ -202,7 +204,9 @@ class Floors:
             for place in tuple(floor.places.values()):
                 self.left(place.member)
 
-    def _seated(self, member: Member, reliable: bool, host: str, port: int) -> FloorSeat:
+    def _seated(
+        self, member: Member, reliable: bool, host: str, port: int, version: int | None = None
+    ) -> FloorSeat:
         """The member's seat: the one it has, with where its BFCP is now, or a new one."""
         floor = self._floor(member.conference_id)
         seat = member.floor
@@ -217,13 +221,22 @@ class Floors:
             self._place_at(floor, seat, member)
         if (host, port) not in (("", 0), seat.described):  # else it is where it was heard
             seat = replace(seat, host=host, port=port, described=(host, port))
+        if version is not None:
+            floor.server.suppose_version(seat.user, version)
+            seat = replace(seat, version=floor.server.version(seat.user))
         member.floor = seat
         return seat
 
     def _place_at(self, floor: _Floor, seat: FloorSeat, member: Member) -> None:
         floor.places[seat.user] = _Place(member)
         first = secrets.randbelow(0xFFFF) + 1
-        floor.server.add(seat.user, reliable=seat.reliable, follows=seat.follows, first_transaction=first)
+        floor.server.add(
+            seat.user,
+            reliable=seat.reliable,
+            follows=seat.follows,
+            first_transaction=first,
+            version=seat.version,
+        )
 
     def _floor(self, conference_id: str, number: int | None = None) -> _Floor:
         floor = self._floors.get(conference_id)
@@ -297,7 +310,8 @@ class Floors:
         self._latch(floor, place, header.user_id, arrival)
         floor.server.receive(header.user_id, data, time.monotonic())
         self._pump(floor)
-        self._keep(place, follows=floor.server.follows(header.user_id))
+        user = header.user_id
+        self._keep(place, follows=floor.server.follows(user), version=floor.server.version(user))
         return True
 
     def broken(self, stream: FloorStream) -> None:
@@ -341,7 +355,7 @@ class Floors:
         )
 
     def _correct(self, arrival: Arrival, header: Header, reason: ErrorReason) -> bool:
-        if not is_request(header):
+        if not is_request(header, reliable=arrival.stream is not None):
             return False
         answer = error_to(header, ErrorCode(reason)).print(reliable=arrival.stream is not None)
         if arrival.stream is not None:

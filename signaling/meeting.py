@@ -68,7 +68,8 @@ class FloorSeat:
     """A participant's place at its meeting's floor control server, by the ids that its SDP was told.
 
     `described` is where its BFCP is by its SDP (port 0: it does not say); `host` and `port` are the same, or
-    over datagrams where it was heard last. `follows`: it asked to be told of the floor.
+    over datagrams where it was heard last. `follows`: it asked to be told of the floor. `version` is that of
+    its datagrams' headers, as heard last or else as described.
     """
 
     conference: int
@@ -78,6 +79,7 @@ class FloorSeat:
     port: int = 0
     follows: bool = False
     described: tuple[str, int] = ("", 0)
+    version: int = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,16 @@ from protocols.bfcp.attributes import (
     Supported,
     Text,
 )
-from protocols.bfcp.message import HEADER, OVER_DATAGRAMS, OVER_STREAMS, Header, Message, Primitive, parse
+from protocols.bfcp.message import (
+    HEADER,
+    OVER_DATAGRAMS,
+    OVER_STREAMS,
+    TAKEN_OVER_DATAGRAMS,
+    Header,
+    Message,
+    Primitive,
+    parse,
+)
 from protocols.bfcp.transactions import Transactions
 
 PENDING_AFTER = 1.0
@@ -113,12 +122,33 @@ _OF_SERVERS = frozenset(
     }
 )
 """What a server says: nothing is answered to it, or two servers would never stop."""
+_REQUESTS = frozenset(
+    {
+        Primitive.FLOOR_REQUEST,
+        Primitive.FLOOR_RELEASE,
+        Primitive.FLOOR_REQUEST_QUERY,
+        Primitive.USER_QUERY,
+        Primitive.FLOOR_QUERY,
+        Primitive.CHAIR_ACTION,
+        Primitive.HELLO,
+    }
+)
+"""Those whose numbers the drafts of RFC 8855 have, too."""
+_DRAFT_FLOOR_STATUS_ACK = Primitive.GOODBYE
+_DRAFT_GOODBYE = Primitive.GOODBYE_ACK
+_DRAFT_GOODBYE_ACK = 18
+"""Terminals built on the drafts count from 15 on by one more, and some of them set no R flag."""
 
 
-def is_request(header: Header) -> bool:
+def is_request(header: Header, *, reliable: bool) -> bool:
     """Whether the message is one that a server answers, be it with an Error."""
     known = header.primitive in _OF_SERVERS or header.primitive in _ACKNOWLEDGEMENTS
-    return not known and not (header.responder and header.version != OVER_STREAMS)
+    return not known and (reliable or not _is_response(header))
+
+
+def _is_response(header: Header) -> bool:
+    """The R flag of a datagram. Version 1 has none, but stacks between the two may set it (5.1)."""
+    return header.responder and (header.version != OVER_STREAMS or header.primitive not in _REQUESTS)
 
 
 class FloorControlServer:
@@ -143,6 +173,7 @@ class FloorControlServer:
                     Primitive.USER_QUERY: self._user_query,
                     Primitive.CHAIR_ACTION: self._chair_action,
                     Primitive.GOODBYE: self._goodbye,
+                    _DRAFT_GOODBYE: self._goodbye,
                 }
             )
         )
@@ -153,18 +184,40 @@ class FloorControlServer:
     def holder(self) -> Holder | None:
         return self._holder
 
-    def add(self, user_id: int, *, reliable: bool, follows: bool = False, first_transaction: int = 1) -> None:
-        """A participant may speak; `reliable` says that it does so over a stream.
+    def add(
+        self,
+        user_id: int,
+        *,
+        reliable: bool,
+        follows: bool = False,
+        first_transaction: int = 1,
+        version: int = OVER_DATAGRAMS,
+    ) -> None:
+        """A participant may speak; `reliable` says that it does so over a stream, `version` in which version
+        of the header it is told over datagrams, until it is heard with another.
 
         One of an earlier process goes on to follow the floor; its announcements need numbers of their own.
         """
-        line = Transactions(self.conference_id, user_id, reliable=reliable, first=first_transaction)
+        line = Transactions(
+            self.conference_id, user_id, reliable=reliable, first=first_transaction, version=version
+        )
         self._participants[user_id] = _Participant(user_id, line, follows)
 
     def follows(self, user_id: int) -> bool:
         """Whether the participant asked to hear of the floor (13.5)."""
         participant = self._participants.get(user_id)
         return participant is not None and participant.follows
+
+    def version(self, user_id: int) -> int:
+        """That of the header, in which the participant is told over datagrams."""
+        participant = self._participants.get(user_id)
+        return OVER_DATAGRAMS if participant is None else participant.line.version
+
+    def suppose_version(self, user_id: int, version: int) -> None:
+        """The participant's description names a version; what it was heard with counts for more."""
+        participant = self._participants.get(user_id)
+        if participant is not None and not participant.line.was_heard:
+            participant.line.version = version
 
     def remove(self, user_id: int) -> None:
         """The participant is gone, and what it asked; the floor it had is for `assign` to free."""
@@ -221,13 +274,16 @@ class FloorControlServer:
         except MalformedBfcp:
             self.dropped += 1
             return
-        if header.primitive in _ACKNOWLEDGEMENTS or (header.responder and not participant.reliable):
+        if not participant.reliable:
+            participant.line.hear(header)
+        if self._acknowledges(participant, header):
             participant.line.acknowledged(header, now)
             return
-        if header.primitive in _OF_SERVERS:
+        goodbye = header.primitive == _DRAFT_GOODBYE and not participant.reliable
+        if header.primitive in _OF_SERVERS and not goodbye:
             self.dropped += 1
             return
-        if header.fragmented and not participant.reliable:
+        if header.fragmented and not participant.reliable and header.version != OVER_STREAMS:
             whole = self._gathered(participant, data)
             if whole is None:
                 return
@@ -238,7 +294,17 @@ class FloorControlServer:
             return
         answer = self._answer(participant, header, data, now)
         if answer is not None:
-            participant.line.respond(header.primitive, answer, now)
+            participant.line.respond(header, answer, now)
+
+    def _acknowledges(self, participant: _Participant, header: Header) -> bool:
+        """Whether nothing but an announcement of ours is answered by it."""
+        if header.primitive in _ACKNOWLEDGEMENTS:
+            return True
+        if participant.reliable:
+            return False
+        number = header.transaction_id
+        draft = header.primitive == _DRAFT_FLOOR_STATUS_ACK and participant.line.has_announced(number)
+        return draft or _is_response(header)
 
     def _gathered(self, participant: _Participant, data: bytes) -> bytes | None:
         """The whole message, once its last part is there (6.2.3)."""
@@ -255,7 +321,7 @@ class FloorControlServer:
             if asked is not None and asked.message is not None and now - asked.since >= PENDING_AFTER:
                 message, asked.message = asked.message, None
                 status = self._request_status(message, asked.request_id, RequestState.PENDING)
-                participant.line.respond(message.primitive, status, now)
+                participant.line.respond(message, status, now)
             if not participant.line.tick(now):
                 self._events.append(ParticipantUnreachable(participant.user_id))
 
@@ -275,7 +341,7 @@ class FloorControlServer:
 
     def _answer(self, participant: _Participant, header: Header, data: bytes, now: float) -> Message | None:
         """The response; None for one that waits for a decision."""
-        if header.version != (OVER_STREAMS if participant.reliable else OVER_DATAGRAMS):
+        if header.version not in ((OVER_STREAMS,) if participant.reliable else TAKEN_OVER_DATAGRAMS):
             return error_to(header, ErrorCode(ErrorReason.UNSUPPORTED_VERSION))
         if header.conference_id != self.conference_id:
             return error_to(header, ErrorCode(ErrorReason.CONFERENCE_DOES_NOT_EXIST))
@@ -327,7 +393,7 @@ class FloorControlServer:
         if asked is not None and asked.request_id == request_id:
             if asked.message is not None:
                 status = self._request_status(asked.message, request_id, RequestState.PENDING)
-                participant.line.respond(asked.message.primitive, status, now)
+                participant.line.respond(asked.message, status, now)
             participant.asked = None
             self._events.append(FloorReleased(participant.user_id))  # it may be decided this very moment
             return self._request_status(message, request_id, RequestState.CANCELLED)
@@ -375,7 +441,8 @@ class FloorControlServer:
         elif participant.asked is not None:
             self._events.append(FloorReleased(participant.user_id))  # it may be decided this very moment
         participant.asked = None
-        return self._response(message, Primitive.GOODBYE_ACK)
+        draft = message.primitive == _DRAFT_GOODBYE
+        return self._response(message, _DRAFT_GOODBYE_ACK if draft else Primitive.GOODBYE_ACK)
 
     # --- the floor -------------------------------------------------------------------------------------
 
@@ -404,7 +471,7 @@ class FloorControlServer:
             self._tell_of_request(participant.user_id, asked.request_id, state, now, words)
             return
         status = self._request_status(asked.message, asked.request_id, state, words)
-        participant.line.respond(asked.message.primitive, status, now)
+        participant.line.respond(asked.message, status, now)
 
     def _tell_of_request(
         self, user_id: int, request_id: int, state: RequestState, now: float, words: str = ""
@@ -452,18 +519,27 @@ class FloorControlServer:
         information = self._information(request_id or 0, state, words=words)
         return self._response(message, Primitive.FLOOR_REQUEST_STATUS, information)
 
-    def _response(self, asked: Message, primitive: Primitive, *attributes: Attribute) -> Message:
-        return Message(
-            primitive, asked.conference_id, asked.transaction_id, asked.user_id, attributes, responder=True
-        )
+    def _response(self, asked: Message, primitive: int, *attributes: Attribute) -> Message:
+        return _answer_to(asked, primitive, attributes)
 
 
 def error_to(asked: Message | Header, code: ErrorCode, words: str = "") -> Message:
     """The Error that answers a request (13.8)."""
     info = (Text(AttributeType.ERROR_INFO, words),) if words else ()
-    attributes = (code, *info)
+    return _answer_to(asked, Primitive.ERROR, (code, *info))
+
+
+def _answer_to(asked: Message | Header, primitive: int, attributes: tuple[Attribute, ...]) -> Message:
+    """In the version of the request, where that is one of ours."""
+    version = asked.version if asked.version in TAKEN_OVER_DATAGRAMS else OVER_DATAGRAMS
     return Message(
-        Primitive.ERROR, asked.conference_id, asked.transaction_id, asked.user_id, attributes, responder=True
+        primitive,
+        asked.conference_id,
+        asked.transaction_id,
+        asked.user_id,
+        attributes,
+        responder=True,
+        version=version,
     )
 
 
@@ -473,5 +549,6 @@ def _is_repeated(participant: _Participant, header: Header) -> bool:
     return (
         message is not None
         and not participant.reliable
-        and (message.transaction_id, message.primitive) == (header.transaction_id, header.primitive)
+        and (message.version, message.transaction_id, message.primitive)
+        == (header.version, header.transaction_id, header.primitive)
     )

@@ -1,7 +1,7 @@
 """A BFCP message (RFC 8855 5): common header and attributes.
 
 message = parse(data)                       one whole message; raises MalformedBfcp
-message.print(reliable=False) -> bytes      version 2 over datagrams, 1 over streams
+message.print(reliable=False) -> bytes      version 1 over streams, over datagrams that of the message
 framer.feed(data) -> list[bytes]            whole messages of a byte stream
 """
 
@@ -27,6 +27,8 @@ from protocols.bfcp.attributes import (
 HEADER = struct.Struct("!BBHIHH")
 FRAGMENT = struct.Struct("!HH")
 OVER_STREAMS, OVER_DATAGRAMS = 1, 2
+TAKEN_OVER_DATAGRAMS = (OVER_STREAMS, OVER_DATAGRAMS)
+"""Terminals of before RFC 8855 have version 1 over datagrams, too."""
 _RESPONDER, FRAGMENTED = 0x10, 0x08
 _AttributeT = TypeVar("_AttributeT", bound=Attribute)
 
@@ -78,9 +80,9 @@ class Message:
 
     def print(self, *, reliable: bool = False) -> bytes:
         payload = self.payload if self.fragment is not None else print_attributes(self.attributes)
-        version = OVER_STREAMS if reliable else OVER_DATAGRAMS
+        version = OVER_STREAMS if reliable else self.version
         first = version << 5
-        if not reliable:
+        if version != OVER_STREAMS:  # there these bits are reserved (RFC 4582 5.1)
             first |= (_RESPONDER if self.responder else 0) | (FRAGMENTED if self.fragment is not None else 0)
         words = len(payload) // 4
         head = HEADER.pack(

@@ -7,12 +7,12 @@ announcements do not overtake one another.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass
+from collections import OrderedDict, deque
+from dataclasses import dataclass, replace
 
 from protocols.bfcp.attributes import Attribute
 from protocols.bfcp.fragments import Reassembly
-from protocols.bfcp.message import Header, Message, Primitive
+from protocols.bfcp.message import OVER_DATAGRAMS, TAKEN_OVER_DATAGRAMS, Header, Message, Primitive
 
 T1 = 0.5
 """Seconds until what we announce is sent again; each further wait is twice as long (8.3.1)."""
@@ -37,33 +37,50 @@ class _Announced:
 class Transactions:
     """Of `user_id` in a conference. `outgoing` is what is to be sent now; whoever sends it empties it.
 
-    `fragments` are what came of a large message.
+    `fragments` are what came of a large message. `version` is that of what we announce over datagrams: the
+    one that the peer was heard with last.
     """
 
-    def __init__(self, conference_id: int, user_id: int, *, reliable: bool, first: int = 1) -> None:
+    def __init__(
+        self,
+        conference_id: int,
+        user_id: int,
+        *,
+        reliable: bool,
+        first: int = 1,
+        version: int = OVER_DATAGRAMS,
+    ) -> None:
         self.reliable = reliable
+        self.version = version
+        self.was_heard = False
         self.outgoing: list[bytes] = []
         self._conference_id = conference_id
         self._user_id = user_id
         self._next = first
         self.fragments = Reassembly()
-        self._answers: OrderedDict[tuple[int, int], tuple[float, bytes]] = OrderedDict()
+        self._answers: OrderedDict[tuple[int, int, int], tuple[float, bytes]] = OrderedDict()
         self._waiting: list[_Announced] = []
+        self._announced: deque[int] = deque(maxlen=WAITING)
+
+    def hear(self, header: Header) -> None:
+        """Something came from the peer, in its version of the header."""
+        if header.version in TAKEN_OVER_DATAGRAMS:
+            self.version, self.was_heard = header.version, True
 
     def repeat(self, header: Header, now: float) -> bool:
         """Answer a request that came before as then; False for a new one."""
-        known = self._answers.get((header.transaction_id, header.primitive))
+        known = self._answers.get((header.version, header.transaction_id, header.primitive))
         if known is None or self.reliable or now - known[0] >= T2:
             return False
         self.outgoing.append(known[1])
         return True
 
-    def respond(self, primitive: int, answer: Message, now: float) -> None:
-        """Answer a request of that primitive."""
+    def respond(self, asked: Header | Message, answer: Message, now: float) -> None:
+        """Answer that request."""
         printed = answer.print(reliable=self.reliable)
         self.outgoing.append(printed)
         if not self.reliable:
-            self._answers[answer.transaction_id, primitive] = (now, printed)
+            self._answers[asked.version, asked.transaction_id, asked.primitive] = (now, printed)
             while len(self._answers) > ANSWERS_KEPT:
                 self._answers.popitem(last=False)
 
@@ -81,8 +98,12 @@ class Transactions:
             return False
         self._waiting.append(_Announced(message, now + T1))
         if len(self._waiting) == 1:
-            self.outgoing.append(message.print())
+            self._send(message)
         return True
+
+    def has_announced(self, number: int) -> bool:
+        """Whether a transaction of that number was ours, not long ago: its acknowledgement may come twice."""
+        return number in self._announced
 
     def acknowledged(self, header: Header, now: float) -> None:
         """The next announcement goes once the one before has arrived."""
@@ -92,7 +113,7 @@ class Transactions:
         del waiting[0]
         if waiting:
             waiting[0].due = now + T1
-            self.outgoing.append(waiting[0].message.print())
+            self._send(waiting[0].message)
 
     def tick(self, now: float) -> bool:
         """Send again what was not acknowledged; False when it is given up, with all that waits."""
@@ -105,9 +126,15 @@ class Transactions:
         first.sent += 1
         first.wait *= 2
         first.due = now + first.wait
-        self.outgoing.append(first.message.print())
+        self._send(first.message)
         return True
 
     def forget(self) -> None:
         """The peer said goodbye: nothing more is announced to it."""
         self._waiting.clear()
+
+    def _send(self, message: Message) -> None:
+        """An announcement; one that is repeated has the version that the peer has been heard with since."""
+        if message.transaction_id not in self._announced:
+            self._announced.append(message.transaction_id)
+        self.outgoing.append(replace(message, version=self.version).print())

@@ -30,7 +30,7 @@ from protocols.bfcp.floor_control_server import (
     Holder,
     ParticipantUnreachable,
 )
-from protocols.bfcp.message import FRAGMENTED, HEADER, Message, Primitive, parse
+from protocols.bfcp.message import FRAGMENTED, HEADER, OVER_DATAGRAMS, Message, Primitive, parse
 from protocols.bfcp.transactions import RETRANSMISSIONS
 
 CONFERENCE, FLOOR = 1111, 3
@@ -60,6 +60,8 @@ class Meeting:
             wrong.get("transaction", self.transaction),
             wrong.get("sender", user),
             attributes,
+            bool(wrong.get("responder")),
+            wrong.get("version", OVER_DATAGRAMS),
         )
         self.server.receive(user, message.print(reliable=self.reliable), self.now)
         return self.heard()
@@ -317,7 +319,8 @@ def test_what_cannot_be_done_is_an_error_that_says_why() -> None:
 def test_wrong_version_unknown_attribute_and_broken_payload() -> None:
     meeting = Meeting(21)
     for hexadecimal, reason in (
-        ("200b 0000 00000457 0007 0015", ErrorReason.UNSUPPORTED_VERSION),
+        ("600b 0000 00000457 0007 0015", ErrorReason.UNSUPPORTED_VERSION),
+        ("000b 0000 00000457 0007 0015", ErrorReason.UNSUPPORTED_VERSION),
         ("400b 0001 00000457 0008 0015 c904 abcd", ErrorReason.UNKNOWN_MANDATORY_ATTRIBUTE),
         ("4001 0001 00000457 0009 0015 0508 0003", ErrorReason.UNABLE_TO_PARSE_MESSAGE),
         ("4001 0002 00000457 000b 0015 0504 0003", ErrorReason.INCORRECT_MESSAGE_LENGTH),
@@ -332,8 +335,103 @@ def test_wrong_version_unknown_attribute_and_broken_payload() -> None:
 def test_what_servers_say_is_not_answered() -> None:
     for reliable in (False, True):
         meeting = Meeting(21, reliable=reliable)
-        for primitive in (Primitive.ERROR, Primitive.HELLO_ACK, Primitive.GOODBYE_ACK):
+        for primitive in (Primitive.ERROR, Primitive.HELLO_ACK):
             assert meeting.send(21, primitive) == {}
+        assert meeting.send(21, Primitive.GOODBYE_ACK, responder=1) == {}
+
+
+@pytest.mark.parametrize("responder", [False, True])  # the R flag's bit, which version 1 does not have
+def test_version_1_over_datagrams_is_answered_in_version_1(responder: bool) -> None:
+    server = FloorControlServer(conference_id=CONFERENCE, floor_id=FLOOR)
+    server.add(21, reliable=False)
+    first = "30" if responder else "20"
+    server.receive(21, bytes.fromhex(f"{first}0b 0000 00000457 0006 0015"), 0.0)
+    ((_, hello),) = server.take_outgoing()
+    assert hello[:12] == bytes.fromhex("200c 000a 00000457 0006 0015")
+    server.receive(21, bytes.fromhex(f"{first}01 0001 00000457 0007 0015 0504 0003"), 0.0)
+    assert server.take_events() == [FloorAsked(21, 1)]
+    server.assign(Holder(21, 1), 0.1)
+    granted = bytes.fromhex("2004 0004 00000457 0007 0015 1f10 0001 2508 0001 0b04 0300 2304 0003")
+    assert server.take_outgoing() == [(21, granted)]
+    server.receive(21, bytes.fromhex(f"{first}01 0001 00000457 0007 0015 0504 0003"), 0.2)  # again
+    assert (server.take_outgoing(), server.take_events()) == ([(21, granted)], [])
+    server.receive(21, bytes.fromhex(f"{first}63 0000 00000457 0008 0015"), 0.2)
+    errors = server.take_outgoing()
+    if responder:  # a number that we do not know may be a response of a stack that has the flag
+        assert errors == []
+    else:
+        assert errors == [(21, bytes.fromhex("200d 0001 00000457 0008 0015 0d03 0300"))]
+
+
+def test_the_same_number_in_the_other_version_is_another_request() -> None:
+    meeting = Meeting(21)
+    heard = [meeting.send(21, Primitive.HELLO, transaction=3, version=v)[21][0].version for v in (3, 1, 2, 1)]
+    assert heard == [2, 1, 2, 1]
+
+
+def test_announcements_have_the_version_that_the_participant_was_heard_with() -> None:
+    meeting = Meeting(21, 22, decides=False)
+    meeting.send(21, Primitive.FLOOR_QUERY, FLOOR_ID, version=1)
+    meeting.server.assign(Holder(None), meeting.now)
+    ((user, announced),) = meeting.server.take_outgoing()
+    assert (user, announced[:2]) == (21, bytes.fromhex("2008"))
+    meeting.send(21, Primitive.HELLO, version=2)
+    assert meeting.server.version(21) == 2
+    (again,) = meeting.wait(0.5)[21]  # repeated in the version heard since
+    assert (again.version, again.attributes) == (2, parse(announced).attributes)
+    meeting.send(21, Primitive.HELLO, version=1)
+    acknowledgement = Message(Primitive.FLOOR_STATUS_ACK, CONFERENCE, again.transaction_id, 21, version=1)
+    meeting.server.receive(21, acknowledgement.print(), meeting.now)  # without R, known by its number
+    assert meeting.wait(60) == {}
+    assert meeting.events == []
+
+
+def test_a_participant_that_was_not_heard_is_told_in_the_version_of_its_description() -> None:
+    server = FloorControlServer(conference_id=CONFERENCE, floor_id=FLOOR)
+    server.add(21, reliable=False, follows=True, version=1)
+    server.add(22, reliable=False, follows=True)
+    server.add(23, reliable=False, follows=True)
+    server.suppose_version(22, 1)
+    server.receive(23, bytes.fromhex("400b 0000 00000457 0001 0017"), 0.0)
+    server.take_outgoing()
+    server.suppose_version(23, 1)  # it was heard otherwise
+    server.assign(Holder(None), 0.0)
+    assert [(user, parse(data).version) for user, data in server.take_outgoing()] == [
+        (21, 1),
+        (22, 1),
+        (23, 2),
+    ]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_goodbye_as_the_drafts_number_it_gives_the_floor_back(version: int) -> None:
+    meeting = Meeting(21)
+    meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID, version=version)
+    (bye,) = meeting.send(21, 17, version=version)[21]
+    assert (bye.primitive, bye.version, bye.responder) == (18, version, version == 2)
+    assert (meeting.events, meeting.holder) == ([FloorAsked(21, 1), FloorReleased(21)], None)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_acknowledgement_as_the_drafts_number_it_is_no_goodbye(version: int) -> None:
+    meeting = Meeting(21)
+    meeting.send(21, Primitive.FLOOR_QUERY, FLOOR_ID, version=version)
+    _, status = meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID, version=version)[21]
+    assert status.primitive == Primitive.FLOOR_STATUS
+    for _ in range(2):  # and once more, for what we may have sent twice
+        assert meeting.send(21, 16, transaction=status.transaction_id, version=version) == {}
+    assert meeting.holder == 21
+    assert meeting.wait(60) == {}
+    (bye,) = meeting.send(21, Primitive.GOODBYE, transaction=status.transaction_id + 99, version=version)[21]
+    assert (bye.primitive, meeting.holder) == (Primitive.GOODBYE_ACK, None)
+
+
+def test_goodbye_of_one_that_never_acknowledges_is_a_goodbye() -> None:
+    meeting = Meeting(21)
+    meeting.send(21, Primitive.FLOOR_QUERY, FLOOR_ID)
+    _, status = meeting.send(21, Primitive.FLOOR_REQUEST, FLOOR_ID)[21]
+    (bye,) = meeting.send(21, Primitive.GOODBYE, transaction=status.transaction_id + 99)[21]
+    assert (bye.primitive, meeting.holder) == (Primitive.GOODBYE_ACK, None)
 
 
 def in_parts(message: Message, room: int) -> list[bytes]:

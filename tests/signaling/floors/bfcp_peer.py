@@ -7,7 +7,7 @@ import socket
 from typing import Self
 
 from protocols.bfcp.attributes import Attribute, AttributeType, Group, RequestStatus
-from protocols.bfcp.message import Message, Primitive, StreamFramer, parse
+from protocols.bfcp.message import OVER_DATAGRAMS, Message, Primitive, StreamFramer, parse
 
 PATIENCE = 10.0
 
@@ -17,6 +17,7 @@ class BfcpPeer:
 
     def __init__(self, conference: int, user: int, reliable: bool) -> None:
         self.conference, self.user, self.reliable = conference, user, reliable
+        self.version = OVER_DATAGRAMS
         self._transaction = 0
         self._socket: socket.socket | None = None
         self._reader: asyncio.StreamReader | None = None
@@ -44,7 +45,9 @@ class BfcpPeer:
     def bytes_of(self, primitive: Primitive, *attributes: Attribute) -> bytes:
         """The next request."""
         self._transaction += 1
-        message = Message(primitive, self.conference, self._transaction, self.user, attributes)
+        message = Message(
+            primitive, self.conference, self._transaction, self.user, attributes, version=self.version
+        )
         return message.print(reliable=self.reliable)
 
     def send(self, data: bytes) -> None:
@@ -72,7 +75,7 @@ class BfcpPeer:
         wanted = self._transaction
         while True:
             message = parse(await self.heard())
-            if message.transaction_id == wanted and (self.reliable or message.responder):
+            if message.transaction_id == wanted and (self.reliable or message.responder or self.version == 1):
                 return message
             self.acknowledge(message)
 
@@ -89,7 +92,8 @@ class BfcpPeer:
         }
         kind = kinds.get(message.primitive)
         if kind is not None and not self.reliable and not message.responder:
-            answer = Message(kind, self.conference, message.transaction_id, self.user, responder=True)
+            number = message.transaction_id
+            answer = Message(kind, self.conference, number, self.user, responder=True, version=self.version)
             self.send(answer.print())
 
     def close(self) -> None:

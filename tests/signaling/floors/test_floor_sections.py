@@ -119,6 +119,22 @@ async def test_slides_that_the_worker_refuses_have_no_floor(
     assert member.floor is None
 
 
+@pytest.mark.parametrize(("offered", "answered"), [("", 2), ("1", 1), ("2", 2), ("2 1", 2), ("3", 2)])
+async def test_datagrams_have_the_version_that_the_offer_names(
+    stage: Stage, offered: str, answered: int
+) -> None:
+    line = f"a=bfcpver:{offered}\n" if offered else ""
+    member, answer = await stage.join(
+        "room", GROUP_STYLE.replace("a=floorctrl:c-s\n", f"a=floorctrl:c-s\n{line}")
+    )
+    assert floor_lines(answer)[-1] == f"a=bfcpver:{answered}"
+    assert member.floor is not None
+    assert member.floor.version == answered
+    ours = stage.house.meetings.offered_again(member.participant_id)
+    assert ours is not None
+    assert floor_lines(write_sdp(ours).decode())[-1] == "a=bfcpver:2"
+
+
 async def test_a_role_may_be_missing_and_a_later_offer_keeps_the_seat(stage: Stage) -> None:
     sdp = GROUP_STYLE.replace("a=floorctrl:c-s\n", "")
     member, answer = await stage.join("plain", sdp)

@@ -113,6 +113,26 @@ async def test_a_goodbye_frees_the_floor(stage: Stage) -> None:
     await until_true(lambda: stage.slides is None, "the floor to be freed", 10)
 
 
+async def test_a_terminal_with_version_1_over_datagrams_has_its_slides(stage: Stage) -> None:
+    member, peer = await stage.terminal("room")
+    peer.version = 1
+    granted = await peer.ask(Primitive.FLOOR_REQUEST, FLOOR)
+    assert (granted.version, granted.responder, state_of(granted)) == (1, False, (1, RequestState.GRANTED))
+    assert stage.slides == member.participant_id
+    seat = member.floor
+    assert seat is not None
+    assert seat.version == 1
+    await until(
+        lambda: stored(stage.house, member), lambda there: there == seat, "its version in its row", 10
+    )
+    await stage.house.give(Command.TAKE_BACK_SLIDES)
+    revoked = await peer.announced()
+    assert (revoked.version, state_of(revoked)) == (1, (1, RequestState.REVOKED))
+    peer.user += 1  # wrong ids are told in the same version
+    error = await peer.ask(Primitive.HELLO)
+    assert (error.version, error.primitive) == (1, Primitive.ERROR)
+
+
 async def test_terminals_go_on_after_a_restart(database: Database, clock: FakeClock, house: House) -> None:
     async with staged(house) as stage:
         holder, _ = await stage.join("holder")
