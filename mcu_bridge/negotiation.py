@@ -9,8 +9,8 @@ instead: its decoder takes lower ones too, and cameras send high.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from foundation.desks import CodecDescription, Direction, MediaDescription, MediaSection, SectionKind
@@ -21,6 +21,7 @@ from protocols.payloads.h264_fmtp import LEVELS, ProfileLevel
 
 AUDIO_CODECS = {"OPUS": 48_000, "G722": 8_000, "PCMA": 8_000, "PCMU": 8_000}
 """Clock rates in RTP; G.722 samples twice as often as its clock ticks (RFC 3551 4.5.2)."""
+TELEPHONE_EVENT = "TELEPHONE-EVENT"
 VIDEO_CODECS = ("H264", "VP8", "H263-2000", "H263-1998", "H263", "H261")
 """Best first."""
 CIF_CODECS = frozenset({"H263-2000", "H263-1998", "H263", "H261"})
@@ -42,7 +43,7 @@ OFFERED_AUDIO = (
     CodecDescription("G722", 9, 8_000),
     CodecDescription("PCMA", 8, 8_000),
     CodecDescription("PCMU", 0, 8_000),
-    CodecDescription("TELEPHONE-EVENT", 101, 8_000, 1, {"0-15": ""}),
+    CodecDescription(TELEPHONE_EVENT, 101, 8_000, 1, {"0-15": ""}),
 )
 OFFERED_VIDEO = (
     CodecDescription(
@@ -69,13 +70,15 @@ class AgreedCodecs:
     """What one section came to: the codec that carries the medium, and its companions.
 
     `main.parameters` are the peer's (they bound what we send); `answer` lists what our answer says.
-    `rtx` is the payload type of retransmissions, `events` that of telephone events.
+    `rtx` is the payload type of retransmissions, `events` that of telephone events. `incoming` is all that
+    may come by its payload type, where that is more than these: after an answer to our own offer.
     """
 
     main: CodecDescription
     answer: tuple[CodecDescription, ...]
     rtx: int | None = None
     events: int | None = None
+    incoming: Mapping[int, CodecDescription] = field(default_factory=dict)
 
 
 def agree(section: MediaSection) -> AgreedCodecs | None:
@@ -90,15 +93,31 @@ def agree(section: MediaSection) -> AgreedCodecs | None:
 def settle(offered: MediaSection, answered: MediaSection) -> AgreedCodecs | None:
     """The codecs after the peer's answer to our own offer.
 
-    Payload types are those that the answer names (RFC 3264 6.1); a codec that we did not offer is
-    passed over. A picture is the one that we offered, whether or not the answer repeats a=content.
+    We send what the answer names first, under the answer's number, and take all that it names (RFC 3264 7);
+    a codec that we did not offer is passed over. A picture is the one that we offered, whether or not the
+    answer repeats a=content.
     """
     if answered.kind in PICTURES and offered.kind in PICTURES:
         answered = replace(answered, kind=offered.kind)
     names = {codec.name for codec in offered.codecs}
-    usable = replace(answered, codecs=tuple(c for c in answered.codecs if c.name in names))
-    agreed = agree(usable)
-    return agreed if agreed is not None and answered.port else None
+    named = [codec for codec in answered.codecs if codec.name in names]
+    usable = [codec for codec in named if agree(replace(answered, codecs=(codec,))) is not None]
+    if not usable or not answered.port:
+        return None
+    events = [codec for codec in named if codec.name == TELEPHONE_EVENT]
+    agreed = agree(replace(answered, codecs=(usable[0], *events)))
+    return None if agreed is None else replace(agreed, incoming=_incoming(offered, (*usable, *events)))
+
+
+def _incoming(offered: MediaSection, named: Sequence[CodecDescription]) -> dict[int, CodecDescription]:
+    """What comes by payload type, of the codecs that the answer named.
+
+    The peer sends with the numbers of our offer, whatever its answer calls them (RFC 3264 5.1); some send
+    with those of their answer. Where a number means one codec there and another here, ours is right.
+    """
+    known = {(coding(codec), codec.clock_rate) for codec in named}
+    ours = {c.payload_type: c for c in offered.codecs if (coding(c), c.clock_rate) in known}
+    return {codec.payload_type: codec for codec in named} | ours
 
 
 def _agree_audio(codecs: Iterable[CodecDescription]) -> AgreedCodecs | None:
@@ -109,7 +128,7 @@ def _agree_audio(codecs: Iterable[CodecDescription]) -> AgreedCodecs | None:
     if main is None:
         return None
     ours = replace(main, parameters=_our_audio_parameters(main), feedback=())
-    events = [c for c in codecs if c.name == "TELEPHONE-EVENT"]
+    events = [c for c in codecs if c.name == TELEPHONE_EVENT]
     event = next((c for c in events if c.clock_rate == main.clock_rate), events[0] if events else None)
     answer = (ours,) if event is None else (ours, replace(event, parameters={"0-15": ""}, feedback=()))
     return AgreedCodecs(main, answer, events=None if event is None else event.payload_type)

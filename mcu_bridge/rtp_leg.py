@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from foundation.desks import CodecDescription, Direction, LegReport, SectionKind
 from mcu_bridge.aac_terms import AacTerms
-from mcu_bridge.negotiation import AgreedCodecs, coding, packetization_mode
+from mcu_bridge.negotiation import TELEPHONE_EVENT, AgreedCodecs, coding, packetization_mode
 from mcu_bridge.rates import PAYLOAD
 from media.frame_assembler import TonePressed
 from media.pacer import PacedFlow, PacedFrame, Pacer, PacingClock, Precedence
@@ -71,9 +71,8 @@ class RtpLeg(ABC):
     @property
     def payload_types(self) -> frozenset[int]:
         """What this leg takes from the wire, for demultiplexing a bundle by payload type."""
-        agreed = self.terms.agreed
-        others = (agreed.rtx, agreed.events)
-        return frozenset({agreed.main.payload_type, *(pt for pt in others if pt is not None)})
+        rtx = self.terms.agreed.rtx
+        return frozenset({*_formats(self.terms.agreed), *(() if rtx is None else (rtx,))})
 
     @property
     def codec(self) -> CodecDescription:
@@ -211,19 +210,33 @@ def _depacketizer_for(codec: CodecDescription) -> Depacketizer:
             return G711Depacketizer() if aac is None else aac.depacketizer()
 
 
+def _formats(agreed: AgreedCodecs) -> dict[int, Depacketizer | TelephoneEventReceiver]:
+    """By payload type, what takes its packets: one medium, and one for its keys, whatever their numbers."""
+    main, events = agreed.main, agreed.events
+    medium, keys = _depacketizer_for(main), TelephoneEventReceiver(main.clock_rate)
+    found: dict[int, Depacketizer | TelephoneEventReceiver] = {main.payload_type: medium}
+    if events is not None:
+        found[events] = keys
+    for number, codec in agreed.incoming.items():
+        if codec.name == TELEPHONE_EVENT:
+            found[number] = keys
+        elif coding(codec) == coding(main):
+            found[number] = medium
+        else:
+            found.pop(number, None)
+    return found
+
+
 def _receiver_settings(terms: LegTerms) -> ReceiverSettings:
     agreed = terms.agreed
     main = agreed.main
-    formats: dict[int, Depacketizer | TelephoneEventReceiver] = {main.payload_type: _depacketizer_for(main)}
-    if agreed.events is not None:
-        formats[agreed.events] = TelephoneEventReceiver(main.clock_rate)
     retransmissions: Mapping[int, int] = {} if agreed.rtx is None else {agreed.rtx: main.payload_type}
     asked = agreed.answer[0].feedback
     return ReceiverSettings(
         ssrc=terms.ssrc,
         cname=terms.cname,
         clock_rate=main.clock_rate,
-        formats=formats,
+        formats=_formats(agreed),
         retransmissions=retransmissions,
         expected_ssrc=terms.expected_ssrc,
         feedback=ReceiverFeedback(

@@ -126,6 +126,55 @@ def test_an_answer_to_our_offer_settles_on_what_it_names() -> None:
     assert settle(sound, replace(sound, codecs=(CodecDescription("G729", 18, 8_000),))) is None
 
 
+def test_the_answers_first_format_is_what_we_send() -> None:
+    offered = video(*OFFERED_VIDEO)
+    high, single, vp8, _, h263, _ = OFFERED_VIDEO
+    strange = CodecDescription("H265", 103, 90_000)
+    for named, first in (
+        ((h263, high), h263),
+        ((vp8, high), vp8),
+        ((single, high), single),
+        ((strange, h263), h263),
+    ):
+        settled = settle(offered, video(*named))
+        assert settled is not None
+        assert settled.main == first
+        assert set(settled.incoming) >= {codec.payload_type for codec in named if codec is not strange}
+
+
+def test_the_peer_may_send_with_our_numbers_or_its_own() -> None:
+    settled = settle(video(*OFFERED_VIDEO), video(h264(109, "42e01f", 1)))
+    assert settled is not None
+    assert settled.main.payload_type == 109
+    assert {number: codec.name for number, codec in settled.incoming.items()} == dict.fromkeys(
+        (97, 98, 109), "H264"
+    )
+
+
+def test_a_number_that_both_use_means_what_our_offer_says() -> None:
+    offered = video(*OFFERED_VIDEO)
+    vp8_moved = replace(VP8, payload_type=100)
+    settled = settle(offered, video(h264(99, "42e01f", 1), vp8_moved))
+    assert settled is not None
+    assert (settled.main.name, settled.main.payload_type) == ("H264", 99)
+    assert {number: codec.name for number, codec in settled.incoming.items()} == {
+        97: "H264", 98: "H264", 99: "VP8", 100: "VP8"
+    }  # fmt: skip
+    alone = settle(offered, video(h264(99, "42e01f", 1)))
+    assert alone is not None
+    assert alone.incoming[99].name == "H264", "VP8 was not taken up: nothing else comes as 99"
+
+
+def test_keys_come_under_either_number() -> None:
+    sound = MediaSection(SectionKind.AUDIO, "192.0.2.1", 30_000, codecs=OFFERED_AUDIO)
+    events = CodecDescription("TELEPHONE-EVENT", 96, 8_000)
+    settled = settle(sound, replace(sound, codecs=(CodecDescription("PCMU", 0, 8_000), events)))
+    assert settled is not None
+    assert (settled.main.name, settled.events) == ("PCMU", 96)
+    names = {number: codec.name for number, codec in settled.incoming.items()}
+    assert names == {0: "PCMU", 96: "TELEPHONE-EVENT", 101: "TELEPHONE-EVENT"}
+
+
 def test_who_only_receives_is_given_the_profile_that_cameras_send() -> None:
     """As Chromium offers it to a WHEP server."""
     asymmetric = {"level-asymmetry-allowed": "1"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
@@ -26,7 +28,10 @@ from mcu_bridge.rates import INCOMING_SHARE, SLIDES_SHARE, picture_bps, picture_
 from media.pacer import PacingClock
 from media.sound_codecs import SoundCodec
 from media.transport import TransportEvent
+from protocols.payloads.telephone_event import TelephoneEvent
+from protocols.rtp.packet import RtpPacket
 from tests.mcu_bridge.rtp_peer import H264, OPUS, PCMA, VP8
+from tests.peers.waiting import until_true
 
 BUDGET = Budget(1_200_000, 900_000)
 
@@ -226,6 +231,59 @@ async def test_our_offer_and_its_answers(stage: Stage) -> None:
     assert len(participant.transports) == 1
     assert participant.sound is not None
     assert participant.sound.codec.name == "PCMA"
+
+
+def rtp(payload_type: int, number: int, payload: bytes, ssrc: int = 7) -> bytes:
+    return bytes(RtpPacket(payload_type, number, 160 * number, ssrc, payload))
+
+
+async def test_either_number_of_a_codec_is_taken_and_the_answers_is_sent(stage: Stage) -> None:
+    """RFC 3264 5.1: a peer sends with the numbers of our offer, whatever its answer calls the codecs."""
+    loop, participant = asyncio.get_running_loop(), stage.participant
+    ports = [section.port for section in participant.offer().sections]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind(("127.0.0.1", 0))
+        peer.setblocking(False)
+        keys = CodecDescription("TELEPHONE-EVENT", 97, 8_000)
+        opus = replace(OPUS, payload_type=111)
+        answer = MediaSection(SectionKind.AUDIO, *peer.getsockname(), codecs=(opus, keys))
+        participant.answered(MediaDescription((answer,)))
+        key = bytes(TelephoneEvent(5, True, 10, 800))
+        for packet in (
+            rtp(96, 1, b"\xf8ours"),
+            rtp(111, 2, b"\xf8theirs"),
+            rtp(8, 3, b"not agreed"),
+            rtp(101, 3, key),
+            rtp(97, 4, key),
+            rtp(96, 5, b"\xf8ours"),
+        ):
+            await loop.sock_sendto(peer, packet, ("127.0.0.1", ports[0]))
+        await until_true(lambda: len(stage.heard) == 3, "both numbers", 10)
+        assert [payload for _, payload, _ in stage.heard] == [b"\xf8ours", b"\xf8theirs", b"\xf8ours"]
+        assert participant.sound is not None
+        participant.poll(loop.time(), time.time())
+        assert participant.sound.take_digits() == "55"
+        participant.sound.send_sound(b"\xf8mixed", 0, loop.time())
+        while True:
+            sent = await asyncio.wait_for(loop.sock_recv(peer, 2000), 5)
+            if RtpPacket.parse(sent).payload == b"\xf8mixed":
+                break
+        assert RtpPacket.parse(sent).payload_type == 111
+
+
+async def test_a_picture_under_our_number_or_the_answers_is_one_stream(stage: Stage) -> None:
+    participant = stage.participant
+    participant.offer()
+    audio, video = offer(video=replace(H264, payload_type=109)).sections
+    participant.answered(MediaDescription((audio, video)))
+    picture = participant.picture
+    assert picture is not None
+    assert picture.payload_types == {97, 98, 109}
+    idr = b"\x65" + bytes(20)
+    for number, payload_type in enumerate((97, 109, 98), 1):
+        picture.take_rtp(rtp(payload_type, number, idr), float(number))
+    assert picture.reports(5.0)[0].packets == 3
+    assert picture.last_frame is not None
 
 
 async def test_keys_of_a_dead_browser_transport_are_not_taken_up(stage: Stage) -> None:
