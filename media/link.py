@@ -17,7 +17,6 @@ that clock.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import struct
 from collections.abc import AsyncIterator
@@ -305,18 +304,25 @@ class LinkClient:
         raise refusal
 
 
+async def _next(incoming: _Incoming) -> bytes | None:
+    """None at the end; a server that was killed has come to its end."""
+    try:
+        return await incoming.next()
+    except OSError:
+        return None
+
+
 async def _receive(incoming: _Incoming, stream: LinkedStream, path: Path) -> None:
     try:
-        with contextlib.suppress(OSError):  # the server was killed: the stream ends as at its end
-            while (message := await incoming.next()) is not None:
-                if message[:1] == PACKET:
-                    packet, stream.dropped = decode_packet(message)
-                    stream.publish(packet)
-                elif message[:1] == FORMAT:
-                    stream.format = msgspec.msgpack.decode(message[1:], type=Format)
-                elif message[:1] == END:
-                    (stream.dropped,) = _DROPPED.unpack_from(message, 1)
-                    return
+        while (message := await _next(incoming)) is not None:
+            if message[:1] == PACKET:
+                packet, stream.dropped = decode_packet(message)
+                stream.publish(packet)
+            elif message[:1] == FORMAT:
+                stream.format = msgspec.msgpack.decode(message[1:], type=Format)
+            elif message[:1] == END:
+                (stream.dropped,) = _DROPPED.unpack_from(message, 1)
+                return
     except (FrameTooLong, struct.error, msgspec.MsgspecError) as error:
         _log.error("server speaks nonsense", socket=str(path), reason=str(error))
     finally:

@@ -183,8 +183,8 @@ class RtspConnection(asyncio.Protocol):
     def outlet_ended(self, outlet: RtspOutlet) -> None:
         """The stream is over or changes its format: the player learns it by the connection's end."""
         self._want_to_be_asked()
-        if self._transport is not None:
-            self._transport.close()
+        self._finished = True
+        self._wake.set()
 
     # -- the server's
 
@@ -197,11 +197,21 @@ class RtspConnection(asyncio.Protocol):
                 self._wake.clear()
                 if not self._finished:
                     await self._wake.wait()
+            await self._leave()
         finally:
             self._release()
             if self._transport is not None:
                 self._transport.close()
             await self._holds.aclose()
+
+    async def _leave(self) -> None:
+        """What was written last may be under way, but not for ever: `connection_lost` ends the wait."""
+        self._release()
+        await self._holds.aclose()
+        if self._transport is not None:
+            self._transport.close()
+            await asyncio.sleep(self._server.limits.stalled_after)
+            self._transport.abort()
 
     def check(self, now: float) -> None:
         """Called every now and then: ends what has stalled or gone silent."""
@@ -237,7 +247,10 @@ class RtspConnection(asyncio.Protocol):
             return
         if self._socket is None:
             tcp = self._transport.get_extra_info("socket")
-            self._socket = socket.fromfd(tcp.fileno(), tcp.family, tcp.type)
+            try:
+                self._socket = socket.fromfd(tcp.fileno(), tcp.family, tcp.type)
+            except OSError:  # no descriptor is left: it goes on being asked
+                return
             self._socket.setblocking(False)
         line.outlet.send_straight(self, line.channel, self._socket.send)
 

@@ -1,7 +1,9 @@
 """Our RTSP server against ffmpeg, against our own client, and against clients that misbehave."""
 
 import asyncio
+import errno
 import itertools
+import math
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -15,6 +17,7 @@ from media.packet import Packet
 from protocols.payloads.h264 import split_byte_stream
 from protocols.sip.digest import Password
 from stream_relay.camera_source import CameraFault, CameraSettings, CameraSource, Cause
+from stream_relay.rtsp_connection import RtspConnection
 from stream_relay.rtsp_server import RtspLimits, RtspServer
 from tests.peers.ffmpeg import run_ffmpeg
 from tests.peers.picture import RED, load, shows
@@ -203,3 +206,57 @@ async def test_a_reader_that_stalls_is_dropped_and_ended_and_nobody_else_notices
         assert source.counts.connections == 1
         await source.aclose()
         writer.close()
+
+
+@pytest.mark.parametrize(
+    "last", [b"\x00\x01 no message of RTSP\r\n\r\n", b"TEARDOWN * RTSP/1.0\r\nCSeq: 9\r\n\r\n"]
+)
+async def test_who_leaves_and_takes_nothing_is_counted_until_it_is_ended(last: bytes) -> None:
+    """Answers that nobody reads fill the socket; then the connection is to end in peace, which it cannot."""
+    camera = Camera(coloured_pictures(RED, seconds=1))
+    async with serving(Shelf(red=[camera.stream]), RtspLimits(stalled_after=0.5)) as server:
+        loop = asyncio.get_running_loop()
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.setblocking(False)
+            await loop.sock_connect(client, (HOST, server.port))
+            question = b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n"
+            await until_true(lambda: server.connections == 1, "the connection", 5)
+            (connection,) = server._connections
+            assert isinstance(connection, RtspConnection)
+            transport = connection._transport
+            assert transport is not None
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            while not transport.get_write_buffer_size():
+                connection.heard = math.inf
+                await loop.sock_sendall(client, question)
+                await until_true(
+                    lambda: connection.heard < math.inf and not connection._requests, "the answer", 5
+                )
+            await loop.sock_sendall(client, last)
+            await until_true(transport.is_closing, "the end to be near", 5)
+            assert server.connections == 1, "it still counts"
+            await until_true(lambda: server.connections == 0, "it to be ended", 5)
+
+
+async def test_without_a_descriptor_to_spare_nobody_loses_the_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    camera = Camera(coloured_pictures(RED, seconds=1))
+    async with serving(Shelf(red=[camera.stream])) as server, playing(camera):
+        first = CameraSource("one", CameraSettings(url(server)))
+        async with first.hold():
+            before = await first.video(5)
+            await collect(before, 10)
+
+            def exhausted(*_: object) -> socket.socket:
+                raise OSError(errno.EMFILE, "Too many open files")
+
+            monkeypatch.setattr(socket, "fromfd", exhausted)
+            late = CameraSource("two", CameraSettings(url(server)))
+            async with late.hold():
+                assert shows(decoded(await collect(await late.video(5), 30))[-1], RED)
+                assert shows(decoded(await collect(before, 30))[-1], RED)
+            await late.aclose()
+        assert first.counts.connections == 1
+        await first.aclose()
