@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+import structlog
+
 from media.packet import Kind, Packet
 from media.rtp_receiver import ReceiverSettings, ReceiverStats, RtpReceiver
 from media.rtp_socket import NoPortLeft, PortRange, RtpSocket
@@ -26,6 +28,7 @@ from protocols.rtsp.client import (
     Failed,
     Playing,
     TrackReady,
+    TrackRefused,
 )
 from protocols.rtsp.description import Address, Presentation, Track
 from protocols.rtsp.framing import Interleaved
@@ -33,6 +36,7 @@ from protocols.rtsp.headers import Transport
 from protocols.sip.digest import Login
 from stream_relay.track_formats import depacketizer_for, is_usable, looks_like_h265
 
+_log = structlog.get_logger("camera")
 _READ_BYTES = 256 << 10
 _TICK = 0.05
 _UNSENT_BYTES = 64 << 10
@@ -279,6 +283,9 @@ class CameraPull:
                 self._session.setup(self._choose(presentation), now)
             case TrackReady(track, transport):
                 self._ready(track, transport)
+            case TrackRefused(track, reason):
+                _log.warning("track refused", address=self._address.host, track=track.media, reason=reason)
+                self._drop(track)
             case Playing():
                 self._playing_since = now
                 self._owner.pull_started([pull.track for pull in self._tracks])
@@ -319,6 +326,11 @@ class CameraPull:
             # A source that is a name, or wrong behind NAT, is passed over: the latch finds the real one.
             rtp, rtcp = transport.server_port
             pull.socket.set_remote((self._peer, rtp), (self._peer, rtcp))
+
+    def _drop(self, track: Track) -> None:
+        for pull in [one for one in self._tracks if one.track is track]:
+            pull.close()
+            self._tracks.remove(pull)
 
     def _take_interleaved(self, channel: int, data: bytes, now: float) -> None:
         for pull in self._tracks:

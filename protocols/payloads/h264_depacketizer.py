@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 from protocols.payloads import Frame
 from protocols.payloads.bit_reader import BitReader, EndOfBits, rbsp
-from protocols.payloads.h264 import NalType, join_byte_stream
+from protocols.payloads.h264 import START_CODE, NalType, join_byte_stream, split_byte_stream
 from protocols.payloads.h264_sps import MalformedParameterSet, parameter_set_id
 
 MAX_ACCESS_UNIT = 8 * 1024 * 1024
 _MAX_PARAMETER_SET = 4096
+_START_CODES = (b"\x00\x00\x01", START_CODE)
+_BEFORE_PICTURES = frozenset({NalType.SPS, NalType.PPS, NalType.SEI, NalType.ACCESS_UNIT_DELIMITER})
 _MAX_WAITING = 64
 """NAL units other than slices kept for an access unit that has not begun."""
 
@@ -102,7 +104,9 @@ class H264Depacketizer:
         kind = payload[0] & 0x1F
         if kind not in (NalType.FU_A, NalType.FU_B):
             self._drop_fragment()  # its end never came
-        if 1 <= kind <= 23:
+        if payload.startswith(_START_CODES):
+            self._add_all(payload)
+        elif 1 <= kind <= 23:
             self._add(payload)
         elif kind in (NalType.STAP_A, NalType.STAP_B):
             self._take_aggregate(payload, 1 if kind == NalType.STAP_A else 3)
@@ -147,8 +151,16 @@ class H264Depacketizer:
             self._fragment = None
             self._add(nal)
 
+    def _add_all(self, byte_stream: bytes) -> None:
+        """Some cameras send the byte stream itself, start codes and all, in place of a NAL unit."""
+        for nal in split_byte_stream(byte_stream):
+            self._add(nal)
+
     def _add(self, nal: bytes) -> None:
         kind = nal[0] & 0x1F
+        if kind in _BEFORE_PICTURES and _START_CODES[0] in nal:  # in no NAL unit (H.264 7.4.1)
+            self._add_all(START_CODE + nal)
+            return
         if nal[0] & 0x80 or self._unit.size + len(nal) > self._max_size:
             self._break()
             return

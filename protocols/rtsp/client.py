@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, StrEnum, auto
 
 from protocols.rtsp.authentication import ClientAuthentication
@@ -31,8 +31,7 @@ from protocols.sip.message import Headers
 RESPONSE_TIMEOUT = 5.0
 _KEEP_ALIVE_SHARE = 0.4
 _LONGEST_REASON = 300
-_UNKNOWN_METHOD = frozenset({404, 405, 451, 455, 501, 551})
-"""How servers refuse a keep-alive by GET_PARAMETER that they cannot do; 454 means: no such session."""
+_NO_SUCH_SESSION = 454
 
 
 class Fault(StrEnum):
@@ -78,6 +77,14 @@ class TrackReady:
 
 
 @dataclass(frozen=True, slots=True)
+class TrackRefused:
+    """SETUP of this track failed, and others are set up: it plays without."""
+
+    track: Track
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Playing:
     """Media comes, or has come already."""
 
@@ -97,7 +104,7 @@ class TornDown:
     """TEARDOWN was answered."""
 
 
-ClientEvent = Described | TrackReady | Playing | Failed | TornDown | Interleaved
+ClientEvent = Described | TrackReady | TrackRefused | Playing | Failed | TornDown | Interleaved
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,8 +299,10 @@ class ClientSession:
         match self.state:
             case State.OPTIONS:
                 self._options_answered(response, now)
-            case State.PLAYING if response.status in _UNKNOWN_METHOD:
-                self._keep_alive_method = "OPTIONS"
+            case State.PLAYING if response.status != _NO_SUCH_SESSION:
+                self._keep_alive_method = "OPTIONS"  # whether it lives, media tell
+            case State.SETUP if self._session is not None:
+                self._without(said, now)
             case State.TEARDOWN:
                 self._torn_down(response, now)
             case _ if response.status == 404:
@@ -333,10 +342,18 @@ class ClientSession:
         except MalformedHeader as error:
             self._fail(Fault.GARBAGE, str(error))
             return
+        if asked.tcp and agreed.interleaved is not None:
+            agreed = replace(agreed, tcp=True)  # some say RTP/AVP, and the channels all the same
         if agreed.tcp != asked.tcp:
             self._fail(Fault.TRANSPORT_REFUSED, f"another transport than asked for: {agreed}")
             return
         self._events.append(TrackReady(track, agreed))
+        self._set_next_up(now)
+
+    def _without(self, said: str, now: float) -> None:
+        """One of several tracks is refused: sound, as a rule, and a picture without sound is worth having."""
+        track, _asked = self._to_set_up.popleft()
+        self._events.append(TrackRefused(track, said))
         self._set_next_up(now)
 
     def _play_answered(self, response: Response, now: float) -> None:

@@ -355,3 +355,27 @@ def test_smallest_level() -> None:
     assert smallest_level(1280, 720, 30, 18_000_000) == 32
     assert smallest_level(176, 144, 15) == 10
     assert smallest_level(20000, 20000, 30) is None
+
+
+@pytest.mark.parametrize("start", [b"\0\0\1", b"\0\0\0\1"])
+@pytest.mark.parametrize("leading", [False, True])
+@pytest.mark.parametrize("fragmented", [False, True])
+def test_a_byte_stream_in_place_of_a_nal_unit_is_taken_apart(
+    start: bytes, leading: bool, fragmented: bool
+) -> None:
+    picture = slice_nal(5, 900)
+    sent = start * leading + start.join((SPS, PPS, picture))
+    payloads = fragment(sent, 200) if fragmented and not leading else [sent]
+    frames = (
+        [
+            frame
+            for number, payload in enumerate(payloads)
+            for frame in H264Depacketizer().push(payload, 0, True)
+        ]
+        if len(payloads) == 1
+        else feed(H264Depacketizer(), payloads, 0)
+    )
+    (frame,) = frames
+    assert frame.data == unit(SPS, PPS, picture)
+    assert frame.keyframe
+    assert not frame.damaged

@@ -12,6 +12,7 @@ from protocols.rtsp.client import (
     State,
     TornDown,
     TrackReady,
+    TrackRefused,
 )
 from protocols.rtsp.framing import Interleaved
 from protocols.rtsp.headers import Transport
@@ -82,7 +83,7 @@ def test_a_whole_life() -> None:
 def test_a_refused_keep_alive_falls_back_to_options_and_a_lost_session_ends() -> None:
     script = Script()
     script.play()
-    for due, method, status in ((8.0, "GET_PARAMETER", 501), (16.0, "OPTIONS", 200), (24.0, "OPTIONS", 454)):
+    for due, method, status in ((8.0, "GET_PARAMETER", 400), (16.0, "OPTIONS", 500), (24.0, "OPTIONS", 454)):
         script.now = due
         script.session.poll(due)
         assert script.sent().method == method
@@ -170,6 +171,37 @@ def test_silence_and_a_closed_connection() -> None:
     assert script.session.poll(5.0) == [Failed(Fault.TIMED_OUT, "no answer to OPTIONS")]
     script = Script()
     assert script.session.connection_lost() == [Failed(Fault.ENDED, "the connection was closed")]
+
+
+BOTH = SDP + b"m=audio 0 RTP/AVP 8\r\na=control:t2\r\n"
+
+
+def test_a_picture_plays_without_the_sound_that_is_refused() -> None:
+    script = Script()
+    script.answer(200)
+    (described,) = script.answer(200, body=BOTH)
+    assert isinstance(described, Described)
+    video, audio = described.presentation.tracks
+    script.session.setup([(video, TCP), (audio, Transport(tcp=True, interleaved=(2, 3)))], 0.0)
+    script.sent()
+    (ready,) = script.answer(200, ("Session", "77"), ("Transport", "RTP/AVP/TCP;interleaved=0-1"))
+    assert isinstance(ready, TrackReady)
+    assert script.sent().uri.endswith("t2")
+    assert script.answer(500) == [TrackRefused(audio, "500 x to SETUP")]
+    assert script.sent().method == "PLAY"
+    (playing,) = script.answer(200)
+    assert isinstance(playing, Playing)
+
+
+def test_channels_are_tcp_whatever_the_protocol_is_called() -> None:
+    script = Script()
+    script.answer(200)
+    (described,) = script.answer(200, body=SDP)
+    assert isinstance(described, Described)
+    script.session.setup([(described.presentation.tracks[0], TCP)], 0.0)
+    (ready,) = script.answer(200, ("Session", "77"), ("Transport", "RTP/AVP;unicast;interleaved=0-1"))
+    assert isinstance(ready, TrackReady)
+    assert (ready.transport.tcp, ready.transport.interleaved) == (True, (0, 1))
 
 
 def test_a_transport_that_is_not_there() -> None:
