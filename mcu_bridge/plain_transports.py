@@ -135,13 +135,14 @@ class PlainTransports:
     def _secure(
         self, socket: RtpSocket, section: MediaSection, taken_up: MediaSection | None
     ) -> tuple[CryptoKey, ...]:
-        """RFC 4568 5.1.2: the first offered suite that we know.
+        """RFC 4568 5.1.2: the first offered suite that we know, with a key that fits it.
 
         Unchanged keys leave the session running, and a peer's new key leaves our own sending: a session
         made anew would count its packets from the start again, under the same key. `taken_up` has our key
         of the answer that a lost worker gave. A master key identifier of the peer's is taken for our key too.
         """
-        usable = next((key for key in section.crypto if key.suite in PROFILES), None)
+        known = [key for key in section.crypto if key.suite in PROFILES]
+        usable = next(filter(_fits, known), next(iter(known), None))
         running = self._keys.get(section.kind)
         if usable is None:
             if running is not None:
@@ -271,3 +272,12 @@ def _rtcp_host(section: MediaSection) -> str | None:
     except ValueError:
         return None
     return None if address.is_unspecified else str(address)
+
+
+def _fits(key: CryptoKey) -> bool:
+    """Whether the key is of its suite's length; where none fits, the first one's error is told."""
+    try:
+        MasterKey.parse_inline(PROFILES[key.suite], key.key)
+    except SrtpError:
+        return False
+    return True

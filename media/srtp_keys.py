@@ -62,7 +62,7 @@ class MasterKey:
         SrtpError. The lifetime is its sender's to keep (RFC 3711 9.2)."""
         encoded, *rest = text.split("|")
         try:
-            data = base64.b64decode(encoded, validate=True)
+            data = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)  # some leave it away
         except ValueError:
             raise SrtpError("the offered SRTP key is not base64") from None
         if len(data) != profile.key_length + profile.salt_length:

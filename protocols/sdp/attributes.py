@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -48,14 +49,17 @@ class RtpMap:
         return f"{self.payload_type} {self.name}/{self.clock_rate}{channels}"
 
 
-_PARAMETER_ENDS = re.compile(r";|\s+(?=[A-Za-z][\w-]*=)|/(?=[A-Z][A-Z0-9]*=)")
+_PARAMETER_ENDS = re.compile(
+    r";|\s+(?=[A-Za-z][\w-]*=)|/(?=(?:SQCIF|QCIF|CIF\d*|CUSTOM|PAR|CPCF|BPP|HRD|MAXBR)=\d)"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class FormatParameters:
     """a=fmtp (RFC 8866 6.15); a parameter without "=" has the value "".
 
-    Semicolons part parameters; terminals of H.263's time put spaces or slashes between them.
+    Semicolons part parameters; terminals of H.263's time put spaces or slashes between them, and the slash is
+    a letter of base64 elsewhere.
     """
 
     payload_type: int
@@ -281,9 +285,18 @@ class Bandwidth:
         return None if kilobits is None else cls(kilobits * 1000)
 
 
+def _readable_maps(media: Media) -> Iterator[RtpMap]:
+    """One that cannot be read costs its codec, not the whole call."""
+    for value in media.values("rtpmap"):
+        try:
+            yield RtpMap.parse(value)
+        except SdpError:
+            continue
+
+
 def rtp_maps(media: Media) -> list[RtpMap]:
     """The codecs of a section in the order of its m-line; static payload types filled in."""
-    mapped = {rtp_map.payload_type: rtp_map for rtp_map in map(RtpMap.parse, media.values("rtpmap"))}
+    mapped = {rtp_map.payload_type: rtp_map for rtp_map in _readable_maps(media)}
     found = []
     for word in media.formats:
         if not is_number(word):

@@ -176,10 +176,14 @@ def _decode(data: bytes) -> str:
         return data.decode("gb18030", errors="replace")
 
 
+_BLANKS = " \t\0"
+"""Some stacks end a description as a C string."""
+
+
 def _sections(text: str) -> list[list[tuple[str, str]]]:
     """The session's lines, then each media's, as (type, value)."""
     sections: list[list[tuple[str, str]]] = [[]]
-    lines = [line.strip() for line in re.split(r"\r\n|\r|\n", text)]
+    lines = [line.strip(_BLANKS) for line in re.split(r"\r\n|\r|\n", text)]
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
@@ -187,7 +191,7 @@ def _sections(text: str) -> list[list[tuple[str, str]]]:
             raise SdpError(f"line {number} is no <type>=<value>: {line[:60]!r}")
         if line[0] == "m":
             sections.append([])
-        sections[-1].append((line[0], line[2:].strip()))
+        sections[-1].append((line[0], line[2:].strip(_BLANKS)))
     if not sections[0] or sections[0][0] != ("v", "0"):
         raise SdpError("a description begins with v=0")
     return sections

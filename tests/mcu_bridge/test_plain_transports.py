@@ -126,6 +126,17 @@ async def test_our_key_is_taken_up_from_the_answer_of_a_lost_worker_only(plain: 
     assert fresh.key != given.crypto[0].key
 
 
+async def test_the_next_key_counts_where_one_does_not_fit_and_padding_may_be_missing(
+    plain: PlainTransports,
+) -> None:
+    short, good = CryptoKey(1, SUITE, "c2hvcnQ="), key(2)
+    _, (ours,) = plain.answer(secure(short, good), None, resuming=False)
+    assert ours.tag == 2
+    bare = MasterKey.generate(PROFILE)
+    text = bare.inline()
+    assert MasterKey.parse_inline(PROFILE, text.rstrip("=")) == bare
+
+
 async def test_an_unreadable_key_is_the_peers_error(plain: PlainTransports) -> None:
     with pytest.raises(Refusal) as refused:
         plain.answer(secure(CryptoKey(1, SUITE, "c2hvcnQ=")), None, resuming=False)

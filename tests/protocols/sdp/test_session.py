@@ -128,3 +128,20 @@ def test_attribute_values_print_as_they_were_read() -> None:
         (Candidate, "1 1 udp 2130706431 192.0.2.1 49000 typ host"),
     ):
         assert str(value_type.parse(text)) == text
+
+
+def test_slashes_part_sizes_and_are_letters_of_base64() -> None:
+    sets = "Z0LgH5WoFAFu/A==,aM4G/A=="
+    parameters = FormatParameters.parse(f"96 packetization-mode=1;sprop-parameter-sets={sets}").parameters
+    assert parameters == {"packetization-mode": "1", "sprop-parameter-sets": sets}
+    sizes = FormatParameters.parse("34 SQCIF=1/QCIF=1/CIF=2/MAXBR=3840").parameters
+    assert sizes == {"sqcif": "1", "qcif": "1", "cif": "2", "maxbr": "3840"}
+
+
+def test_a_map_that_cannot_be_read_costs_its_codec_only_and_a_c_string_ends_in_zero() -> None:
+    text = (
+        "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n"
+        "m=audio 4000 RTP/AVP 99 8\r\na=rtpmap:99 x-foo\r\na=rtpmap:8 PCMA/8000\r\n\0"
+    )
+    (media,) = SessionDescription.parse(text.encode()).media
+    assert [codec.name for codec in rtp_maps(media)] == ["PCMA"]
