@@ -100,13 +100,28 @@ def settle(offered: MediaSection, answered: MediaSection) -> AgreedCodecs | None
     if answered.kind in PICTURES and offered.kind in PICTURES:
         answered = replace(answered, kind=offered.kind)
     names = {codec.name for codec in offered.codecs}
-    named = [codec for codec in answered.codecs if codec.name in names]
+    named = [_completed(codec, offered) for codec in answered.codecs if codec.name in names]
     usable = [codec for codec in named if agree(replace(answered, codecs=(codec,))) is not None]
     if not usable or not answered.port:
         return None
     events = [codec for codec in named if codec.name == TELEPHONE_EVENT]
     agreed = agree(replace(answered, codecs=(usable[0], *events)))
     return None if agreed is None else replace(agreed, incoming=_incoming(offered, (*usable, *events)))
+
+
+def _completed(codec: CodecDescription, offered: MediaSection) -> CodecDescription:
+    """An answer in H.264 with what it leaves out: a number of our offer stands for what we offered under it
+    (RFC 6184 8.2.2), not for level 1 in mode 0. Under a new number only mode 0 is certain: each takes it."""
+    if codec.name != "H264":
+        return codec
+    ours = [each for each in offered.codecs if each.name == codec.name]
+    same = next((each for each in ours if each.payload_type == codec.payload_type), None)
+    alike = (each for each in ours if packetization_mode(each) == packetization_mode(codec))
+    given = same or next(alike, ours[0])
+    left_out = {"profile-level-id": profile_level_id(given)}
+    if same is not None:
+        left_out["packetization-mode"] = str(packetization_mode(same))
+    return replace(codec, parameters=left_out | codec.parameters)
 
 
 def _incoming(offered: MediaSection, named: Sequence[CodecDescription]) -> dict[int, CodecDescription]:

@@ -10,6 +10,7 @@ from mcu_bridge.negotiation import (
     chosen_sections,
     in_one_transport,
     packetization_mode,
+    profile_level_id,
     settle,
     with_bit_rate,
 )
@@ -140,6 +141,25 @@ def test_the_answers_first_format_is_what_we_send() -> None:
         assert settled is not None
         assert settled.main == first
         assert set(settled.incoming) >= {codec.payload_type for codec in named if codec is not strange}
+
+
+def test_what_an_answer_leaves_out_of_h264_is_what_we_offered() -> None:
+    """A missing profile-level-id would be level 1, of 64 kbit/s."""
+
+    def sent(payload_type: int, **parameters: str) -> tuple[str, int, str | None]:
+        codec = CodecDescription("H264", payload_type, 90_000, 1, parameters)
+        settled = settle(video(*OFFERED_VIDEO), video(codec))
+        assert settled is not None
+        main = settled.main
+        return profile_level_id(main), packetization_mode(main), main.parameters.get("max-fs")
+
+    assert sent(97) == ("42e01f", 1, None)
+    assert sent(98) == ("42e01f", 0, None)
+    assert sent(109) == ("42e01f", 0, None)
+    assert sent(97, **{"profile-level-id": "42800d", "max-fs": "3600"}) == ("42800d", 1, "3600")
+    assert sent(109, **{"packetization-mode": "1"}) == ("42e01f", 1, None)
+    stated = {"profile-level-id": "428016", "packetization-mode": "0"}
+    assert sent(97, **stated) == ("428016", 0, None)
 
 
 def test_the_peer_may_send_with_our_numbers_or_its_own() -> None:
