@@ -175,7 +175,7 @@ def _agree_video(codecs: Iterable[CodecDescription], *, only_receives: bool) -> 
     ours = replace(
         main,
         parameters=_our_video_parameters(main),
-        feedback=tuple(value for value in main.feedback if value in VIDEO_FEEDBACK),
+        feedback=_feedback(main),
     )
     rtx = next(
         (c for c in codecs if c.name == "RTX" and c.parameters.get("apt") == str(main.payload_type)), None
@@ -183,6 +183,16 @@ def _agree_video(codecs: Iterable[CodecDescription], *, only_receives: bool) -> 
     if rtx is None or "nack" not in main.feedback:
         return AgreedCodecs(main, (ours,))
     return AgreedCodecs(main, (ours, replace(rtx, feedback=())), rtx=rtx.payload_type)
+
+
+def _feedback(codec: CodecDescription) -> tuple[str, ...]:
+    """What of the offered feedback is ours too. Terminals name several commands in one line, against RFC 5104
+    7.1; its parameters (smaxpr of tmmbr) are hints."""
+    found: list[str] = []
+    for value in codec.feedback:
+        kind, *words = value.split() or [""]
+        found += [f"ccm {word}" for word in words] if kind == "ccm" else [value]
+    return tuple(dict.fromkeys(value for value in found if value in VIDEO_FEEDBACK))
 
 
 def coding(codec: CodecDescription) -> str:

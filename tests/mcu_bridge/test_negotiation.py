@@ -90,6 +90,20 @@ def test_vp8_is_the_fallback_and_a_high_profile_is_taken_in() -> None:
     assert high.answer[0].parameters["profile-level-id"] == "640028"
 
 
+def test_feedback_of_several_words_and_with_parameters_is_understood() -> None:
+    def answered(*feedback: str) -> tuple[str, ...]:
+        agreed = agree(video(replace(VP8, feedback=feedback)))
+        assert agreed is not None
+        return agreed.answer[0].feedback
+
+    assert answered("ccm fir tmmbr") == ("ccm fir", "ccm tmmbr")
+    assert answered("nack pli", "ccm tmmbr smaxpr=120", "ccm fir") == ("nack pli", "ccm tmmbr", "ccm fir")
+    assert answered("ccm tstr", "ccm fir", "ccm fir tmmbr", "nack rpsi", "", "ccm") == (
+        "ccm fir",
+        "ccm tmmbr",
+    )
+
+
 def test_sound_follows_the_offers_order_and_takes_the_event_clock_that_fits() -> None:
     codecs = (
         CodecDescription("G723", 4, 8_000),

@@ -134,6 +134,19 @@ async def test_an_offered_level_below_ours_is_answered_with_what_we_take_beyond_
     assert video.values("fmtp") == [f"{video.formats[0]} profile-level-id={LEVELS[name, index]}"]
 
 
+FEEDBACK = {
+    "low_level_raised": ["109 ccm fir", "109 ccm tmmbr"],
+    "levels_in_both_modes": ["98 nack pli", "98 ccm fir", "98 ccm tmmbr"],
+    "group_room": ["111 ccm fir", "111 ccm tmmbr"],
+}
+
+
+@pytest.mark.parametrize("name", list(FEEDBACK))
+async def test_feedback_is_agreed_however_it_is_written(answerer: Answerer, name: str) -> None:
+    """ "ccm fir tmmbr" in one line, "ccm tmmbr smaxpr=120"."""
+    assert (await answered(answerer, name))[1].values("rtcp-fb") == FEEDBACK[name]
+
+
 def test_limits_are_read_where_they_stand() -> None:
     group, labels, each = map(read_sdp, map(offer, ("group_room", "endpoint_labels", "connection_each")))
     assert (group.bandwidth_bps, group.sections[1].bandwidth_bps) == (1_920_000, 1_920_000)
