@@ -17,10 +17,10 @@ from protocols.sip.session_timer import larger_interval, request_session
 from protocols.sip.transaction import Trouble
 from signaling.sip_call import Call, session_of
 from signaling.sip_core import Credentials, FinalResponse, SipCore
+from signaling.sip_early import EarlyDialogs
 from signaling.sip_event_queue import EventQueue
 from signaling.sip_listener import Flow
 from signaling.sip_progress import Answered, Progress, Provisional, Refused
-from signaling.sip_provisionals import EarlyDialogs
 from signaling.sip_routing import Reach
 from signaling.sip_transactions import FlowTransaction
 
@@ -117,6 +117,7 @@ class OutgoingCall:
         number = self._request.cseq.number + 1
         for name, value in (("CSeq", f"{number} INVITE"), *changes):
             headers = headers.replacing(name, value)
+        self._early.begin_again()
         self._send(Request("INVITE", self._request.uri, headers, self._request.body))
 
     def _restart_timer(self, seconds: float, then: object, *arguments: object) -> None:
@@ -146,6 +147,7 @@ class OutgoingCall:
             return
         if self._timer is not None:
             self._timer.cancel()
+        self._early.close()
         self._result.set_result(result)
         self._progress.finish(result)
 
@@ -155,16 +157,16 @@ class OutgoingCall:
             self._send_cancel()
         if response.status == 100 or self.is_settled:
             return
+        assert self._flow is not None
+        known = (self._request, response, self._contact, self._flow)
         try:
-            if self._request.body and is_reliable(response) and not self._take_reliable(response):
+            if not (self._request.body and is_reliable(response)):
+                self._early.note(*known)
+            elif not self._early.take(*known):
                 return
         except SipSyntaxError:
             return  # what cannot be acknowledged has not been heard
         self._progress.put(Provisional(response.status, response.reason, _sdp_or_none(response)))
-
-    def _take_reliable(self, response: Response) -> bool:
-        assert self._flow is not None
-        return self._early.take(self._request, response, self._contact, self._flow)
 
     def take_success(self, response: Response) -> None:
         """The first 2xx makes the call; repeated ones are acknowledged again, forked ones hung up."""
@@ -194,7 +196,9 @@ class OutgoingCall:
         assert self._flow is not None
         try:
             dialog = Dialog.of_client(self._request, response, self._contact)
-            dialog.go_on_from(self._early.number_of(response.to.tag) or 0)
+            early = self._early.dialog_of(response.to.tag)
+            if early is not None:
+                dialog.go_on_from(early)
             call = Call(
                 self._core,
                 dialog,

@@ -1,4 +1,4 @@
-"""Provisional responses that are acknowledged (RFC 3262): ours, repeated until a PRACK, and the peer's."""
+"""Provisional responses of ours that are acknowledged (RFC 3262): each repeated until a PRACK comes."""
 
 from __future__ import annotations
 
@@ -7,21 +7,14 @@ import random
 from collections import deque
 from collections.abc import Callable
 
-from protocols.sip.body import sdp_of
-from protocols.sip.dialog import Dialog
-from protocols.sip.digest import Login
 from protocols.sip.grammar import SipSyntaxError
 from protocols.sip.message import Request, Response
 from protocols.sip.reliability import HIGHEST_FIRST, OPTION, RAck
 from protocols.sip.transaction import Timing
-from signaling.sip_core import NoAnswer, SipCore
-from signaling.sip_dialog_client import DialogClient
-from signaling.sip_listener import Flow
+from signaling.sip_core import SipCore
 from signaling.sip_transactions import FlowTransaction
-from signaling.sip_way import PeerWay
 
 _MOST_WAITING = 8
-_MOST_EARLY = 8
 
 
 class ReliableProvisionals:
@@ -109,62 +102,6 @@ class ReliableProvisionals:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-class EarlyDialogs:
-    """The client's side of one INVITE: each callee that rings has a dialog of its own, and its PRACKs (4)."""
-
-    def __init__(self, core: SipCore, login: Login | None, *, adjacent: bool, latched: bool) -> None:
-        self._core = core
-        self._login = login
-        self._adjacent = adjacent
-        self._latched = latched
-        self._dialogs: dict[str, _Early] = {}
-
-    def take(self, invite: Request, response: Response, contact: str, flow: Flow) -> bool:
-        """A reliable provisional response: the next one is acknowledged, any other is False.
-
-        Raises SipSyntaxError.
-        """
-        rack, tag = RAck.of(response), response.to.tag or ""
-        early = self._dialogs.get(tag)
-        if early is None:
-            if len(self._dialogs) >= _MOST_EARLY:
-                return False
-            dialog = Dialog.of_client(invite, response, contact)
-            adjacent = self._adjacent or bool(dialog.state.route_set)
-            way = PeerWay(self._core.listeners, flow, adjacent, self._latched)
-            early = self._dialogs[tag] = _Early(dialog, DialogClient(self._core, dialog, way, self._login))
-        elif rack.rseq != early.last + 1:
-            return False
-        early.last = rack.rseq
-        early.sdp = sdp_of(response) or early.sdp
-        self._core.spawn("prack", early.acknowledge(rack))
-        return True
-
-    def number_of(self, tag: str | None) -> int | None:
-        """The last CSeq that we used in that callee's dialog; None: none but the INVITE's."""
-        early = self._dialogs.get(tag or "")
-        return early.dialog.state.local_cseq if early is not None else None
-
-    def sdp_of(self, tag: str | None) -> bytes | None:
-        """The answer that came in a reliable provisional response of that callee."""
-        early = self._dialogs.get(tag or "")
-        return early.sdp if early is not None else None
-
-
-class _Early:
-    def __init__(self, dialog: Dialog, client: DialogClient) -> None:
-        self.dialog = dialog
-        self.last = 0
-        self.sdp: bytes | None = None
-        self._client = client
-
-    async def acknowledge(self, rack: RAck) -> None:
-        try:
-            await self._client.ask("PRACK", (("RAck", str(rack)),), b"")
-        except NoAnswer:
-            return  # the callee repeats its response, and refuses the INVITE in the end
 
 
 def answer_prack(

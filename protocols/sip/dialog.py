@@ -102,9 +102,10 @@ class Dialog:
     def state(self) -> DialogState:
         return self._state
 
-    def go_on_from(self, number: int) -> None:
-        """Requests were sent in the early dialog already, the last with that CSeq number."""
-        self._state = replace(self._state, local_cseq=max(number, self._state.local_cseq))
+    def go_on_from(self, early: Dialog) -> None:
+        """Requests were sent in the early dialog already, both ways: their CSeq numbers are used."""
+        number = max(early.state.local_cseq, self._state.local_cseq)
+        self._state = replace(self._state, local_cseq=number, remote_cseq=early.state.remote_cseq)
 
     @property
     def id(self) -> DialogId:
