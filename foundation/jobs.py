@@ -111,7 +111,7 @@ class JobWorker:
         self._lease = timedelta(seconds=lease)
         self._rescan = rescan
         self._retry = retry
-        self._running = 0
+        self._running: set[str] = set()
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
@@ -141,20 +141,25 @@ class JobWorker:
                     self._wake.set()
 
     async def _start_due(self, scope: TaskScope) -> float:
-        """Claim what is due and there is room for; returns the seconds to sleep unless woken."""
-        room = self._concurrency - self._running
+        """Claim what is due and there is room for; returns the seconds to sleep unless woken.
+
+        What runs here is not claimed, whatever its row says: a step of the wall clock, or a database that was
+        busy, ends leases whose holder is well.
+        """
+        room = self._concurrency - len(self._running)
         if not room:
             return self._rescan
         async with self._database.reading() as tx:
-            next_due = await JobRepository(tx).next_due(self._handlers)
+            next_due = await JobRepository(tx).next_due(self._handlers, self._running)
         if next_due is None or next_due > self._clock.now():  # then nobody else has to wait for us to look
             return self._until(next_due)
         async with self._database.transaction() as tx:
             jobs = JobRepository(tx)
-            claimed = await jobs.claim(self._handlers, self._name, self._clock.now(), self._lease, room)
-            next_due = await jobs.next_due(self._handlers)
+            now, mine = self._clock.now(), self._running
+            claimed = await jobs.claim(self._handlers, self._name, now, self._lease, room, mine)
+            next_due = await jobs.next_due(self._handlers, mine | {job.id for job in claimed})
         for job in claimed:
-            self._running += 1
+            self._running.add(job.id)
             scope.spawn(job.kind, self._work(job))
         return self._rescan if len(claimed) == room else self._until(next_due)
 
@@ -170,7 +175,7 @@ class JobWorker:
         except (DatabaseBusy, DatabaseUnavailable) as error:
             _log.warning("a job's end was not recorded; it will run again", job=job.id, reason=str(error))
         finally:
-            self._running -= 1
+            self._running.discard(job.id)
             self._wake.set()
 
     async def _attempt(self, job: Job) -> None:

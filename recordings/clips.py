@@ -5,7 +5,9 @@
 
 The clip lies in the folder of evidence under its final name only when it is whole; its digest goes into the
 violation's row and into the audit, together. What is missing, and why, is said in words. A job that was
-killed in between runs again and finds nothing half done.
+killed in between runs again and finds nothing half done. A file that is there is never replaced, so that its
+digest holds whoever writes it down: an attempt after one that was cut off between file and row takes the
+file as it is, and says so where that is not what it would have written.
 """
 
 from __future__ import annotations
@@ -30,7 +32,14 @@ from foundation.jobs import Job, JobRefused
 from foundation.repositories.recordings import RecordingKind, RecordingRepository
 from foundation.repositories.violations import ClipState, Violation, ViolationRepository
 from recordings.disk import Disk
-from recordings.footage import NoPicture, RecordedFile, WrittenClip, read_footage, write_clip
+from recordings.footage import (
+    NoPicture,
+    RecordedFile,
+    WrittenClip,
+    earlier_clip,
+    read_footage,
+    write_clip,
+)
 from recordings.preroll import Footage, PrerollKeeper
 from recordings.recording_folder import OutsideFolder, RecordingFolder
 
@@ -49,6 +58,7 @@ LONGEST_WAIT = 30.0
 KEPT_FOOTAGE = 8
 """Clips whose footage waits in memory for another attempt, when disk or database could not take them."""
 ACTOR = "recorder"
+EARLIER = "the clip is of an earlier attempt that was cut off: which of its seconds are missing is not known"
 
 _log = structlog.get_logger("clips")
 
@@ -118,7 +128,7 @@ class ClipCutter:
         if violation.clip_state in (ClipState.READY, ClipState.PARTIAL):
             return
         if why := job.payload.get("give_up"):
-            await self._finish(violation, "", None, _nothing(f"it could not be cut: {why}"))
+            await self._give_up(violation, f"it could not be cut: {why}")
             return
         try:
             await self._cut(job, violation)
@@ -129,7 +139,7 @@ class ClipCutter:
                 raise
             # Nobody tries again: what is missing is said now, and not pending until somebody wonders.
             why = f"the last of {job.max_attempts} attempts failed: {type(error).__name__}: {error}"
-            await self._finish(violation, "", None, _nothing(why))
+            await self._give_up(violation, why)
             raise
 
     async def _cut(self, job: Job, violation: Violation) -> None:
@@ -138,19 +148,19 @@ class ClipCutter:
         if found is None:
             await self._wait(violation, start)
             found = await self._find(violation, start)
-        path = Path("clips") / f"{violation.started_at:%Y-%m-%d}" / f"{violation.id}.mp4"
         try:
-            clip = await self._disk.run(write_clip, found.footage, self._evidence / path, self._reserve)
+            path = self._evidence / _place(violation)
+            clip: WrittenClip | None = await self._disk.run(write_clip, found.footage, path, self._reserve)
         except NoPicture:
-            clip = None
+            clip = await self._earlier(violation)
         except OSError as error:
             if job.attempts < job.max_attempts:
                 self._keep(violation.id, found)
                 raise
             found = replace(found, missing=(f"the clip could not be written: {error.strerror or error}",))
-            clip = None
+            clip = await self._earlier(violation)
         try:
-            await self._finish(violation, str(path), clip, found)
+            await self._finish(violation, clip, found)
         except DatabaseError:  # the next attempt must not find a pre-roll that has gone on
             self._keep(violation.id, found)
             raise
@@ -229,13 +239,26 @@ class ClipCutter:
 
     # --- the end ------------------------------------------------------------------------------------
 
-    async def _finish(self, violation: Violation, path: str, clip: WrittenClip | None, found: Found) -> None:
+    async def _give_up(self, violation: Violation, why: str) -> None:
+        await self._finish(violation, await self._earlier(violation), _nothing(why))
+
+    async def _earlier(self, violation: Violation) -> WrittenClip | None:
+        """The file of an attempt that was cut off before the row was written; evidence even so."""
+        try:
+            return await self._disk.run(earlier_clip, self._evidence / _place(violation))
+        except OSError as error:
+            _log.error("clip_unreadable", violation=violation.id, why=str(error))
+            return None
+
+    async def _finish(self, violation: Violation, clip: WrittenClip | None, found: Found) -> None:
+        if clip is not None and clip.earlier:
+            found = replace(found, missing=(EARLIER,), moment=None)
         missing = found.missing
         if clip is not None and clip.shortened:
             missing = (*missing, "the end: the camera's picture changed its shape, and a clip has one")
         state = ClipState.MISSING if clip is None else ClipState.PARTIAL if missing else ClipState.READY
         detail = "; ".join(missing)
-        where, digest = (path, clip.sha256) if clip is not None else (None, None)
+        where, digest = (str(_place(violation)), clip.sha256) if clip is not None else (None, None)
         async with self._database.transaction() as tx:
             moment = None if clip is None else found.moment
             rows = ViolationRepository(tx)
@@ -305,6 +328,11 @@ def _judge(footage: Footage, span: Span, why: str) -> Found:
     began, first = span.since + BEFORE, footage.pictures[0].arrival
     whole = first <= began and not any(one < began for one, _ in holes)
     return Found(footage, tuple(missing), seconds, began - first if whole else None)
+
+
+def _place(violation: Violation) -> Path:
+    """Where the clip is, from the folder of evidence."""
+    return Path("clips") / f"{violation.started_at:%Y-%m-%d}" / f"{violation.id}.mp4"
 
 
 def _restart(span: Span, since: float, until: float) -> str:

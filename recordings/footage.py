@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,13 +37,12 @@ class NoPicture(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class WrittenClip:
-    """A whole file: its digest in hex, bytes, seconds, and whether footage was left out because its picture
-    had another shape than the file's."""
+    """A whole file: its digest in hex, whether footage was left out because its picture had another shape
+    than the file's, and whether it is an `earlier` attempt's, of other footage."""
 
     sha256: str
-    size: int
-    seconds: float
-    shortened: bool
+    shortened: bool = False
+    earlier: bool = False
 
 
 # --- out of recorded files --------------------------------------------------------------------------------
@@ -191,33 +191,60 @@ def _sound_format(data: memoryview, init: Init) -> Format | None:
 
 
 def write_clip(footage: Footage, path: Path, reserve: int = 0) -> WrittenClip:
-    """Write a plain, seekable file: under another name first, then in one step under its own.
+    """Write a plain, seekable file: under a name of this attempt's own first, then in one step under its own.
 
-    Raises OSError, NoPicture.
+    A file that is there already stays: its digest may have been written down by now. So whoever comes to an
+    end of this has the digest of the same file. Raises OSError, NoPicture.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.unlink(missing_ok=True)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
         shortened = _write(footage, part, reserve)
-        with part.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size = part.stat().st_size
-        part.replace(path)
-    except BaseException:
+        clip = WrittenClip(_digest(part), shortened)
+        try:
+            _publish(part, path)
+        except FileExistsError:
+            there = _digest(path)
+            if there != clip.sha256:
+                clip = WrittenClip(there, earlier=True)
+    finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        raise
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
-    return WrittenClip(digest, size, shortened[0], shortened[1])
+    return clip
 
 
-def _write(footage: Footage, path: Path, reserve: int) -> tuple[float, bool]:
-    """Seconds written, and whether the picture changed its shape on the way."""
+def earlier_clip(path: Path) -> WrittenClip | None:
+    """What an attempt that was cut off had written; None when there is nothing. Raises OSError."""
+    try:
+        return WrittenClip(_digest(path), earlier=True)
+    except FileNotFoundError:
+        return None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _publish(part: Path, path: Path) -> None:
+    """Raises FileExistsError where a rename would replace."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: there a look before must do
+        if path.exists():
+            raise FileExistsError(path) from None
+        part.rename(path)
+
+
+def _write(footage: Footage, path: Path, reserve: int) -> bool:
+    """Whether the picture changed its shape on the way."""
     sound, heard = _fit_sound(footage)
     fragments = StreamFragments(
         Format("H264", VIDEO_TIMESCALE),
@@ -247,7 +274,8 @@ def _write(footage: Footage, path: Path, reserve: int) -> tuple[float, bool]:
                 next_heard = next(waiting, None)
         if file is None or not file.written.seconds:
             raise NoPicture("no key frame with its parameter sets was kept")
-        return file.close().seconds, shortened
+        file.close()
+        return shortened
     finally:
         if file is not None:
             file.abandon()

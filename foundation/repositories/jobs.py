@@ -88,13 +88,21 @@ class JobRepository:
         return row.id
 
     async def claim(
-        self, kinds: Collection[str], worker: str, now: datetime, lease: timedelta, limit: int = 1
+        self,
+        kinds: Collection[str],
+        worker: str,
+        now: datetime,
+        lease: timedelta,
+        limit: int = 1,
+        besides: Collection[str] = (),
     ) -> tuple[Job, ...]:
         """Lease up to `limit` due jobs, oldest first; each goes to one worker only.
 
-        Jobs whose lease ran out are due again, or dead when that was their last attempt.
+        Jobs whose lease ran out are due again, or dead when that was their last attempt; not those with the
+        ids `besides`, which the worker itself has in hand.
         """
-        expired = and_(JobRow.state == JobState.LEASED, JobRow.leased_until <= now)
+        lapsed = and_(JobRow.state == JobState.LEASED, JobRow.leased_until <= now)
+        expired = and_(lapsed, JobRow.id.not_in(besides))
         await self._tx.execute(
             update(JobRow)
             .where(expired, JobRow.attempts >= JobRow.max_attempts)
@@ -105,7 +113,8 @@ class JobRepository:
         )
         # A row from the future was written before the wall clock was set back: it would wait for ever.
         ready = or_(JobRow.run_at <= now, JobRow.created_at > now)
-        due = or_(and_(JobRow.state == JobState.READY, ready), expired)
+        waiting = and_(JobRow.state == JobState.READY, ready, JobRow.id.not_in(besides))
+        due = or_(waiting, expired)
         candidates = await self._tx.scalars(
             select(JobRow.id)
             .where(JobRow.kind.in_(kinds), due)
@@ -174,12 +183,16 @@ class JobRepository:
         found = {JobState(state): number for state, number in await self._tx.execute(wanted)}
         return {state: found.get(state, 0) for state in JobState}
 
-    async def next_due(self, kinds: Collection[str]) -> datetime | None:
-        """When the next job of these kinds becomes due (perhaps already past); None when none waits."""
+    async def next_due(self, kinds: Collection[str], besides: Collection[str] = ()) -> datetime | None:
+        """When the next job of these kinds becomes due (perhaps already past), but for those with the ids
+        `besides`; None when none waits."""
         waiting = or_(JobRow.state == JobState.READY, JobRow.state == JobState.LEASED)
         due_at = func.coalesce(JobRow.leased_until, JobRow.run_at)
         row = await self._tx.scalar(
-            select(JobRow).where(JobRow.kind.in_(kinds), waiting).order_by(due_at).limit(1)
+            select(JobRow)
+            .where(JobRow.kind.in_(kinds), waiting, JobRow.id.not_in(besides))
+            .order_by(due_at)
+            .limit(1)
         )
         return (row.leased_until or row.run_at) if row else None
 

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+import pytest
+
 from foundation.clock import FakeClock, SystemClock
 from foundation.database import Database
 from foundation.event_bus import InProcessBus
@@ -296,3 +298,38 @@ async def test_a_wall_clock_that_was_set_back_holds_no_job_up(database: Database
     clock._start -= timedelta(hours=1)
     (job,) = await claim(database, clock)
     assert job.id == job_id
+
+
+@pytest.mark.parametrize("max_attempts", [1, 5])
+async def test_what_a_worker_has_in_hand_it_does_not_claim_again(
+    database: Database, clock: FakeClock, max_attempts: int
+) -> None:
+    """A wall clock that is set forward ends every lease, and the holders are well all the same."""
+    begun: list[str] = []
+    go = asyncio.Event()
+
+    async def clip(job: Job) -> None:
+        begun.append(job.id)
+        await go.wait()
+
+    bus = InProcessBus()
+    queue = JobQueue(database, bus, clock)
+    first = await queue.enqueue("clip", {}, max_attempts=max_attempts)
+    async with running(JobWorker(database, bus, clock, {"clip": clip}, name="w", concurrency=2)):
+        await until_true(lambda: begun == [first], "the first job", 10)
+        clock._start += timedelta(hours=1)
+        second = await queue.enqueue("clip", {})
+        await until_true(lambda: len(begun) == 2, "another job", 10)
+        assert begun == [first, second]
+        go.set()
+        for job_id in (first, second):
+            assert (await finished(database, job_id, JobState.DONE)).attempts == 1
+
+
+async def test_nothing_is_due_of_what_is_in_hand(database: Database, clock: FakeClock) -> None:
+    first, second = await enqueue(database, clock, count=2)
+    await claim(database, clock)
+    clock.advance(3600)
+    async with database.reading() as tx:
+        due = await JobRepository(tx).next_due(["clip"], {first, second})
+    assert due is None, "else a worker would look again without a pause"

@@ -20,7 +20,7 @@ from foundation.repositories.recordings import RecordingKind
 from foundation.repositories.violations import ClipState, Violation, ViolationRepository
 from media.packet import Format, Packet
 from media.stream import Stream
-from recordings.clips import ClipCutter, clear_unfinished
+from recordings.clips import EARLIER, ClipCutter, clear_unfinished
 from recordings.disk import Disk
 from recordings.preroll import PrerollKeeper, Ring
 from recordings.recorder import Recorder, Subject
@@ -364,7 +364,58 @@ async def test_a_killed_cut_leaves_no_half_file_and_runs_again(evidence: Evidenc
     torn.write_bytes(b"half")
     violation = await evidence.cut()
     assert violation.clip_state is ClipState.READY
-    assert [one.name for one in folder.iterdir()] == [f"{VIOLATION}.mp4"]
+    assert sorted(one.name for one in folder.iterdir()) == [torn.name, f"{VIOLATION}.mp4"]
+    assert torn.read_bytes() == b"half", "it may be another attempt's, and is cleared at the next start"
+
+
+async def test_an_attempt_that_comes_late_leaves_file_and_row_as_they_are(evidence: Evidence) -> None:
+    evidence.keep(seconds_of_colour(0, 21))
+    await evidence.flag(13.0)
+    before = await evidence.violation()
+    cut = await evidence.cut()
+    evidence.keeper = None
+    evidence.keep(seconds_of_colour(1, 22))
+    late = evidence.new_cutter()
+    await late._cut(evidence.job(2), before)
+    assert await evidence.violation() == cut
+    assert sha256(evidence.file(cut).read_bytes()).hexdigest() == cut.clip_sha256
+    assert [one.name for one in evidence.file(cut).parent.iterdir()] == [f"{VIOLATION}.mp4"]
+    assert len(evidence.events) == 1
+
+
+@pytest.mark.parametrize("how", ["other footage", "no footage", "given up"])
+async def test_a_file_of_an_attempt_that_died_before_the_row_is_the_clip(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    async def die(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    evidence.keep(seconds_of_colour(0, 21))
+    await evidence.flag(13.0)
+    monkeypatch.setattr(evidence.cutter, "_finish", die)
+    with pytest.raises(asyncio.CancelledError):
+        await evidence.cutter.cut(evidence.job())
+    (file,) = (evidence.root / "clips").glob("*/*")
+    kept = file.read_bytes()
+    evidence.keeper, evidence.cutter = None, evidence.new_cutter()
+    if how == "other footage":
+        evidence.keep(seconds_of_colour(1, 22))
+    violation = await evidence.cut(2, **({"give_up": "worker gone"} if how == "given up" else {}))
+    assert violation.clip_state is ClipState.PARTIAL
+    assert (violation.clip_detail, violation.clip_moment) == (EARLIER, None)
+    assert (evidence.file(violation), violation.clip_sha256) == (file, sha256(kept).hexdigest())
+    assert file.read_bytes() == kept
+
+
+async def test_two_attempts_at_once_are_one_clip(evidence: Evidence) -> None:
+    evidence.keep(seconds_of_colour(0, 21))
+    await evidence.flag(13.0)
+    other = evidence.new_cutter()
+    await asyncio.gather(evidence.cutter.cut(evidence.job()), other.cut(evidence.job(2)))
+    violation = await evidence.violation()
+    assert (violation.clip_state, violation.clip_detail) == (ClipState.READY, "")
+    assert sha256(evidence.file(violation).read_bytes()).hexdigest() == violation.clip_sha256
+    assert [one.name for one in evidence.file(violation).parent.iterdir()] == [f"{VIOLATION}.mp4"]
 
 
 async def test_a_full_disk_is_tried_again_with_the_same_footage_and_then_said(evidence: Evidence) -> None:
