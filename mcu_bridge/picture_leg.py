@@ -147,7 +147,7 @@ class PictureLeg(RtpLeg):
 
     @property
     def limits(self) -> PictureLimits | None:
-        if not self.terms.direction.sends or self._limits is None:
+        if not self.terms.direction.sends:
             return None
         bitrate = min(self._bitrate, self._limits.bitrate_bps)
         network = self._network.current(time.monotonic())

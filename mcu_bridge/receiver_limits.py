@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from foundation.desks import CodecDescription
 from mcu_bridge.cif_formats import cif_limits
-from mcu_bridge.negotiation import CIF_CODECS
+from mcu_bridge.negotiation import CIF_CODECS, packetization_mode, profile_level_id
 from mcu_bridge.picture_plan import PictureLimits
 from mcu_bridge.rates import PAYLOAD
-from protocols.payloads.h264_fmtp import LEVELS, H264Format, MalformedFormat
+from protocols.payloads.h264_fmtp import LEVELS, H264Format, ProfileLevel
 
 _ANY_RATE = 100_000_000
 _BROWSER = LEVELS[42]
@@ -18,8 +19,7 @@ _BROWSER = LEVELS[42]
 _PROFILES = {66: {66}, 77: {66, 77}, 88: {66}, 100: {66, 77, 100}, 244: {66, 77, 100}}
 
 
-def receiver_limits(codec: CodecDescription, *, browser: bool) -> PictureLimits | None:
-    """None for one whose description contradicts itself."""
+def receiver_limits(codec: CodecDescription, *, browser: bool) -> PictureLimits:
     if codec.name in CIF_CODECS:
         # Baseline pictures are the same in both payload formats of H.263: one encoder serves both.
         limits = cif_limits(codec)
@@ -30,12 +30,15 @@ def receiver_limits(codec: CodecDescription, *, browser: bool) -> PictureLimits 
     return _h264_limits(codec, browser=browser)
 
 
-def _h264_limits(codec: CodecDescription, *, browser: bool) -> PictureLimits | None:
-    fmtp = ";".join(f"{name}={value}" for name, value in codec.parameters.items())
-    try:
-        described = H264Format.parse(fmtp)
-    except MalformedFormat:
-        return None
+def _h264_limits(codec: CodecDescription, *, browser: bool) -> PictureLimits:
+    described = H264Format(
+        ProfileLevel.parse(profile_level_id(codec)),
+        packetization_mode(codec),
+        max_mbps=_number(codec, "max-mbps"),
+        max_fs=_number(codec, "max-fs"),
+        max_br=_number(codec, "max-br"),
+        level_asymmetry_allowed=codec.parameters.get("level-asymmetry-allowed") == "1",
+    )
     limits = described.limits
     if browser and described.level_asymmetry_allowed:
         limits = replace(
@@ -51,3 +54,9 @@ def _h264_limits(codec: CodecDescription, *, browser: bool) -> PictureLimits | N
         profiles=frozenset(_PROFILES.get(described.profile_level.profile_idc, {66})),
         max_nal=PAYLOAD if described.packetization_mode == 0 else None,
     )
+
+
+def _number(codec: CodecDescription, name: str) -> int | None:
+    """One that cannot be read says nothing; the others stand."""
+    value = codec.parameters.get(name, "")
+    return int(value) if re.fullmatch("[0-9]{1,9}", value) else None

@@ -183,19 +183,26 @@ def _with_slides(sections: tuple[MediaSection, ...], bundle: list[str]) -> tuple
 
 
 def _codecs(media: Media) -> tuple[CodecDescription, ...]:
-    parameters = {f.payload_type: f.parameters for f in map(FormatParameters.parse, media.values("fmtp"))}
+    parameters: dict[int, dict[str, str]] = {}
+    for line in map(FormatParameters.parse, media.values("fmtp")):
+        parameters.setdefault(line.payload_type, {}).update(line.parameters)  # some break it over lines
     feedback = [RtcpFeedback.parse(value) for value in media.values("rtcp-fb")]
     return tuple(
         CodecDescription(
             name=codec.name,
             payload_type=codec.payload_type,
-            clock_rate=codec.clock_rate,
+            clock_rate=_clock_rate(codec),
             channels=codec.channels,
             parameters=parameters.get(codec.payload_type, {}),
             feedback=tuple(f.feedback for f in feedback if f.payload_type in (None, codec.payload_type)),
         )
         for codec in rtp_maps(media)
     )
+
+
+def _clock_rate(codec: RtpMap) -> int:
+    """RFC 3551 4.5.2: G.722 ticks at 8000 though it samples at 16000, which old terminals write."""
+    return 8_000 if (codec.name, codec.payload_type) == ("G722", 9) else codec.clock_rate
 
 
 def _direction(session: SessionDescription, media: Media) -> Direction:

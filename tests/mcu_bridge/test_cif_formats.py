@@ -45,7 +45,6 @@ def test_a_level_says_sizes_and_the_greatest_rate() -> None:
     assert cif_limits(codec) == CifLimits((FixedSize(352, 288, 15_000 / 1001), QCIF), 128_000)
     assert cif_parameters(codec) == {"profile": "0", "level": "20"}
     limits = receiver_limits(codec, browser=False)
-    assert limits is not None
     assert (limits.codec, limits.bitrate_bps) == ("H263", 128_000)
     assert coding(codec) == "H263-1998"
 

@@ -82,6 +82,18 @@ def test_a_browser_inherits_session_level_ice_and_fingerprint() -> None:
     assert audio.direction is Direction.SENDRECV  # 0.0.0.0 with ICE is no hold
 
 
+def test_parameters_over_several_lines_are_one_codecs() -> None:
+    lines = (
+        b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n"
+        b"m=video 5004 RTP/AVP 97 98\r\na=rtpmap:97 H264/90000\r\na=rtpmap:98 H264/90000\r\n"
+        b"a=fmtp:97 profile-level-id=42800d;packetization-mode=0\r\na=fmtp:98 profile-level-id=42801f\r\n"
+        b"a=fmtp:97 packetization-mode=1;max-fs=3600\r\n"
+    )
+    first, second = read_sdp(lines).sections[0].codecs
+    assert first.parameters == {"profile-level-id": "42800d", "packetization-mode": "1", "max-fs": "3600"}
+    assert second.parameters == {"profile-level-id": "42801f"}
+
+
 def test_the_old_hold_means_that_the_peer_takes_nothing() -> None:
     held = read_sdp(ROOM.replace(b"c=IN IP4 192.0.2.1", b"c=IN IP4 0.0.0.0"))
     assert held.sections[0].direction is Direction.SENDONLY

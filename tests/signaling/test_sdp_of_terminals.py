@@ -50,6 +50,7 @@ ANSWERS = {
     "two_pictures_unnamed": ["video 96 sendrecv", "audio 8 sendrecv", "-", "-", "-"],
     "low_level_raised": ["audio 9 sendrecv", "video 109 sendrecv", "-"],
     "levels_in_both_modes": ["audio 8 101 sendrecv", "video 98 sendrecv"],
+    "old_wideband": ["audio 9 101 sendrecv", "video 97 sendrecv"],
     "slides_of_low_level": ["audio 9 97 sendrecv", "video 107 sendrecv", "-", "-", "video 107 sendrecv"],
 }
 """What each medium's answer has: its payload types and direction, "-" for port 0."""
@@ -116,11 +117,19 @@ async def test_h263_without_a_map_keeps_its_sizes_whatever_parts_them(answerer: 
     assert video.values("fmtp") == ["34 QCIF=1;SQCIF=1"]
 
 
+async def test_g722_by_its_sampling_rate_is_answered_by_its_clock(answerer: Answerer) -> None:
+    """RFC 3551 4.5.2: 8000, by an error of RFC 1890; old terminals write 16000."""
+    assert b"rtpmap:9 G722/16000" in offer("old_wideband")
+    audio, _ = await answered(answerer, "old_wideband")
+    assert audio.values("rtpmap") == ["9 G722/8000", "101 telephone-event/8000"]
+
+
 LEVELS = {
     ("low_level_raised", 1): "42800d;packetization-mode=0;max-mbps=108000;max-fs=3600",
     ("levels_in_both_modes", 1): "428016;packetization-mode=1;max-mbps=108000;max-fs=3600",
     ("slides_of_low_level", 1): "428028;packetization-mode=0",
     ("slides_of_low_level", 4): "42800d;packetization-mode=0;max-mbps=108000;max-fs=3600",
+    ("old_wideband", 1): "428016;packetization-mode=1;max-mbps=108000;max-fs=3600",
     ("group_room", 1): "42801f;packetization-mode=1",
 }
 """What a peer may send us (RFC 6184 8.1): no less than 1280x720 at 30, however low the level it offers."""
