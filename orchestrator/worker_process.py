@@ -50,6 +50,7 @@ PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
 WORKER_LINGERS = 3.0
 """Seconds that a worker outlives a SIGTERM or the supervisor, so that main can end its calls first."""
+TRIM_INTERVAL = 60.0
 ORPHAN_LIMIT = 4.5
 """Seconds after the supervisor's death at which a process ends, whatever it is doing."""
 
@@ -138,11 +139,15 @@ class _Process:
         prctl(PR_SET_NAME, f"anshi-{assign.name}".encode()[:15])
         self._lingers = 0.0 if assign.role == "main" else WORKER_LINGERS
         with log_context(process=assign.name):
-            obeying = asyncio.create_task(self._obey(), name="control")
+            around = (
+                asyncio.create_task(self._obey(), name="control"),
+                asyncio.create_task(give_back_freed_memory(), name="memory"),
+            )
             try:
                 return await self._work(settings, assign)
             finally:
-                obeying.cancel()
+                for task in around:
+                    task.cancel()
 
     async def _work(self, settings: Settings, assign: Assign) -> int:
         try:
@@ -176,6 +181,15 @@ class _Process:
         _log.error("the supervisor is gone")
         end_by_force(ORPHAN_LIMIT)
         self._terminated()
+
+
+async def give_back_freed_memory() -> None:
+    """What is freed between what is kept stays in the C library's heap, by which a process grows for hours:
+    the pages go back to the system (malloc_trim(3), a millisecond). Returns where there is no such call."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    while trim is not None:
+        await asyncio.sleep(TRIM_INTERVAL)
+        trim(0)
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
