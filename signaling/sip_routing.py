@@ -14,6 +14,10 @@ LARGEST_DATAGRAM = 1300
 """Bytes above which a request goes by a stream (RFC 3261 18.1.1)."""
 
 
+class UnknownName(NoWay):
+    """A host name has no address that could be learnt."""
+
+
 def transports_for(uri: SipUri, size: int, listener: SipListener) -> tuple[Transport, ...]:
     """The transports to try. A named one is obeyed; a large request prefers TCP, and UDP after all."""
     if uri.scheme == "sips":
@@ -90,7 +94,7 @@ async def _addresses(host: str, family: socket.AddressFamily) -> list[str]:
         async with asyncio.timeout(5):
             found = await loop.getaddrinfo(host, None, family=family, type=socket.SOCK_DGRAM)
     except (OSError, TimeoutError) as error:
-        raise NoWay(f"the name {host} is not known: {error or 'timed out'}") from error
+        raise UnknownName(f"the name {host} is not known: {error or 'timed out'}") from error
     return [str(one[4][0]) for one in found]
 
 

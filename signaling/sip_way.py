@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from protocols.sip.message import Message, Request
 from protocols.sip.transaction import Trouble
 from protocols.sip.uri import SipUri, Uri
 from signaling.sip_core import NoAnswer
 from signaling.sip_listener import Flow, ListenerTable, NoWay
-from signaling.sip_routing import is_hidden, way_to
+from signaling.sip_routing import UnknownName, is_hidden, way_to
 
 _HEADERS_SIZE = 800
 """What the headers of a request of ours come to, roughly: TCP is chosen by it."""
+_UNKNOWN_FOR = 60.0
+"""Seconds until a name that could not be resolved is tried again: each try may take five."""
 
 
 class PeerWay:
@@ -25,6 +29,7 @@ class PeerWay:
         self.behind_nat = latched
         self._latched = latched
         self._listeners = listeners
+        self._unknown: tuple[Uri, float] | None = None
 
     def heard(self, flow: Flow) -> None:
         """The peer sent a request in the dialog; a new connection or NAT binding shows here."""
@@ -50,26 +55,42 @@ class PeerWay:
         """The flow where it is plainly right, without opening or resolving anything."""
         if not self._listeners.is_open(self.flow):
             return None
-        if self.behind_nat or _points_at(hop, self.flow):
+        if self.behind_nat or _points_at(hop, self.flow) or self._is_unknown(hop):
             return self.flow
         return self.flow if self.flow.is_reliable and self.adjacent else None
 
     async def to(self, hop: Uri, body_size: int) -> Flow:
         """Where a request with such a body goes. Raises NoAnswer."""
         large = self.flow.transport == "UDP" and body_size + _HEADERS_SIZE > 1300
-        flow = None if large and not self.behind_nat else self.at_once(hop)
+        known = self.behind_nat or self._is_unknown(hop)
+        flow = None if large and not known else self.at_once(hop)
         if flow is not None:
             return flow
         try:
             return await way_to(hop, body_size + _HEADERS_SIZE, self.flow.network, self._listeners)
-        except NoWay:
-            # A stream that is up is better than nothing: its peer may be a proxy that knows the rest.
-            if self.flow.is_reliable and self._listeners.is_open(self.flow):
+        except NoWay as error:
+            # A stream that is up is better than nothing: its peer may be a proxy that knows the rest. So is
+            # where an adjacent peer was heard, when its name cannot be resolved: there may be no DNS.
+            unknown = isinstance(error, UnknownName) and self.adjacent and not _is_secured(hop)
+            if unknown:
+                self._unknown = (hop, asyncio.get_running_loop().time() + _UNKNOWN_FOR)
+            if (unknown or self.flow.is_reliable) and self._listeners.is_open(self.flow):
                 return self.flow
             raise NoAnswer(Trouble.TRANSPORT) from None
+
+    def _is_unknown(self, hop: Uri) -> bool:
+        """Whether that name could not be resolved a moment ago."""
+        if self._unknown is None or self._unknown[0] != hop:
+            return False
+        return asyncio.get_running_loop().time() < self._unknown[1]
 
 
 def _points_at(hop: Uri, flow: Flow) -> bool:
     if not isinstance(hop, SipUri) or (hop.host, hop.effective_port) != (flow.host, flow.port):
         return False
     return (hop.transport or "UDP") == flow.transport
+
+
+def _is_secured(hop: Uri) -> bool:
+    """Whether nothing but TLS is allowed to go there."""
+    return isinstance(hop, SipUri) and (hop.scheme == "sips" or hop.transport == "TLS")

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -468,6 +469,69 @@ async def test_a_contact_behind_a_nat_is_answered_where_it_was_heard() -> None:
         bye = await peer.request("BYE")
         assert bye.uri == "sip:peer@10.9.9.9:5060"
         peer.reply(bye, 200)
+
+
+async def names_fail(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """There is no DNS; what was asked for."""
+    asked: list[str] = []
+
+    async def fail(host: str, *_: object, **__: object) -> None:
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_AGAIN, "no DNS")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", fail)
+    return asked
+
+
+@pytest.mark.parametrize(
+    "route", [{"Record_Route": "<sip:proxy.invalid;lr>"}, {"Contact": "<sip:peer@room.invalid>"}]
+)
+async def test_an_adjacent_peer_with_a_name_nobody_knows_is_answered_where_it_was_heard(
+    route: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = await names_fail(monkeypatch)
+    async with endpoint() as one, RawPeer(one) as peer:
+        await call_in(peer, **route)
+        (call,) = one.calls()
+        big = ANSWER + b"a=x-filler:01234567890123456789\r\n" * 60
+        for body in (ANSWER, big):
+            offering = asyncio.create_task(call.reinvite(body))
+            invite = await peer.request("INVITE")
+            assert invite.headers.get("Route") == route.get("Record_Route")
+            peer.send(respond(invite, 200, None, (), OFFER))
+            assert (await peer.request("ACK")).cseq.number == invite.cseq.number
+            await offering
+        call.hang_up()
+        peer.reply(await peer.request("BYE"), 200)
+        assert len(asked) == 1  # not for every request: a lookup may take seconds
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        {"Record_Route": "<sips:proxy.invalid;lr>"},
+        {"Record_Route": "<sip:proxy.invalid;lr;transport=tls>"},
+        {"Record_Route": "<sip:127.0.0.1;lr;transport=tls>"},  # known, and not to be reached
+        {"proxied": "SIP/2.0/UDP 10.1.1.1;branch=z9hG4bKfar", "Contact": "<sip:peer@room.invalid>"},
+    ],
+)
+async def test_nobody_else_is_sent_what_is_for_a_name_nobody_knows(
+    route: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await names_fail(monkeypatch)
+    async with endpoint() as one, RawPeer(one) as peer:
+        far = route.pop("proxied", None)
+        invite = peer.compose(body=OFFER, **route)
+        if far is not None:
+            invite = replace(invite, headers=invite.headers.having(("Via", far)))
+        peer.send(invite)
+        await peer.response(180)
+        answer = await peer.response(200)
+        peer.send(Request("ACK", invite.uri, inside(peer, answer, "ACK", 1).headers))
+        (call,) = one.calls()
+        await call.wait_established()
+        await call.bye()
+        await peer.silence(0.1)
 
 
 async def test_large_requests_prefer_tcp_and_take_udp_after_all() -> None:
