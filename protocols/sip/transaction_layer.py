@@ -92,7 +92,10 @@ class TransactionLayer(Generic[PeerT]):
         kind = Kind.INVITE_SERVER if request.method == "INVITE" else Kind.SERVER
         transaction = Transaction(kind, key, request, peer, reliable, self.timing)
         self._servers[key] = transaction
-        self._merge_keys.setdefault(_merge_key(request), transaction)
+        merge_key = _merge_key(request)
+        first = self._merge_keys.get(merge_key)
+        if first is None or _answers_challenge(request, first):
+            self._merge_keys[merge_key] = transaction
         outputs = self._settled(transaction, transaction.begin(now))
         assert not outputs, "a server transaction says nothing before its user does"
         return Fresh(transaction)
@@ -111,7 +114,10 @@ class TransactionLayer(Generic[PeerT]):
         return self._settled(transaction, transaction.transport_failed(now))
 
     def is_merged(self, transaction: Transaction[PeerT]) -> bool:
-        """Whether another branch brought the same request (RFC 3261 8.2.2.2); for those without a To tag."""
+        """Whether another branch brought the same request (RFC 3261 8.2.2.2); for those without a To tag.
+
+        Not so where credentials answer a challenge to the first: old clients leave the CSeq as it was.
+        """
         first = self._merge_keys.get(_merge_key(transaction.request))
         return first is not None and first is not transaction
 
@@ -147,6 +153,13 @@ def server_key(request: Request, method: str | None = None) -> TransactionKey:
     bare_via = (via.transport, via.sent_by, via.branch)
     number = str(request.cseq.number)
     return (*bare_via, method, request.uri, request.from_.tag or "", request.call_id, number)
+
+
+def _answers_challenge(request: Request, first: Transaction[PeerT]) -> bool:
+    """Whether the request brings credentials for what was told 401 or 407."""
+    if first.response is None or first.response.status not in (401, 407):
+        return False
+    return any(request.headers.get(name) is not None for name in ("Authorization", "Proxy-Authorization"))
 
 
 def _merge_key(request: Request) -> TransactionKey:

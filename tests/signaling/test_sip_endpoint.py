@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from protocols.sip.digest import Outcome, Password, Secret
+from protocols.sip.digest import DigestClient, Login, Outcome, Password, Secret
 from signaling.sip_core import SipPolicy
 from signaling.sip_endpoint import SipEndpoint
 from signaling.sip_incoming import IncomingCall, IncomingRequest, Reply
@@ -91,6 +91,32 @@ async def test_merged_requests_are_482() -> None:
             if response.status != 180:
                 statuses[response.via.branch] = response.status
         assert statuses == {"z9hG4bKone": 200, "z9hG4bKtwo": 482}
+
+
+async def test_credentials_with_the_number_of_the_challenged_invite_are_taken() -> None:
+    async def on_call(incoming: IncomingCall) -> None:
+        if incoming.verdict.outcome is Outcome.VERIFIED:
+            await take_call(incoming)
+        else:
+            incoming.challenge()
+
+    async with endpoint(on_call, authenticator=Users()) as one, RawPeer(one) as peer:
+        peer.send(peer.compose(body=OFFER))
+        refused = await peer.response(401)
+        peer.send(peer.compose("ACK", To=refused.headers.get("To") or ""))
+        client = DigestClient(Login("alice", "secret"))
+        challenges = refused.headers.all("WWW-Authenticate")
+        answer = client.answer(challenges, "INVITE", "sip:8001@127.0.0.1", OFFER, "cnonce")
+        again = peer.compose(body=OFFER, branch="z9hG4bKagain", Authorization=str(answer))
+        peer.send(again)
+        await peer.response(180)
+        peer.send(inside(peer, await peer.response(200), "ACK", 1))
+        peer.send(peer.compose(body=OFFER, branch="z9hG4bKmerged", Authorization=str(answer)))
+        merged = await peer.response()
+        while merged.status == 200:  # repeated until its ACK was there
+            merged = await peer.response()
+        assert (merged.status, merged.via.branch) == (482, "z9hG4bKmerged")
+        assert len(one.calls()) == 1
 
 
 class Users:

@@ -257,6 +257,21 @@ def test_merged_requests_are_noticed() -> None:
     assert not layer.is_merged(fresh(layer, request(branch="z9hG4bKc3", CSeq="2 INVITE")))
 
 
+@pytest.mark.parametrize("status", [401, 407, 486])
+def test_credentials_with_the_same_number_are_no_merged_request(status: int) -> None:
+    layer: TransactionLayer[str] = TransactionLayer(TIMING)
+    first = fresh(layer, request())
+    layer.respond(first, answer(status), 0.1)
+    assert layer.is_merged(fresh(layer, request(branch="z9hG4bKb2")))  # without any: the first by another way
+    challenged = status != 486
+    for number, name in enumerate(("Authorization", "Proxy-Authorization")):
+        again = fresh(layer, request(branch=f"z9hG4bKc{number}", **{name: "Digest x"}))
+        assert layer.is_merged(again) is not challenged
+        twice = fresh(layer, request(branch=f"z9hG4bKd{number}", **{name: "Digest x"}))
+        assert layer.is_merged(twice)
+        layer.respond(again, answer(status), 0.2)
+
+
 def test_cancel_finds_its_invite() -> None:
     layer: TransactionLayer[str] = TransactionLayer(TIMING)
     transaction = fresh(layer, request())
