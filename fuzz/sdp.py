@@ -58,7 +58,7 @@ class Answerer:
         network = MediaNetwork("lan", "127.0.0.1", "127.0.0.1", ports, 0, 0)
         self._access = MediaAccess({"lan": network}, DtlsCertificate.generate())
         self._clock = PacingClock()
-        self._listeners = LegListeners(_nothing, _nothing, _nothing)
+        self._listeners = LegListeners(_nothing, _nothing, _nothing, _nothing)
 
     async def answer(self, offer: bytes) -> bytes:
         """Our printed answer. Raises Refusal."""

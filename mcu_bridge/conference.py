@@ -103,7 +103,9 @@ class Conference:
     def participant(self, spec: ParticipantSpec) -> Participant:
         """A new, empty participant; one with the same id is replaced."""
         self.drop(spec.participant_id)
-        listeners = LegListeners(self.sound.push, self._source_changed, self._transport_event)
+        listeners = LegListeners(
+            self.sound.push, self._source_changed, self._transport_event, self._leg_changed
+        )
         participant = Participant(spec, self._access, self._pacing, listeners, self._loop)
         self.participants[spec.participant_id] = participant
         self.picture.add(spec.participant_id, spec.name)
@@ -230,6 +232,11 @@ class Conference:
 
     def _source_changed(self) -> None:
         self._plan_due = True
+
+    def _leg_changed(self, participant_id: str) -> None:
+        participant = self.participants.get(participant_id)
+        if participant is not None:
+            self.described(participant)
 
     def _transport_event(self, participant_id: str, event: TransportEvent) -> None:
         if isinstance(event, TransportFailed | TransportClosed):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from foundation.desks import MediaSection
+from foundation.desks import CodecDescription, MediaSection
 from mcu_bridge.negotiation import MID_EXTENSION
 from mcu_bridge.rtp_leg import RtpLeg
 from media.transport import Address, TransportEvent
@@ -12,19 +12,36 @@ from protocols.rtp.packet import MalformedRtp, RtpPacket
 from protocols.rtp.rtcp import RtcpPacket, parse_compound
 from protocols.rtp.rtcp_framing import MalformedRtcp
 
+GONE_OVER_AFTER = 3
+"""Packets in another codec that make a change; the ones before the last are lost."""
 MOST_STREAMS = 64
 """SSRCs of a bundle that are remembered; the others' packets are looked into one by one."""
 
 
 class LegInlet:
-    """A transport with one medium."""
+    """A transport with one medium. `gone_over`, for who offered several codecs, makes the leg anew for another
+    that was agreed once GONE_OVER_AFTER packets in a row came in it: late ones of the old codec are not such."""
 
-    def __init__(self, leg: RtpLeg, events: Callable[[TransportEvent], None]) -> None:
+    def __init__(
+        self,
+        leg: RtpLeg,
+        events: Callable[[TransportEvent], None],
+        gone_over: Callable[[RtpLeg, CodecDescription], RtpLeg] | None = None,
+    ) -> None:
         self._leg = leg
         self._events = events
+        self._gone_over = gone_over
+        self._others = 0
 
     def rtp_received(self, data: bytes, source: Address, arrival: float) -> None:
-        self._leg.take_rtp(data, arrival)
+        other = self._leg.other_codec(data[1] & 0x7F)
+        if other is None or self._gone_over is None:
+            self._others = 0
+            self._leg.take_rtp(data, arrival)
+            return
+        self._others += 1
+        if self._others >= GONE_OVER_AFTER:
+            self._gone_over(self._leg, other).take_rtp(data, arrival)
 
     def rtcp_received(self, data: bytes, source: Address, arrival: float) -> None:
         packets = _parsed(data)

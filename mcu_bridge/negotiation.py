@@ -130,9 +130,13 @@ def _incoming(offered: MediaSection, named: Sequence[CodecDescription]) -> dict[
     The peer sends with the numbers of our offer, whatever its answer calls them (RFC 3264 5.1); some send
     with those of their answer. Where a number means one codec there and another here, ours is right.
     """
-    known = {(coding(codec), codec.clock_rate) for codec in named}
-    ours = {c.payload_type: c for c in offered.codecs if (coding(c), c.clock_rate) in known}
-    return {codec.payload_type: codec for codec in named} | ours
+    found = {codec.payload_type: codec for codec in named}
+    for ours in offered.codecs:
+        alike = (c for c in named if (coding(c), c.clock_rate) == (coding(ours), ours.clock_rate))
+        theirs = next(alike, None)
+        if theirs is not None:
+            found[ours.payload_type] = theirs
+    return found
 
 
 def _agree_audio(codecs: Iterable[CodecDescription]) -> AgreedCodecs | None:
@@ -175,7 +179,7 @@ def _agree_video(codecs: Iterable[CodecDescription], *, only_receives: bool) -> 
     ours = replace(
         main,
         parameters=_our_video_parameters(main),
-        feedback=_feedback(main),
+        feedback=agreed_feedback(main),
     )
     rtx = next(
         (c for c in codecs if c.name == "RTX" and c.parameters.get("apt") == str(main.payload_type)), None
@@ -185,7 +189,7 @@ def _agree_video(codecs: Iterable[CodecDescription], *, only_receives: bool) -> 
     return AgreedCodecs(main, (ours, replace(rtx, feedback=())), rtx=rtx.payload_type)
 
 
-def _feedback(codec: CodecDescription) -> tuple[str, ...]:
+def agreed_feedback(codec: CodecDescription) -> tuple[str, ...]:
     """What of the offered feedback is ours too. Terminals name several commands in one line, against RFC 5104
     7.1; its parameters (smaxpr of tmmbr) are hints."""
     found: list[str] = []

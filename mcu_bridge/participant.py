@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from foundation.desks import (
     Budget,
+    CodecDescription,
     Direction,
     DtlsDescription,
     IceDescription,
@@ -68,11 +69,13 @@ _KINDS = tuple(kind for kind, *_ in _OFFERED)
 
 @dataclass(frozen=True, slots=True)
 class LegListeners:
-    """Whom a participant's legs tell of a payload heard, a changed picture source, a transport's fate."""
+    """Whom a participant's legs tell of a payload heard, a changed picture source, a transport's fate, and
+    of a leg made anew because the peer went over to another codec."""
 
     heard: Callable[[str, bytes, int], None]
     source_changed: Callable[[], None]
     transport: Callable[[str, TransportEvent], None]
+    leg_changed: Callable[[str], None]
 
 
 class Participant:
@@ -317,6 +320,11 @@ class Participant:
             expected_ssrc=remote.ssrc,
             browser=not isinstance(transport, RtpSocket),
         )
+        return self._make_leg(terms, transport)
+
+    def _make_leg(self, terms: LegTerms, transport: MediaTransport) -> RtpLeg:
+        kind = terms.kind
+        leg = self._leg(kind)
         if leg is not None:
             self._pacer.forget(leg)
         made: RtpLeg
@@ -329,8 +337,16 @@ class Participant:
                 terms, transport, self._pacing, self._pacer, self._listeners.source_changed
             )
         if isinstance(transport, RtpSocket):
-            transport.receiver = LegInlet(made, self._transport_event)
+            transport.receiver = LegInlet(made, self._transport_event, self._gone_over)
             transport.expect(made.payload_types)
+        return made
+
+    def _gone_over(self, leg: RtpLeg, codec: CodecDescription) -> RtpLeg:
+        """The peer sends another codec that was agreed; what it is sent goes on as it was."""
+        made = self._make_leg(replace(leg.terms, comes=codec), leg.transport)
+        made.sender = leg.sender
+        self._share_out()
+        self._listeners.leg_changed(self.participant_id)
         return made
 
     def _heard(self, payload: bytes, lost_samples: int) -> None:

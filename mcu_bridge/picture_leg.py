@@ -42,7 +42,7 @@ class PictureLeg(RtpLeg):
         source_changed: Callable[[], None],
     ) -> None:
         super().__init__(terms, transport, pacing, pacer)
-        main = terms.agreed.main
+        main, heard = terms.agreed.main, terms.heard
         slides = terms.kind is SectionKind.SLIDES
         self.participant_id = slides_of(terms.participant_id) if slides else terms.participant_id
         self.outlet: Outlet | None = None
@@ -51,10 +51,10 @@ class PictureLeg(RtpLeg):
         if terms.direction.receives:
             self.stream = Stream(
                 self.participant_id if slides else f"picture:{terms.participant_id}",
-                Format(coding(main), main.clock_rate),
+                Format(coding(heard), heard.clock_rate),
                 on_keyframe_wanted=self.ask_keyframe,
             )
-        self.sync = LipSync(main.clock_rate)
+        self.sync = LipSync(heard.clock_rate)
         self.frames_sent = 0
         self.last_frame: float | None = None
         self.came, self.went = FreezeMeter(), FreezeMeter()
@@ -62,7 +62,7 @@ class PictureLeg(RtpLeg):
         """Nobody is shown its picture: it was asked for a trickle."""
         self._granted = 0
         self._network = NetworkLimit()
-        self._measured = MeasuredSource(coding(main), source_changed)
+        self._measured = MeasuredSource(coding(heard), source_changed)
         self._limits = receiver_limits(main, browser=terms.browser)
         self._bitrate = 0
         self._part = 1.0
@@ -90,7 +90,7 @@ class PictureLeg(RtpLeg):
     def _note_motion(self, packet: Packet) -> None:
         """Slides stand still rightly, and so may a trickle."""
         moving = self.terms.kind is SectionKind.VIDEO and not self.held and self.source is not None
-        if moving and is_shown(self._key[0], packet):
+        if moving and is_shown(coding(self.terms.heard), packet):
             self.came.picture(packet.arrival)
 
     def measure(self, now: float) -> None:
@@ -128,7 +128,7 @@ class PictureLeg(RtpLeg):
     @property
     def heeds_rtcp(self) -> bool:
         """Whether it was agreed that RTCP tells the site what it may send."""
-        return not {"ccm tmmbr", "goog-remb"}.isdisjoint(self.terms.agreed.answer[0].feedback)
+        return not {"ccm tmmbr", "goog-remb"}.isdisjoint(self.terms.asked)
 
     def hold(self, held: bool, now: float) -> None:
         """Ask the site for a trickle, since nobody is shown its picture, or for all that it may send."""

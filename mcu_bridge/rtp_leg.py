@@ -8,7 +8,13 @@ from dataclasses import dataclass
 
 from foundation.desks import CodecDescription, Direction, LegReport, SectionKind
 from mcu_bridge.aac_terms import AacTerms
-from mcu_bridge.negotiation import TELEPHONE_EVENT, AgreedCodecs, coding, packetization_mode
+from mcu_bridge.negotiation import (
+    TELEPHONE_EVENT,
+    AgreedCodecs,
+    agreed_feedback,
+    coding,
+    packetization_mode,
+)
 from mcu_bridge.rates import PAYLOAD
 from media.frame_assembler import TonePressed
 from media.pacer import PacedFlow, PacedFrame, Pacer, PacingClock, Precedence
@@ -39,7 +45,8 @@ from protocols.rtp.rtcp import ReportBlock, RtcpPacket
 class LegTerms:
     """What was agreed for one medium, and the names our streams go by.
 
-    `browser`: the peer speaks WebRTC.
+    `browser`: the peer speaks WebRTC. `comes` is what the peer sends where that is another codec than what it
+    is sent: it may send any that was agreed (RFC 3264 7).
     """
 
     participant_id: str
@@ -51,6 +58,19 @@ class LegTerms:
     rtx_ssrc: int | None = None
     expected_ssrc: int | None = None
     browser: bool = False
+    comes: CodecDescription | None = None
+
+    @property
+    def heard(self) -> CodecDescription:
+        """What is taken from the peer."""
+        return self.agreed.main if self.comes is None else self.comes
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The feedback that the peer takes on what it sends."""
+        if self.comes is None:
+            return self.agreed.answer[0].feedback
+        return () if self.kind is SectionKind.AUDIO else agreed_feedback(self.comes)
 
 
 class RtpLeg(ABC):
@@ -71,8 +91,16 @@ class RtpLeg(ABC):
     @property
     def payload_types(self) -> frozenset[int]:
         """What this leg takes from the wire, for demultiplexing a bundle by payload type."""
-        rtx = self.terms.agreed.rtx
-        return frozenset({*_formats(self.terms.agreed), *(() if rtx is None else (rtx,))})
+        agreed = self.terms.agreed
+        rtx = () if agreed.rtx is None else (agreed.rtx,)
+        return frozenset({*_formats(self.terms), *agreed.incoming, *rtx})
+
+    def other_codec(self, payload_type: int) -> CodecDescription | None:
+        """One that the peer may send too, but that this leg is not made for."""
+        codec = self.terms.agreed.incoming.get(payload_type)
+        if codec is None or codec.name == TELEPHONE_EVENT or coding(codec) == coding(self.terms.heard):
+            return None
+        return codec
 
     @property
     def codec(self) -> CodecDescription:
@@ -148,7 +176,7 @@ class RtpLeg(ABC):
             participant_id=self.terms.participant_id,
             kind=self.terms.kind,
             outgoing=False,
-            codec=self.codec.name,
+            codec=self.terms.heard.name,
             bitrate_bps=received.bitrate,
             packets=received.packets,
             lost=received.lost,
@@ -210,20 +238,18 @@ def _depacketizer_for(codec: CodecDescription) -> Depacketizer:
             return G711Depacketizer() if aac is None else aac.depacketizer()
 
 
-def _formats(agreed: AgreedCodecs) -> dict[int, Depacketizer | TelephoneEventReceiver]:
+def _formats(terms: LegTerms) -> dict[int, Depacketizer | TelephoneEventReceiver]:
     """By payload type, what takes its packets: one medium, and one for its keys, whatever their numbers."""
-    main, events = agreed.main, agreed.events
-    medium, keys = _depacketizer_for(main), TelephoneEventReceiver(main.clock_rate)
-    found: dict[int, Depacketizer | TelephoneEventReceiver] = {main.payload_type: medium}
-    if events is not None:
-        found[events] = keys
+    agreed, heard = terms.agreed, terms.heard
+    medium, keys = _depacketizer_for(heard), TelephoneEventReceiver(heard.clock_rate)
+    if not agreed.incoming:
+        return {heard.payload_type: medium} | ({} if agreed.events is None else {agreed.events: keys})
+    found: dict[int, Depacketizer | TelephoneEventReceiver] = {}
     for number, codec in agreed.incoming.items():
         if codec.name == TELEPHONE_EVENT:
             found[number] = keys
-        elif coding(codec) == coding(main):
+        elif coding(codec) == coding(heard):
             found[number] = medium
-        else:
-            found.pop(number, None)
     return found
 
 
@@ -231,12 +257,12 @@ def _receiver_settings(terms: LegTerms) -> ReceiverSettings:
     agreed = terms.agreed
     main = agreed.main
     retransmissions: Mapping[int, int] = {} if agreed.rtx is None else {agreed.rtx: main.payload_type}
-    asked = agreed.answer[0].feedback
+    asked = terms.asked
     return ReceiverSettings(
         ssrc=terms.ssrc,
         cname=terms.cname,
-        clock_rate=main.clock_rate,
-        formats=_formats(agreed),
+        clock_rate=terms.heard.clock_rate,
+        formats=_formats(terms),
         retransmissions=retransmissions,
         expected_ssrc=terms.expected_ssrc,
         feedback=ReceiverFeedback(

@@ -54,11 +54,14 @@ class SoundLeg(RtpLeg):
         heard: Callable[[bytes, int], None],
     ) -> None:
         super().__init__(terms, transport, pacing, pacer)
-        main = terms.agreed.main
-        self._aac = aac = AacTerms.of(main)
+        main, heard_codec = terms.agreed.main, terms.heard
+        aac = AacTerms.of(main)
+        self._aac = heard_aac = AacTerms.of(heard_codec)
         self.sound_codec: SoundCoding = SoundCodec(main.name) if aac is None else aac.coding
         """How the participant is sent sound,"""
-        self.heard_as: SoundCodec | Format = SoundCodec(main.name) if aac is None else aac.heard
+        self.heard_as: SoundCodec | Format = (
+            SoundCodec(heard_codec.name) if heard_aac is None else heard_aac.heard
+        )
         """and how what it sends is decoded."""
         self._heard = heard
         self._packetizer = packetizer_for(main)
@@ -106,7 +109,7 @@ class SoundLeg(RtpLeg):
 
     def _lost_before(self, frame: Frame) -> int:
         """A short hole in the timestamps is loss; a long one is a pause, which needs no concealment."""
-        clock_rate = self.terms.agreed.main.clock_rate
+        clock_rate = self.terms.heard.clock_rate
         expected, self._expected = self._expected, frame.timestamp + self._duration(frame.data)
         if expected is None or not 0 < frame.timestamp - expected <= clock_rate * CONCEALED:
             return 0
@@ -116,7 +119,7 @@ class SoundLeg(RtpLeg):
         """Of a payload, in ticks of its clock."""
         if self._aac is not None:
             return round(self._aac.unit_ticks)
-        if self.sound_codec is not SoundCodec.OPUS:
+        if self.heard_as is not SoundCodec.OPUS:
             return len(payload)
         try:
             return packet_duration(payload)

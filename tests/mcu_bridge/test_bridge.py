@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 from foundation.desks import (
+    CodecDescription,
     ConferenceSpec,
     Dialled,
     MediaDescription,
@@ -26,7 +27,7 @@ from mcu_bridge.bridge import Bridge
 from media.rtp_socket import PortRange, RtpSocket
 from media.transport import NobodyListening
 from tests.mcu_bridge.conftest import FULL, LEFT, MEETING, RIGHT, Stage, full_screen, settings
-from tests.mcu_bridge.rtp_peer import BLUE, GREEN, H264_MODE_0, OPUS, RED, VP8, RtpPeer, Tile
+from tests.mcu_bridge.rtp_peer import BLUE, GREEN, H263, H264_MODE_0, OPUS, RED, VP8, RtpPeer, Tile
 from tests.peers.ports import PortBlock
 from tests.peers.waiting import until_true
 
@@ -80,6 +81,27 @@ async def test_calls_out(stage: Stage) -> None:
         with pytest.raises(Refusal) as refused:
             await stage.bridge.offer(stage.spec("page"), Dialled.WEBRTC)
         assert refused.value.kind is RefusalKind.BAD_DESCRIPTION
+
+
+async def test_a_called_peer_that_sends_the_second_of_its_codecs_is_seen_and_heard(stage: Stage) -> None:
+    async with RtpPeer(RED, 440.0, stage.peer_ports) as red, RtpPeer(GREEN, 900.0, stage.peer_ports) as green:
+        await stage.join("red", red)
+        await stage.bridge.offer(stage.spec("green"), Dialled.PLAIN)
+        audio, video = green.offer().sections
+        audio = replace(audio, codecs=(CodecDescription("PCMU", 0, 8_000), *audio.codecs))
+        video = replace(video, codecs=(H263, *video.codecs))
+        answer = MediaDescription((audio, video))
+        green.answered(await stage.bridge.answered("green", answer))
+        await red.sees(GREEN, RIGHT)
+        await red.hears(900.0)
+        report = await stage.bridge.report(MEETING)
+        codecs = {(leg.kind, leg.outgoing): leg.codec for leg in report.legs if leg.participant_id == "green"}
+        assert codecs == {
+            (SectionKind.AUDIO, False): "PCMA",
+            (SectionKind.AUDIO, True): "PCMU",
+            (SectionKind.VIDEO, False): "H264",
+            (SectionKind.VIDEO, True): "H263",
+        }
 
 
 async def test_dropped_ports_are_free_at_once(stage: Stage) -> None:

@@ -23,6 +23,7 @@ from foundation.desks import (
     SectionKind,
 )
 from mcu_bridge.access import MediaAccess
+from mcu_bridge.inlets import GONE_OVER_AFTER
 from mcu_bridge.participant import LegListeners, Participant
 from mcu_bridge.rates import INCOMING_SHARE, SLIDES_SHARE, picture_bps, picture_wire_bps, sound_wire_bps
 from media.pacer import PacingClock
@@ -30,7 +31,7 @@ from media.sound_codecs import SoundCodec
 from media.transport import TransportEvent
 from protocols.payloads.telephone_event import TelephoneEvent
 from protocols.rtp.packet import RtpPacket
-from tests.mcu_bridge.rtp_peer import H264, OPUS, PCMA, VP8
+from tests.mcu_bridge.rtp_peer import H263, H264, OPUS, PCMA, VP8
 from tests.peers.waiting import until_true
 
 BUDGET = Budget(1_200_000, 900_000)
@@ -56,6 +57,7 @@ class Stage:
     participant: Participant
     heard: list[tuple[str, bytes, int]] = field(default_factory=list)
     events: list[TransportEvent] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
 
 
 @pytest.fixture
@@ -66,6 +68,7 @@ async def stage(access: MediaAccess) -> AsyncIterator[Stage]:
         lambda *what: stage.heard.append(what),
         lambda: None,
         lambda participant_id, event: stage.events.append(event),
+        lambda participant_id: stage.changed.append(participant_id),
     )
     spec = ParticipantSpec("a", "meeting", "A", "lan", BUDGET)
     stage = Stage(Participant(spec, access, clock, listeners, asyncio.get_running_loop()))
@@ -284,6 +287,45 @@ async def test_a_picture_under_our_number_or_the_answers_is_one_stream(stage: St
         picture.take_rtp(rtp(payload_type, number, idr), float(number))
     assert picture.reports(5.0)[0].packets == 3
     assert picture.last_frame is not None
+
+
+async def test_a_peer_may_send_another_codec_of_its_answer_than_the_first(stage: Stage) -> None:
+    """RFC 3264 7: any that was agreed. What it is sent goes on in the first, as one stream."""
+    loop, participant = asyncio.get_running_loop(), stage.participant
+    ports = [section.port for section in participant.offer().sections]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind(("127.0.0.1", 0))
+        pcmu = CodecDescription("PCMU", 0, 8_000)
+        audio = MediaSection(SectionKind.AUDIO, *peer.getsockname(), codecs=(PCMA, pcmu))
+        video = MediaSection(SectionKind.VIDEO, *peer.getsockname(), codecs=(H263, VP8, H264))
+        participant.answered(MediaDescription((audio, video)))
+        sound, picture = participant.sound, participant.picture
+        assert sound is not None
+        assert picture is not None
+        assert picture.codec.name == "H263"
+        late = GONE_OVER_AFTER - 1
+        sent = [rtp(0, n, b"late") for n in range(late)] + [rtp(8, 4 + n, b"first") for n in range(2)]
+        for packet in [*sent, *(rtp(0, 10 + n, b"second") for n in range(5))]:
+            peer.sendto(packet, ("127.0.0.1", ports[0]))
+        await until_true(lambda: len(stage.heard) == 5, "the second codec", 10)
+        assert [payload for _, payload, _ in stage.heard] == [b"first"] * 2 + [b"second"] * 3
+        changed = participant.sound
+        assert changed is not None
+        assert (changed.heard_as, changed.sound_codec) == (SoundCodec.PCMU, SoundCodec.PCMA)
+        assert changed.sender is sound.sender
+        assert [report.codec for report in changed.reports(loop.time())] == ["PCMU", "PCMA"]
+
+        for number in range(GONE_OVER_AFTER + 2):
+            peer.sendto(rtp(97, number, b"\x65" + bytes(20)), ("127.0.0.1", ports[1]))
+        await until_true(lambda: participant.picture is not picture, "another leg", 10)
+        assert stage.changed == ["a", "a"]
+        assert picture.stream is not None
+        assert picture.stream.closed
+        now = participant.picture
+        assert now is not None
+        assert now.stream is not None
+        assert (now.stream.format.codec, now.limits is not None and now.limits.codec) == ("H264", "H263")
+        assert (now.sender is picture.sender, now.heeds_rtcp) == (True, True)
 
 
 async def test_keys_of_a_dead_browser_transport_are_not_taken_up(stage: Stage) -> None:

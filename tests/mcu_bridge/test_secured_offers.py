@@ -35,7 +35,10 @@ class Side:
     ) -> None:
         self.heard: list[bytes] = []
         listeners = LegListeners(
-            lambda _who, payload, _lost: self.heard.append(payload), lambda: None, lambda _who, _event: None
+            lambda _who, payload, _lost: self.heard.append(payload),
+            lambda: None,
+            lambda _who, _event: None,
+            lambda _who: None,
         )
         budget = Budget(1_000_000, 1_000_000)
         spec = ParticipantSpec(name, "meeting", name, "lan", budget, sound_only=sound_only)
