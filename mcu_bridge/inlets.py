@@ -19,8 +19,8 @@ MOST_STREAMS = 64
 
 
 class LegInlet:
-    """A transport with one medium. `gone_over`, for who offered several codecs, makes the leg anew for another
-    that was agreed once GONE_OVER_AFTER packets in a row came in it: late ones of the old codec are not such."""
+    """A transport with one medium. `gone_over`, for who offered several codecs, makes the leg anew for
+    another that was agreed once GONE_OVER_AFTER packets in a row came in it: late ones are fewer."""
 
     def __init__(
         self,
