@@ -22,7 +22,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -31,9 +31,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 
 from foundation.sqlite_driver import sqlite_driver
 from foundation.sqlite_work import SqliteWork, TooMuchWork, tune_sqlite
-
-if TYPE_CHECKING:  # it is a DatabaseError's cousin and needs this module
-    from foundation.secrets import SecretBox
 
 __all__ = [
     "Database",
@@ -73,12 +70,13 @@ class Database:
     """Engine and sessions of one database.
 
     `busy_timeout`: seconds a transaction waits for somebody else's lock before `DatabaseBusy`. `secrets`
-    opens what is sealed in it; a process without sees everything else.
+    is for repositories (`foundation.secrets.secrets_of`) and opens what is sealed; a process without sees
+    everything else.
     Raises DatabaseAddressError for a URL that is no SQLite file or PostgreSQL database.
     """
 
     def __init__(
-        self, url: str, *, busy_timeout: float = 5.0, pool_size: int = 8, secrets: SecretBox | None = None
+        self, url: str, *, busy_timeout: float = 5.0, pool_size: int = 8, secrets: object = None
     ) -> None:
         self.url = _normal_url(url)
         self._info: dict[Any, Any] = {"secrets": secrets}
