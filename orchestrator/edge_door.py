@@ -1,21 +1,23 @@
-"""Whom the edge lets in: a bounded number of connections, none of which may waste its place.
+"""Whom the edge and main let in: a bounded number of connections, none of which may waste its place.
 
     door = Door(viewers=5000, crowd=AddressBounds(500), proxies=TrustedProxies(()))
-    door.open(runner.server, listener, context)      # a bound socket; TLS with a context
+    door.open(runner.server, listening(host, port), context)      # a bound socket; TLS with a context
     app = web.Application(middlewares=[door.asked]);  scope.supervise("door", door.run)
     await door.aclose()
 
 A connection has its place before TLS begins, so that half of a handshake is bounded like everything else.
 Beyond the bounds, of all and of one address, it is told to come again. It must shake hands within
 HANDSHAKE_SECONDS, bring its first request within HEAD_SECONDS, and take LEAST_READ of an answer in every
-UNREAD_SECONDS; between requests aiohttp's own keep-alive limit counts. What is not in time is aborted and
-counted in `expelled`. What a proxy of ours brings is bounded by the address that it names, by requests.
+UNREAD_SECONDS, unless the door is `patient`; between requests aiohttp's own keep-alive limit counts. What is
+not in time is aborted and counted in `expelled`. What a proxy of ours brings is bounded by the address that
+it names, by requests.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import math
 import socket
 import ssl
@@ -30,6 +32,8 @@ from aiohttp import web
 from foundation.address_bounds import AddressBounds
 from orchestrator.peer_address import TrustedProxies, host_of
 
+BACKLOG = 1024
+KEEP_ALIVE_SECONDS = 30.0
 HANDSHAKE_SECONDS = 5.0
 HEAD_SECONDS = 10.0
 UNREAD_SECONDS = 30.0
@@ -51,33 +55,45 @@ _ANSWER = (
     "Connection: close\r\n\r\n"
     "{}"
 )
-_ALL_HERE = "as many viewers are connected as this service holds"
-_ALL_YOURS = "as many viewers are connected from this address as one may have"
 _TCP_ACKNOWLEDGED = struct.Struct("=Q")
 _TCP_UNACKNOWLEDGED = struct.Struct("=I")
 _ACKNOWLEDGED_AT, _UNACKNOWLEDGED_AT, _UNSENT_AT, _TCP_INFO_BYTES = 120, 24, 144, 148
 """Where linux/tcp.h has tcpi_bytes_acked, tcpi_unacked and tcpi_notsent_bytes in struct tcp_info."""
 
-_log = structlog.get_logger("edge")
+_log = structlog.get_logger("door")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Verdict(Enum):
-    """What becomes of a newcomer; the value is what it is told."""
+    """What becomes of a newcomer; the value is the status that it is told."""
 
-    ADMITTED = b""
-    FULL = _ANSWER.format("503 Service Unavailable", len(_ALL_HERE), _ALL_HERE).encode()
-    CROWDED = _ANSWER.format("429 Too Many Requests", len(_ALL_YOURS), _ALL_YOURS).encode()
+    ADMITTED = ""
+    FULL = "503 Service Unavailable"
+    CROWDED = "429 Too Many Requests"
 
 
 class Door:
     """`held` connections now, those that shake hands among them; `refused` for want of room, and `expelled`
-    so far. `crowd` bounds what comes from one address."""
+    so far. `crowd` bounds what comes from one address; `who` comes here, for people; a `patient` door does
+    not mind who leaves an answer unread."""
 
-    def __init__(self, viewers: int, crowd: AddressBounds, proxies: TrustedProxies) -> None:
+    def __init__(
+        self,
+        viewers: int,
+        crowd: AddressBounds,
+        proxies: TrustedProxies,
+        *,
+        who: str = "viewers",
+        patient: bool = False,
+    ) -> None:
         self.refused = 0
         self.expelled = 0
+        self.patient = patient
+        self._words = {
+            Verdict.FULL: f"as many {who} are connected as this service holds",
+            Verdict.CROWDED: f"as many {who} are connected from this address as one may have",
+        }
         self._viewers = viewers
         self._crowd = crowd
         self._proxies = proxies
@@ -122,7 +138,7 @@ class Door:
         brought = guard is not None and address != guard.address
         if brought and not self._crowd.enter(address):
             headers = {"Retry-After": str(RETRY_SECONDS), "Access-Control-Allow-Origin": "*"}
-            raise web.HTTPTooManyRequests(text=_ALL_YOURS, headers=headers)
+            raise web.HTTPTooManyRequests(text=self._words[Verdict.CROWDED], headers=headers)
         try:
             return await handler(request)
         except web.HTTPException:
@@ -201,6 +217,10 @@ class Door:
 
     # --- for guards ---------------------------------------------------------------------------------
 
+    def _answer(self, verdict: Verdict) -> bytes:
+        words = self._words[verdict]
+        return _ANSWER.format(verdict.value, len(words), words).encode()
+
     def _inside(self, guard: _Guard) -> asyncio.Protocol:
         if self._server is None:
             raise RuntimeError("the door is not open")
@@ -237,6 +257,8 @@ class _Guard(asyncio.Protocol):
             return False
         if now > self.head_by:
             return True
+        if self._door.patient:
+            return False
         waiting, read = _outgoing(self._transport)
         if not waiting:
             self._unread = None
@@ -265,7 +287,7 @@ class _Guard(asyncio.Protocol):
         if self._inner is not None:
             self._inner.data_received(data)
         elif self._transport is not None and not self._transport.is_closing():
-            self._transport.write(self.verdict.value)
+            self._transport.write(self._door._answer(self.verdict))
             self._transport.close()
 
     def eof_received(self) -> bool | None:
@@ -286,6 +308,14 @@ class _Guard(asyncio.Protocol):
         self._door._leave(self, inner)
         if inner is not None:
             inner.connection_lost(error)
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """Raises OSError when the port is taken."""
+    family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
+    listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    listener.setblocking(False)
+    return listener
 
 
 def _outgoing(transport: asyncio.Transport) -> tuple[bool, int]:

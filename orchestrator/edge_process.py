@@ -11,10 +11,8 @@ import asyncio
 import contextlib
 import gzip
 import hashlib
-import ipaddress
 import mimetypes
 import resource
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -34,7 +32,7 @@ from media.node_streams import NodeStreams
 from media.stream_source import StreamSource
 from orchestrator.certificate import server_context
 from orchestrator.control import WorkerAddress
-from orchestrator.edge_door import TURNED_AWAY, Door
+from orchestrator.edge_door import KEEP_ALIVE_SECONDS, TURNED_AWAY, Door, listening
 from orchestrator.peer_address import TrustedProxies, is_loopback, peer_of
 from orchestrator.resources import pages_folder
 from stream_relay.broadcasts import Broadcasts
@@ -42,9 +40,7 @@ from stream_relay.hls.channel import Channel
 from stream_relay.hls.http_hls import hls_routes
 
 DESK = "broadcast"
-KEEP_ALIVE_SECONDS = 30.0
 LINGER_SECONDS = 2.0
-BACKLOG = 1024
 OWN_DESCRIPTORS = 256
 FOR_EVER = "public, max-age=31536000, immutable"
 HSTS = "max-age=31536000"
@@ -103,7 +99,7 @@ async def edge_part(settings: Settings, streams: StreamSource) -> AsyncIterator[
         stack.push_async_callback(runner.cleanup)
         if runner.server is None:
             raise RuntimeError("aiohttp made no server")
-        listener = _listening(settings.edge.bind, settings.edge.port)
+        listener = listening(settings.edge.bind, settings.edge.port)
         stack.push_async_callback(door.aclose)
         door.open(runner.server, listener, context)
         scope.supervise("door", door.run)
@@ -133,14 +129,6 @@ def _app(settings: Settings, broadcasts: Broadcasts, door: Door) -> web.Applicat
 
     app.on_response_prepare.append(add_headers)
     return app
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    """Raises OSError when the port is taken."""
-    family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
-    listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    listener.setblocking(False)
-    return listener
 
 
 def _listener(settings: Settings) -> list[Callable[..., Awaitable[web.StreamResponse]]]:

@@ -11,11 +11,14 @@ from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
+from config.settings import Settings
 from foundation.address_bounds import AddressBounds
 from foundation.http_edge import Route
 from foundation.identity import Identity, SessionLimits
 from foundation.tasks import TaskScope
+from orchestrator import edge_door
 from orchestrator.certificate import server_context
+from orchestrator.edge_door import Door
 from orchestrator.guest_passes import GuestPasses
 from orchestrator.http_audit import AuditRoutes
 from orchestrator.http_health import HealthRoutes
@@ -38,6 +41,10 @@ from signaling.http_streams import StreamRoutes
 from signaling.http_trunks import TrunkRoutes
 from signaling.meeting_history import MeetingHistory
 from signaling.minutes import MinutesBook
+
+BESIDE_SOCKETS = 3000
+BESIDE_SOCKETS_OF_ONE = 500
+"""Connections of pages and tools that are no live sockets, in all and of one address."""
 
 
 class MainHttp:
@@ -79,12 +86,7 @@ class MainHttp:
         routes = (*self._people(), *self._meetings(), *self._surveillance.routes, *self._node())
         app = build_app(self._edge, (*routes, *self._live.routes), pages_folder(), version("anshi"))
         self._live.mount(app)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        context = server_context(settings) if settings.http.tls else None
-        site = web.TCPSite(runner, settings.http.bind, settings.http.port, ssl_context=context)
-        await site.start()
+        await listen(settings, app, stack, scope)
         scope.supervise("sessions", self._forget_sessions)
 
     def _sessions_changed(self) -> None:
@@ -187,6 +189,30 @@ class MainHttp:
         while True:
             await self._identity.forget_expired()
             await asyncio.sleep(3600)
+
+
+async def listen(settings: Settings, app: web.Application, stack: AsyncExitStack, scope: TaskScope) -> Door:
+    """Serve the application behind a door with room for the live sockets and for pages and tools beside them.
+    Who pauses a recording reads nothing for long, so that the door is patient. Raises OSError when the port
+    cannot be had."""
+    http = settings.http
+    proxies = TrustedProxies(http.trusted_proxies)
+    crowd = AddressBounds(http.live_sockets_of_one + BESIDE_SOCKETS_OF_ONE, proxies.networks)
+    door = Door(http.live_sockets + BESIDE_SOCKETS, crowd, proxies, who="clients", patient=True)
+    app.middlewares.insert(0, door.asked)
+    runner = web.AppRunner(
+        app, access_log=None, shutdown_timeout=1.0, keepalive_timeout=edge_door.KEEP_ALIVE_SECONDS
+    )
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    if runner.server is None:
+        raise RuntimeError("aiohttp made no server")
+    context = server_context(settings) if http.tls else None
+    listener = edge_door.listening(http.bind, http.port)
+    stack.push_async_callback(door.aclose)
+    door.open(runner.server, listener, context)
+    scope.supervise("door", door.run)
+    return door
 
 
 async def _one_by_one(works: tuple[Callable[[], Awaitable[None]], ...]) -> None:
