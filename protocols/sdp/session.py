@@ -229,7 +229,7 @@ def _bandwidth(lines: list[tuple[str, str]]) -> tuple[tuple[str, int], ...]:
     for kind, value in lines:
         name, _, number = value.partition(":")
         if kind == "b" and is_number(number.strip()):
-            found.append((name, int(number)))
+            found.append((name, int(number.strip())))
     return tuple(found)
 
 

@@ -94,6 +94,14 @@ def test_parameters_over_several_lines_are_one_codecs() -> None:
     assert second.parameters == {"profile-level-id": "42801f"}
 
 
+@pytest.mark.parametrize("blank", [" ", "\t", "\0", "\x1c", "\x1d", "\x1f"])
+def test_a_bandwidth_may_end_in_blanks_of_any_kind(blank: str) -> None:
+    lines = f"v=0\no=- 1 1 IN IP4 192.0.2.1\ns=-\nc=IN IP4 192.0.2.1\nb=AS:1920{blank}\nt=0 0\n"
+    assert (
+        read_sdp(f"{lines}m=audio 5004 RTP/AVP 8\nb=TIAS:64000{blank}\n".encode()).bandwidth_bps == 1_920_000
+    )
+
+
 def test_the_old_hold_means_that_the_peer_takes_nothing() -> None:
     held = read_sdp(ROOM.replace(b"c=IN IP4 192.0.2.1", b"c=IN IP4 0.0.0.0"))
     assert held.sections[0].direction is Direction.SENDONLY
