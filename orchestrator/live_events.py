@@ -181,6 +181,8 @@ class LiveEvents:
                 return
             except DatabaseError as error:
                 log.warning("session_not_checked", why=str(error))
+            except Exception:  # without this task a session that ends would hear on
+                log.exception("session_not_checked")
 
     async def _shut_down(self, _app: web.Application) -> None:
         self._closing = True

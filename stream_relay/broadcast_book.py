@@ -7,7 +7,7 @@
     scope.supervise("broadcasts", book.run) asks the edge every POLL_SECONDS how it does
     book.statuses                           broadcast name -> BroadcastStatus
 
-An edge that cannot be reached is no error here: it is given the plan when it is back.
+An edge that cannot be reached, or fails, is no error here: it is given the plan when it is back.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import structlog
 
 from foundation.clock import Clock
 from foundation.database import Database
+from foundation.desk_client import DeskFailed
 from foundation.desks import BroadcastDesk, BroadcastPlan, BroadcastSpec, BroadcastStatus, Refusal
 from foundation.events import BroadcastChanged, Event
 from foundation.repositories.broadcasts import Broadcast, BroadcastKind, BroadcastRepository
@@ -96,8 +97,8 @@ class BroadcastBook:
             try:
                 await self._desk.set_plan(BroadcastPlan(specs))
                 self._behind = False
-            except Refusal as refusal:
-                _log.info("edge not told", why=refusal.detail)
+            except (Refusal, DeskFailed) as error:
+                _log.info("edge not told", why=str(error))
         names = {one.name for one in running}
         for name in self.statuses.keys() - names:
             del self.statuses[name]
@@ -107,7 +108,7 @@ class BroadcastBook:
             return
         try:
             found = {one.name: one for one in await self._desk.report()}
-        except Refusal:
+        except (Refusal, DeskFailed):
             found = {}
         self.statuses.clear()
         self.statuses.update(found)

@@ -15,6 +15,7 @@ from config.settings import Edge
 from foundation.authorisation import Authorisation, Role
 from foundation.clock import FakeClock
 from foundation.database import Database, DatabaseBusy
+from foundation.desk_client import DeskFailed
 from foundation.desks import BroadcastPlan, BroadcastStatus, Refusal, RefusalKind
 from foundation.events import BroadcastChanged, Event
 from foundation.repositories.broadcasts import Broadcast, BroadcastRepository
@@ -31,11 +32,12 @@ PUSH = "rtmps://live.example.cn/app/s3cret-key?token=t0ken"
 
 @dataclass
 class FakeEdge:
-    """The edge's desk; gone while `lost`."""
+    """The edge's desk; gone while `lost`, and with a defect while `broken`."""
 
     plans: list[BroadcastPlan] = field(default_factory=list)
     statuses: tuple[BroadcastStatus, ...] = ()
     lost: bool = False
+    broken: bool = False
 
     async def set_plan(self, plan: BroadcastPlan) -> None:
         self._check()
@@ -48,6 +50,8 @@ class FakeEdge:
     def _check(self) -> None:
         if self.lost:
             raise Refusal(RefusalKind.WORKER_LOST, "the edge is gone")
+        if self.broken:
+            raise DeskFailed("KeyError: 'programme'")
 
 
 @dataclass
@@ -176,6 +180,23 @@ async def test_an_edge_that_is_gone_is_told_when_it_is_back(studio: Studio) -> N
     assert studio.edge.plans == []
     studio.edge.lost = False
     await studio.book.edge_ready()
+    assert [spec.name for spec in studio.edge.plans[-1].broadcasts] == [made["name"]]
+
+
+async def test_an_edge_that_fails_is_no_failure_of_what_was_asked(studio: Studio) -> None:
+    """The row is committed by then: the answer says so, and so does the event."""
+    operator = await studio.service.user(Role.OPERATOR)
+    meeting = await studio.service.meeting()
+    studio.edge.broken = True
+    made = await studio.started(operator, kind="conference", subject=meeting.conference_id)
+    assert [event.broadcast_id for event in studio.events if isinstance(event, BroadcastChanged)] == [
+        made["id"]
+    ]
+    await studio.book._poll()
+    (listed,) = await studio.listed(operator)
+    assert listed["state"] == made["state"], "nothing is known of it, and that is no error"
+    studio.edge.broken = False
+    await studio.book.changed()
     assert [spec.name for spec in studio.edge.plans[-1].broadcasts] == [made["name"]]
 
 

@@ -29,8 +29,10 @@ from foundation.events import (
     ViolationFlagged,
     WorkerLost,
 )
+from foundation.http_edge import Exchange
 from foundation.identity import Session, SessionKind
 from orchestrator import live_events
+from orchestrator.web_app import Edge
 from tests.orchestrator.http_service import Service, serving, settings_with
 
 Socket = ClientWebSocketResponse[bool]
@@ -403,6 +405,28 @@ async def test_session_that_runs_out_ends_the_socket(sqlite_file: Path) -> None:
         async with listening(service, headers) as socket:
             service.clock.advance(13 * 3600)
             assert await closed_with(socket) == (4401, "the guest pass is over; join again")
+
+
+async def test_a_check_that_fails_as_nobody_foresaw_is_not_the_last(
+    sqlite_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identify, failed = Edge.identify, asyncio.Event()
+
+    async def stumble(edge: Edge, exchange: Exchange) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise OSError("a driver's own error")
+        await identify(edge, exchange)
+
+    async with serving(sqlite_file, check_seconds=3600) as service:
+        liu = await service.user(Role.VIEWER)
+        async with listening(service, {**liu.cookie, **origin(service)}) as socket:
+            monkeypatch.setattr(Edge, "identify", stumble)
+            service.live.sessions_changed()
+            async with asyncio.timeout(5):
+                await failed.wait()
+            await service.client.delete("/api/v1/session", headers=liu.page)
+            assert await closed_with(socket) == (4401, "the session is over; sign in again")
 
 
 async def test_service_says_goodbye(sqlite_file: Path) -> None:
