@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import structlog
 from aiohttp import web
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from analytics.snapshot_drawing import with_boxes
 from foundation.audit import AuditEntry, AuditTrail
@@ -21,7 +21,17 @@ from foundation.clock import Clock
 from foundation.database import Database
 from foundation.event_bus import EventBus
 from foundation.events import ViolationChanged
-from foundation.http_edge import Exchange, Problem, Route, Wanted, bad_request, conflict, not_found
+from foundation.http_edge import (
+    Exchange,
+    Problem,
+    Route,
+    UtcTime,
+    Wanted,
+    bad_request,
+    conflict,
+    in_utc,
+    not_found,
+)
 from foundation.repositories.violations import (
     Review,
     ReviewConflict,
@@ -39,8 +49,8 @@ class ViolationQuery(Wanted):
     state: ViolationState | None = None
     camera_id: str | None = Field(default=None, max_length=64)
     kind: str | None = Field(default=None, max_length=32)
-    since: AwareDatetime | None = Field(default=None, alias="from", description="started then or later")
-    until: AwareDatetime | None = Field(default=None, alias="to", description="started before")
+    since: UtcTime | None = Field(default=None, alias="from", description="started then or later")
+    until: UtcTime | None = Field(default=None, alias="to", description="started before")
     limit: int = Field(default=50, ge=1, le=200)
     after: str | None = Field(default=None, max_length=200, description="`next` of the page before")
 
@@ -321,11 +331,11 @@ def _place(token: str) -> tuple[datetime, str]:
         text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode("ascii")
         at, violation_id = text.split(" ")
         started = datetime.fromisoformat(at)
+        if started.tzinfo is None:
+            raise ValueError("a time without its zone")
+        return in_utc(started), violation_id
     except ValueError:
         raise bad_request("after: it is not the `next` of a page") from None
-    if started.tzinfo is None:
-        raise bad_request("after: it is not the `next` of a page")
-    return started, violation_id
 
 
 def _no_violation(exchange: Exchange) -> Problem:

@@ -16,10 +16,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
 
 from foundation.authorisation import Action, Actor, Resource
 
@@ -30,6 +31,18 @@ class Wanted(BaseModel):
     """What a caller sends, as body or query: a field that we do not know is an error that names it."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+def in_utc(at: datetime) -> datetime:
+    """The aware time in UTC. Raises ValueError for one that UTC's years 1 to 9999 have not."""
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("in UTC it is not within the years 1 to 9999") from None
+
+
+UtcTime = Annotated[AwareDatetime, AfterValidator(in_utc)]
+"""A time with its zone, as a caller sends it: databases and arithmetic want it in UTC."""
 
 
 class Problem(Exception):

@@ -20,7 +20,9 @@ AUDIT = "/api/v1/audit"
 
 
 class AuditQuery(Wanted):
-    after: int = Field(default=0, ge=0, description="the sequence number of the last row already read")
+    after: int = Field(
+        default=0, ge=0, lt=2**63, description="the sequence number of the last row already read"
+    )
     limit: int = Field(default=500, ge=1, le=1000)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
-from foundation.http_edge import Wanted
+from foundation.http_edge import UtcTime, Wanted
 from foundation.repositories.recordings import RecordingKind, RecordingState
 
 
@@ -35,8 +35,8 @@ class RecordingQuery(Wanted):
     kind: RecordingKind | None = None
     subject: str | None = Field(default=None, max_length=128)
     site_id: str | None = Field(default=None, description="this site and those below it")
-    since: AwareDatetime | None = Field(default=None, alias="from")
-    until: AwareDatetime | None = Field(default=None, alias="to")
+    since: UtcTime | None = Field(default=None, alias="from")
+    until: UtcTime | None = Field(default=None, alias="to")
     limit: int = Field(default=100, ge=1, le=1000)
     after: str | None = Field(default=None, max_length=100)
 
@@ -44,8 +44,8 @@ class RecordingQuery(Wanted):
 class PlaylistQuery(Wanted):
     kind: RecordingKind
     subject: str = Field(max_length=128)
-    since: AwareDatetime = Field(alias="from")
-    until: AwareDatetime = Field(alias="to")
+    since: UtcTime = Field(alias="from")
+    until: UtcTime = Field(alias="to")
 
 
 class FileQuery(Wanted):

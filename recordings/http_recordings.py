@@ -14,7 +14,16 @@ from foundation.authorisation import Action, Authorisation, Resource
 from foundation.clock import Clock
 from foundation.database import Database, Transaction
 from foundation.events import Event, RecordingChanged
-from foundation.http_edge import Exchange, Problem, Route, bad_request, conflict, forbidden, not_found
+from foundation.http_edge import (
+    Exchange,
+    Problem,
+    Route,
+    bad_request,
+    conflict,
+    forbidden,
+    in_utc,
+    not_found,
+)
 from foundation.repositories.recording_orders import (
     GivenOrder,
     OrderRepository,
@@ -447,6 +456,6 @@ def _place(mark: str | None) -> tuple[datetime, str] | None:
         return None
     at, _, last_id = mark.partition("_")
     try:
-        return datetime.fromisoformat(at).astimezone(UTC), last_id
+        return in_utc(datetime.fromisoformat(at)), last_id
     except ValueError:
         raise bad_request("after: this is not what a page's `next` said") from None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from foundation.http_edge import Wanted
+from foundation.http_edge import UtcTime, Wanted
 
 Repeats = Literal["none", "daily", "weekly"]
 Lobbies = Literal["off", "guests", "all"]
@@ -38,7 +38,7 @@ class NewSchedule(Wanted):
     host_site_id: str | None = None
     number: str | None = Field(default=None, pattern=r"^\d{3,12}$")
     pin: str | None = Field(default=None, pattern=r"^\d{4,12}$")
-    starts_at: AwareDatetime | None = Field(default=None, description="absent: a template")
+    starts_at: UtcTime | None = Field(default=None, description="absent: a template")
     duration_minutes: int = Field(default=120, ge=30, le=24 * 60)
     repeat: Repeats = "none"
     participants: list[PlannedBody] = Field(default_factory=list, max_length=MOST_PARTICIPANTS)
@@ -52,11 +52,13 @@ class NewSchedule(Wanted):
 class SchedulePatch(Wanted):
     """What is absent stays; `pin` and `number` null take them away, `starts_at` null makes a template."""
 
-    version: int = Field(description="the version that was read: somebody else's change is not overwritten")
+    version: int = Field(
+        ge=0, lt=2**31, description="the version that was read: somebody else's change is not overwritten"
+    )
     title: str | None = Field(default=None, min_length=1, max_length=200)
     number: str | None = Field(default=None, pattern=r"^\d{3,12}$")
     pin: str | None = Field(default=None, pattern=r"^\d{4,12}$")
-    starts_at: AwareDatetime | None = None
+    starts_at: UtcTime | None = None
     duration_minutes: int | None = Field(default=None, ge=30, le=24 * 60)
     repeat: Repeats | None = None
     participants: list[PlannedBody] | None = Field(default=None, max_length=MOST_PARTICIPANTS)

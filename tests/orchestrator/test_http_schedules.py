@@ -59,6 +59,8 @@ async def test_a_schedule_from_first_to_last(service: Service, operator: Signed)
     assert changed["number"] == "8001"
     late = await service.client.patch(one, json={"version": 1, "redials": 0}, headers=operator.bearer)
     assert "the present version is 2" in (await problem(late, 409))["detail"]
+    never = await service.client.patch(one, json={"version": 10**20, "redials": 0}, headers=operator.bearer)
+    assert (await problem(never, 422))["faults"][0]["at"] == "version"
     template = await asked(service, operator, "PATCH", one, {"version": 2, "starts_at": None})
     assert (template["state"], template["starts_at"]) == ("template", None)
     opened = await asked(service, operator, "POST", f"{one}/open", status=201)
@@ -92,6 +94,7 @@ async def test_a_schedule_from_first_to_last(service: Service, operator: Signed)
     [
         ({"starts_at": "2025-01-01T00:00:00Z"}, 400, "is past"),
         ({"starts_at": "2026-01-01T00:00:00"}, 422, "starts_at"),
+        ({"starts_at": "9999-12-31T23:59:59-08:00"}, 422, "starts_at"),
         ({"duration_minutes": 29}, 422, "duration_minutes"),
         ({"host_site_id": "guangdong"}, 403, "outside the jurisdiction"),
         ({"participants": [{}]}, 422, "an address or a site_id"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -167,6 +168,9 @@ async def test_a_list_in_pages_with_filters_and_counts(house: House) -> None:
         "state=lost",
         "from=noon",
         "from=2026-05-01T00:00",
+        "from=0001-01-01T00:00:00%2B08:00",
+        "to=9999-12-31T23:59:59-08:00",
+        "after=" + urlsafe_b64encode(b"0001-01-01T00:00:00+08:00 a").decode().rstrip("="),
     ):
         assert (await house.ask("GET", f"/violations?{wrong}")).status in (400, 422), wrong
 

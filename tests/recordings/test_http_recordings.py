@@ -193,8 +193,16 @@ async def test_pages_and_filters(recorded: Recorded) -> None:
         ({"site_id": "atlantis"}, 400),
         ({"from": "2026-05-01T02:00:17"}, 422),
         ({"kind": "radio"}, 422),
+        ({"from": "0001-01-01T00:00:00+08:00"}, 422),
+        ({"to": "9999-12-31T23:59:59-08:00"}, 422),
+        ({"after": "0001-01-01T00:00:00+08:00_a"}, 400),
     ):
         await problem(await client.get(HERE, params=query, headers=who.bearer), status)
+    span = {"kind": "camera", "subject": "gate", "from": "0001-01-01T00:00:00+08:00"}
+    answer = await client.get(
+        HERE + "/playlist.m3u8", params={**span, "to": "0001-01-01T09:00:00+08:00"}, headers=who.bearer
+    )
+    assert "from: Value error, in UTC it is not within the years" in (await problem(answer, 422))["detail"]
 
 
 async def test_a_file_is_served_by_range_and_downloaded_under_a_telling_name(recorded: Recorded) -> None:
