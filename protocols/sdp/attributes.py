@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -285,18 +284,9 @@ class Bandwidth:
         return None if kilobits is None else cls(kilobits * 1000)
 
 
-def _readable_maps(media: Media) -> Iterator[RtpMap]:
-    """One that cannot be read costs its codec, not the whole call."""
-    for value in media.values("rtpmap"):
-        try:
-            yield RtpMap.parse(value)
-        except SdpError:
-            continue
-
-
 def rtp_maps(media: Media) -> list[RtpMap]:
     """The codecs of a section in the order of its m-line; static payload types filled in."""
-    mapped = {rtp_map.payload_type: rtp_map for rtp_map in _readable_maps(media)}
+    mapped = {rtp_map.payload_type: rtp_map for rtp_map in map(RtpMap.parse, media.values("rtpmap"))}
     found = []
     for word in media.formats:
         if not is_number(word):

