@@ -129,10 +129,12 @@ async def said(house: House, *sounds: str) -> None:
 
     def played() -> list[str]:
         found = []
-        for conference_id, sound, listener in worker(house).named("announce"):  # type: ignore[misc]  # of its call
+        for call in worker(house).named("announce"):
+            assert isinstance(call, tuple)
+            conference_id, sound, listener = call
             assert conference_id == f"{ROOM}media-0"
             assert listener is not None
-            found.append(sound)
+            found.append(str(sound))
         return found
 
     await until_true(lambda: played() == list(sounds), f"the prompts {sounds}", 3.0)
